@@ -1,0 +1,181 @@
+"""The Corpus: what every corpus becomes before anything else looks at it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+
+from newsreel.corpora.splitting import first_of_each_class, stratified_holdout
+from newsreel.errors import UserError
+from newsreel.rules import Range
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Task = Literal["binary", "multiclass", "multilabel"]
+IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where corpora are looked for and where what was prepared from them is kept."""
+
+    corpora_dir: str
+    cache_dir: str
+    output_dir: str
+
+    @property
+    def corpora(self) -> Path:
+        return Path(self.corpora_dir).expanduser()
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.cache_dir).expanduser()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split as rows of one of the corpus's document tables."""
+
+    table: str
+    rows: IntArray  # (N,) ascending
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents with labels, in splits, with what the rest of a run needs to know of them.
+
+    `tables` are the splits as they were published (`train`, `test`, perhaps `validation`, `unlabeled`), each a
+    memory-mapped `datasets.Dataset` with the columns `text` and `labels`: an integer, or for `multilabel` a list of
+    them; -1 or an empty list where the split has no labels. `splits` says which rows of which table a split has:
+    validation documents are rows of the training table, and encoded tables serve every way of splitting.
+    """
+
+    name: str
+    task: Task
+    label_names: tuple[str, ...]
+    metric: str  # what decides early stopping and the best checkpoint, higher is better
+    tables: dict[str, "Dataset"]
+    fingerprint: str  # hex digest of the labelled documents, whatever the source
+    source: str  # where this copy came from, in words
+    notes: tuple[str, ...] = ()  # what a reader of the run's report has to know
+    splits: dict[str, Rows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.splits:
+            whole = {name: Rows(name, np.arange(len(table), dtype=np.int64)) for name, table in self.tables.items()}
+            object.__setattr__(self, "splits", whole)
+
+    def __getitem__(self, split: str) -> "Dataset":
+        rows = self.splits[split]
+        return self.tables[rows.table].select(rows.rows)
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.label_names)
+
+    def targets(self, split: str) -> np.ndarray:
+        """Labels of a split: (N,) int64 class numbers, or (N, L) uint8 indicators for `multilabel`."""
+        rows = self.splits[split]
+        return table_targets(self.tables[rows.table], self.num_labels, self.task)[rows.rows]
+
+    def texts(self, table: str, chunk_size: int = 5_000) -> Iterator["np.ndarray | object"]:
+        """The documents of a table as Arrow arrays of at most `chunk_size` strings."""
+        documents = self.tables[table].select_columns("text").with_format("arrow")
+        for start in range(0, len(documents), chunk_size):
+            yield documents[start : start + chunk_size]["text"]
+
+    def limited(self, num_documents: int) -> "Corpus":
+        """The first documents of each class (of each label, where documents have several) in every table."""
+        tables = {}
+        for name, table in self.tables.items():
+            targets = table_targets(table, self.num_labels, self.task)
+            tables[name] = table.select(first_of_each_class(targets, num_documents))
+        note = f"Limited to the first {num_documents:,} documents of each class (data.limit={num_documents})."
+        digest = sha256(f"{self.fingerprint} limit={num_documents}".encode()).hexdigest()
+        return replace(self, tables=tables, splits={}, fingerprint=digest, notes=(*self.notes, note))
+
+    def with_validation(self, fraction: float, seed: int) -> "Corpus":
+        """Carve a stratified validation split out of `train`, unless the corpus has an official one."""
+        if "validation" in self.splits:
+            return self
+        training, validation = stratified_holdout(self.targets("train"), fraction, seed)
+        if not len(training) or not len(validation):
+            raise UserError(
+                f"data.validation_fraction is {fraction}: of {len(self.splits['train'].rows)} training documents that "
+                f"leaves {len(training)} to train on and {len(validation)} to validate on, and both need some.\n"
+                "Change data.validation_fraction, or raise data.limit if it is set."
+            )
+        splits = {**self.splits, "train": Rows("train", training), "validation": Rows("train", validation)}
+        return replace(self, splits=splits)
+
+    def checked(self) -> "Corpus":
+        """The corpus itself, if one can train and test on it.
+
+        Raises UserError for an empty split and for labels that only the test documents have.
+        """
+        for split in ("train", "validation", "test"):
+            if split in self.splits and not len(self.splits[split].rows):
+                raise UserError(
+                    f"The corpus {self.name!r} ({self.source}) has no documents in its {split} split.\n"
+                    "Training, validation and test each need at least one: look at the files, or at data.limit."
+                )
+        in_training = self.labels_present("train")
+        for split in ("validation", "test"):
+            if split not in self.splits:
+                continue
+            unseen = self.labels_present(split) & ~in_training
+            if unseen.any():
+                names = [self.label_names[label] for label in np.flatnonzero(unseen)]
+                raise UserError(
+                    f"The {split} documents of {self.name!r} ({self.source}) have {len(names)} labels that no training "
+                    f"document has: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}.\n"
+                    "No model can learn them: remove those documents, or give each label training documents."
+                )
+        return self
+
+    def labels_present(self, split: str) -> np.ndarray:
+        """(L,) bool: which labels some document of the split has."""
+        targets = self.targets(split)
+        if self.task == "multilabel":
+            return np.asarray(targets.any(axis=0))
+        return np.bincount(targets, minlength=self.num_labels) > 0
+
+
+def table_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
+    """Labels of a document table: (N,) int64, or (N, L) uint8 for `multilabel`."""
+    import pyarrow as pa
+
+    column = table.select_columns("labels").with_format("arrow")[:]["labels"]
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if task != "multilabel":
+        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    counts = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
+    targets = np.zeros((len(column), num_labels), dtype=np.uint8)
+    targets[np.repeat(np.arange(len(column)), counts), np.asarray(column.flatten())] = 1
+    return targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusReader(ABC):
+    """What a file in configs/data configures: reads one corpus, then limits and splits it as asked."""
+
+    limit: Annotated[int, Range(min=1)] | None
+    validation_fraction: Annotated[float, Range(above=0, below=1)]
+    split_seed: Annotated[int, Range(min=0)]
+
+    @abstractmethod
+    def read(self, paths: Paths) -> Corpus:
+        """The corpus as it was published."""
+
+    def load(self, paths: Paths) -> Corpus:
+        """The corpus, limited and with a validation split, ready to train on. Raises UserError."""
+        corpus = self.read(paths)
+        if self.limit is not None:
+            corpus = corpus.limited(self.limit)
+        return corpus.with_validation(self.validation_fraction, self.split_seed).checked()

@@ -1,0 +1,36 @@
+"""Data sets of the Hugging Face Hub, fetched by `datasets`."""
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from newsreel.corpora.sources import Unavailable
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+PROBE_TIMEOUT_SECONDS = 10
+
+
+def load(name: str) -> "DatasetDict":
+    """All splits of the data set `name`, downloaded (with a progress bar, resumed, checked) or from the Hub's cache.
+
+    Asks once whether the Hub answers before anything is downloaded: the client alone would retry for half a minute.
+    Raises Unavailable with the client's own reason.
+    """
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE:
+        url = f"{constants.ENDPOINT}/api/datasets/{name}"
+        try:
+            urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_SECONDS).close()
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise Unavailable(f"{constants.ENDPOINT} does not give it: {reason}") from error
+
+    import datasets
+
+    try:
+        return datasets.load_dataset(name)
+    except Exception as error:  # the client raises whatever its many layers raise, down to HTTP and Parquet errors
+        raise Unavailable(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,75 @@
+"""Prepared corpora on disk: one Arrow file a split, memory-mapped when opened, and a description beside them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from newsreel.corpora.corpus import Corpus, Task
+from newsreel.errors import UserError
+
+DESCRIPTION = "corpus.json"
+SINGLE_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.int64())])
+MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int64()))])
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a prepared corpus says of itself; the fields are those of Corpus."""
+
+    name: str
+    task: Task
+    label_names: list[str]
+    metric: str
+    fingerprint: str
+    source: str
+    notes: list[str]
+
+
+def write_split(folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a split's documents to `<folder>/<split>.arrow`, one batch at a time."""
+    schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
+    with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def record_batch(texts: Any, labels: Any, task: Task) -> pa.RecordBatch:
+    """Texts and labels (integers, or lists of them) as a batch of the prepared schema."""
+    schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
+    columns = [
+        pa.array(column, type=kind) if not isinstance(column, pa.Array) else column.cast(kind)
+        for column, kind in zip((texts, labels), schema.types, strict=True)
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def write_description(folder: Path, description: Description) -> None:
+    (folder / DESCRIPTION).write_text(json.dumps(vars(description), indent=1), encoding="utf-8")
+
+
+def open_prepared(folder: Path) -> Corpus:
+    """The corpus in a prepared folder; its texts stay on disk until they are read."""
+    import datasets
+
+    try:
+        description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        tables = {path.stem: datasets.Dataset.from_file(str(path)) for path in sorted(folder.glob("*.arrow"))}
+    except (OSError, ValueError, TypeError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} cannot be read: {error}.\n"
+            "Something changed it after it was written. Delete that folder: the next run makes it anew."
+        ) from error
+    return Corpus(
+        name=description.name,
+        task=description.task,
+        label_names=tuple(description.label_names),
+        metric=description.metric,
+        tables=tables,
+        fingerprint=description.fingerprint,
+        source=description.source,
+        notes=tuple(description.notes),
+    )

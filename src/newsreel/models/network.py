@@ -1,0 +1,23 @@
+"""The Network: token ids in, logits out."""
+
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from newsreel.batches.batch import Batch
+
+
+class Network(nn.Module):
+    """A classifier's network. Padding never changes a document's logits.
+
+    What the data says (the embedding, the number of outputs) are positional arguments of the constructor; what the
+    user chooses are keyword-only ones, named as in the network's file under configs/model.
+    """
+
+    @abstractmethod
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
+
+    def fit_statistics(self, training: Iterable[Batch]) -> None:  # noqa: B027  (most networks need none)
+        """Set what is computed from the training documents rather than learned by gradients, before training."""

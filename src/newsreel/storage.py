@@ -1,0 +1,62 @@
+"""Folders and files that are either whole or absent, whoever is killed and however many ask at once."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
+    """Return `folder`, built by `build(empty folder)` if it is not there yet.
+
+    The work happens in a sibling folder that takes the final name by one rename when it is complete, under a lock
+    that the system frees when its holder dies: a killed process leaves nothing that could be taken for the result,
+    and of several processes one builds while the others wait for it.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Waiting for another process that is preparing {what} …", flush=True)
+        lock.acquire()
+    try:
+        if folder.is_dir():
+            return folder
+        for abandoned in folder.parent.glob(f".{folder.name}.partial-*"):  # its builder died: we hold the lock
+            shutil.rmtree(abandoned, ignore_errors=True)
+        partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+        partial.mkdir()
+        try:
+            build(partial)
+            for path in sorted(partial.rglob("*")):
+                if path.is_file():
+                    flush_to_disk(path)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        lock.release()
+    return folder
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part of it."""
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        flush_to_disk(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the file's content would survive a power cut, so that a rename never outruns it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

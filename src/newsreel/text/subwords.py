@@ -1,0 +1,117 @@
+"""Subword tokens: byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from newsreel.corpora.corpus import Corpus
+from newsreel.errors import UserError
+from newsreel.rules import Range
+from newsreel.storage import build_once
+from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
+from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
+
+if TYPE_CHECKING:
+    import tokenizers
+
+ENCODING_VERSION = 1  # raise it when the same settings give other tokens
+MODEL_FILE = "bpe.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubwordTokenizer(Tokenizer):
+    """Byte-pair encoding learned from the training documents; frequent words stay whole."""
+
+    strip_html: bool
+    lowercase: bool
+    max_size: Annotated[int, Range(min=300)]
+    min_pair_count: Annotated[int, Range(min=1)]
+
+    def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
+        training = corpus.splits["train"]
+        rows = sha256(training.rows.tobytes()).hexdigest()
+        identity = f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(self)} {rows}"
+        key = sha256(identity.encode()).hexdigest()[:16]
+        folder = cache / "encoded" / f"{corpus.name}-subwords-{key}"
+        names = [name for name in corpus.tables if name in ENCODED_TABLES]
+
+        def build(partial: Path) -> None:
+            print(f"{corpus.name}: learning subwords from the training documents", flush=True)
+            model = self.train(training_texts(corpus))
+            (partial / MODEL_FILE).write_text(model.to_str(), encoding="utf-8")
+            for name in names:
+                chunks = (encode_chunk(model, texts.to_pylist()) for texts in corpus.texts(name))  # type: ignore[attr-defined]
+                write_sequences(partial, name, chunks)
+
+        build_once(folder, build, f"the tokens of {corpus.name!r}")
+        tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
+        return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
+
+    def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":
+        """Learn merges from batches of texts. Raises UserError if they hold no character."""
+        from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import Tokenizer as Model
+
+        model = Model(models.BPE(unk_token=SPECIAL_TOKENS[1]))
+        steps: list[Any] = [normalizers.NFC()]
+        if self.strip_html:
+            steps.append(normalizers.Replace(Regex(HTML_TAG), " "))
+        if self.lowercase:
+            steps.append(normalizers.Lowercase())
+        steps.append(normalizers.Replace(Regex(r"\s+"), " "))
+        model.normalizer = normalizers.Sequence(steps)
+        # Words keep their preceding space as ▁, so that a piece says whether it begins a word.
+        model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+        trainer = trainers.BpeTrainer(
+            vocab_size=self.max_size,
+            min_frequency=self.min_pair_count,
+            special_tokens=SPECIAL_TOKENS,
+            limit_alphabet=1_000,
+            show_progress=False,
+        )
+        model.train_from_iterator(texts, trainer)
+        if model.get_vocab_size() <= len(SPECIAL_TOKENS):
+            raise UserError("The training documents hold no character to learn subwords from: check the documents.")
+        return model
+
+
+class FittedSubwords(FittedTokenizer):
+    """A learned byte-pair encoding."""
+
+    def __init__(self, model: str) -> None:
+        from tokenizers import Tokenizer as Model
+
+        self._json = model
+        self._model = Model.from_str(model)
+        by_id = sorted((number, token) for token, number in self._model.get_vocab().items())
+        self.tokens = [token for _, token in by_id]
+
+    def encode(self, texts: Sequence[str]) -> TokenSequences:
+        ids, lengths = encode_chunk(self._model, list(texts))
+        return TokenSequences(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": "subwords", "model": json.loads(self._json)}, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, object]) -> "FittedSubwords":
+        return cls(json.dumps(content["model"]))
+
+
+def training_texts(corpus: Corpus) -> Iterator[list[str]]:
+    documents = corpus["train"].select_columns("text")
+    for start in range(0, len(documents), 1_000):
+        yield documents[start : start + 1_000]["text"]
+
+
+def encode_chunk(model: "tokenizers.Tokenizer", texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids end to end, and the tokens of each text."""
+    encodings = model.encode_batch_fast(texts, add_special_tokens=False)
+    lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+    return np.concatenate(ids) if ids else np.empty(0, dtype=np.int32), lengths

@@ -1,0 +1,212 @@
+"""Word tokens: rules vectorised over columns of documents, and a vocabulary of the most frequent words."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import polars as pl
+
+from newsreel.corpora.corpus import Corpus
+from newsreel.errors import UserError
+from newsreel.rules import Range
+from newsreel.storage import build_once
+from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
+
+ENCODING_VERSION = 1  # raise it when the same rules give other words
+HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
+PUNCTUATION = r"[\p{P}\p{S}]"
+ENCODED_TABLES = ("train", "validation", "test")  # what a run reads ids of; never the unlabelled documents
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordRules:
+    """From a text to its words: strip tags, normalise, fold case, extract by pattern."""
+
+    strip_html: bool
+    normalization: Literal["NFC", "NFKC"] | None
+    lowercase: bool
+    word_pattern: str
+    punctuation: Literal["drop", "keep"]
+
+    def __post_init__(self) -> None:
+        try:
+            pl.Series(["probe"]).str.extract_all(self.word_pattern)
+        except pl.exceptions.PolarsError as error:
+            raise UserError(
+                f"tokenizer.word_pattern={self.word_pattern} is not a regular expression of the Rust regex crate: "
+                f"{error}"
+            ) from error
+
+    @property
+    def pattern(self) -> str:
+        return self.word_pattern if self.punctuation == "drop" else f"{self.word_pattern}|{PUNCTUATION}"
+
+    def words(self, texts: pl.Series) -> pl.Series:
+        """The words of each text: a column of lists."""
+        if self.strip_html:
+            texts = texts.str.replace_all(HTML_TAG, " ")
+        if self.normalization is not None:
+            texts = texts.str.normalize(self.normalization)
+        if self.lowercase:
+            texts = texts.str.to_lowercase()
+        return texts.str.extract_all(self.pattern)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTokenizer(WordRules, Tokenizer):
+    """Words by rules; the vocabulary holds the most frequent words of the training documents."""
+
+    max_size: Annotated[int, Range(min=1)] | None
+    min_document_count: Annotated[int, Range(min=1)]
+
+    def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
+        types, tables = encode_once(self.rules, corpus, cache)
+        training = corpus.splits["train"]
+        counts, document_counts = count_types(tables[training.table], training.rows, len(types))
+        kept = choose(types, counts, document_counts, self.max_size, self.min_document_count)
+        if not len(kept):
+            raise UserError(
+                f"The {len(training.rows):,} training documents of {corpus.name!r} hold no word that "
+                f"tokenizer.word_pattern finds in at least tokenizer.min_document_count={self.min_document_count} of "
+                "them. Check the documents and the tokenizer's settings."
+            )
+        mapping = np.full(len(types), UNK, dtype=np.int32)
+        mapping[kept] = np.arange(len(kept), dtype=np.int32) + len(SPECIAL_TOKENS)
+        tokenizer = FittedWords(self.rules, [*SPECIAL_TOKENS, *types.gather(kept).to_list()])
+        mapped = {name: TokenSequences(table.ids, table.offsets, mapping) for name, table in tables.items()}
+        return TokenizedCorpus(tokenizer, mapped)
+
+    @property
+    def rules(self) -> WordRules:
+        return WordRules(**{name: getattr(self, name) for name in WordRules.__dataclass_fields__})
+
+
+class FittedWords(FittedTokenizer):
+    """Word rules with a vocabulary."""
+
+    def __init__(self, rules: WordRules, tokens: list[str]) -> None:
+        self.rules = rules
+        self.tokens = tokens
+        self._ids = pl.DataFrame({"word": tokens, "id": np.arange(len(tokens), dtype=np.int32)})
+
+    def encode(self, texts: Sequence[str]) -> TokenSequences:
+        words, offsets = flatten(self.rules.words(pl.Series(texts, dtype=pl.String)))
+        known = words.to_frame("word").join(self._ids, on="word", how="left", maintain_order="left")
+        return TokenSequences(known["id"].fill_null(UNK).to_numpy(), offsets)
+
+    def to_json(self) -> str:
+        return json.dumps({"kind": "words", "rules": asdict(self.rules), "tokens": self.tokens}, ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, object]) -> "FittedWords":
+        rules, tokens = content["rules"], content["tokens"]
+        assert isinstance(rules, dict)
+        assert isinstance(tokens, list)
+        return cls(WordRules(**rules), tokens)
+
+
+def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """Lists of words as one column of words and the (N + 1,) offsets of each list in it."""
+    offsets = np.zeros(len(words) + 1, dtype=np.int64)
+    np.cumsum(words.list.len().to_numpy(), out=offsets[1:])
+    return words.explode().drop_nulls(), offsets  # an empty list explodes into one null
+
+
+def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Series, dict[str, TokenSequences]]:
+    """Every word of the labelled tables as the number of its type, from the cache if they are there.
+
+    Returns the types, numbered as they first occur, and the sequences of each table. No vocabulary is involved:
+    splits, limits on its size and seeds share one encoding.
+    """
+    key = sha256(f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(rules)}".encode()).hexdigest()[:16]
+    folder = cache / "encoded" / f"{corpus.name}-words-{key}"
+    names = [name for name in corpus.tables if name in ENCODED_TABLES]
+
+    def build(partial: Path) -> None:
+        print(f"{corpus.name}: finding the words of the documents", flush=True)
+        numbers: dict[str, int] = {}
+        for name in names:
+            write_sequences(partial, name, number_words(rules, corpus, name, numbers))
+        pl.DataFrame({"type": list(numbers)}, schema={"type": pl.String}).write_parquet(partial / "types.parquet")
+
+    build_once(folder, build, f"the tokens of {corpus.name!r}")
+    types = pl.read_parquet(folder / "types.parquet")["type"]
+    return types, {name: read_sequences(folder, name) for name in names}
+
+
+def number_words(
+    rules: WordRules, corpus: Corpus, table: str, numbers: dict[str, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Chunk by chunk: type numbers of all words, and the words of each document. New types extend `numbers`."""
+    for texts in corpus.texts(table):
+        words, offsets = flatten(rules.words(pl.Series(texts, dtype=pl.String)))
+        types = words.unique(maintain_order=True)
+        ids = np.array([numbers.setdefault(word, len(numbers)) for word in types.to_list()], dtype=np.int32)
+        chunk = words.to_frame("word").join(
+            pl.DataFrame({"word": types, "id": ids}), on="word", how="left", maintain_order="left"
+        )
+        yield chunk["id"].to_numpy(), np.diff(offsets)
+
+
+def write_sequences(folder: Path, name: str, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write (ids, lengths) chunks as flat files, holding one chunk at a time."""
+    lengths = [np.zeros(1, dtype=np.int64)]
+    with (folder / f"{name}.ids").open("wb") as file:
+        for ids, chunk_lengths in chunks:
+            file.write(np.ascontiguousarray(ids, dtype=np.int32).data)
+            lengths.append(chunk_lengths)
+    np.save(folder / f"{name}.offsets.npy", np.cumsum(np.concatenate(lengths)))
+
+
+def read_sequences(folder: Path, name: str) -> TokenSequences:
+    """The sequences that `write_sequences` wrote, memory-mapped. Raises UserError if they are not whole."""
+    file = folder / f"{name}.ids"
+    try:
+        offsets = np.load(folder / f"{name}.offsets.npy")
+        if file.stat().st_size != 4 * offsets[-1]:
+            raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
+        ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(
+            f"The encoded documents in {folder} cannot be read: {error}.\n"
+            "Something changed them after they were written. Delete that folder: the next run makes it anew."
+        ) from error
+    return TokenSequences(ids, offsets)
+
+
+def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each type occurs in the given documents, and in how many of them: two (num_types,) int64 arrays."""
+    counts = np.zeros(num_types, dtype=np.int64)
+    document_counts = np.zeros(num_types, dtype=np.int64)
+    # (document, type) pairs fit 32 bits in chunks of this many documents, and 32-bit integers sort fast
+    chunk_size = max(1, min(20_000, (2**32 - 1) // max(1, num_types)))
+    for start in range(0, len(rows), chunk_size):
+        chunk = rows[start : start + chunk_size]
+        first, last = chunk[0], chunk[-1] + 1
+        wanted = np.zeros(last - first, dtype=bool)
+        wanted[chunk - first] = True
+        lengths = np.diff(sequences.offsets[first : last + 1])
+        ids = sequences.ids[sequences.offsets[first] : sequences.offsets[last]][np.repeat(wanted, lengths)]
+        counts += np.bincount(ids, minlength=num_types)
+        documents = np.repeat(np.arange(len(chunk), dtype=np.uint32), lengths[wanted])
+        pairs = np.sort(documents * np.uint32(num_types) + ids.astype(np.uint32))
+        first_of_pair = np.ones(len(pairs), dtype=bool)
+        np.not_equal(pairs[1:], pairs[:-1], out=first_of_pair[1:])
+        document_counts += np.bincount(pairs[first_of_pair] % np.uint32(num_types), minlength=num_types)
+    return counts, document_counts
+
+
+def choose(
+    types: pl.Series, counts: np.ndarray, document_counts: np.ndarray, max_size: int | None, min_document_count: int
+) -> np.ndarray:
+    """Numbers of the types that enter the vocabulary: most frequent first, ties in alphabetical order."""
+    candidates = (
+        pl.DataFrame({"type": types, "number": np.arange(len(types)), "count": counts, "documents": document_counts})
+        .filter(pl.col("documents") >= min_document_count)
+        .sort(["count", "type"], descending=[True, False])
+    )
+    return (candidates if max_size is None else candidates.head(max_size))["number"].to_numpy()
