@@ -3,10 +3,13 @@
 import os
 import shutil
 import uuid
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
 
 
 def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
@@ -23,7 +26,7 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Waiting for another process that is preparing {what} …", flush=True)
+        log.info(f"Waiting for another process that is preparing {what} …")
         lock.acquire()
     try:
         if folder.is_dir():

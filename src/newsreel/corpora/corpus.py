@@ -20,9 +20,9 @@ Task = Literal["binary", "multiclass", "multilabel"]
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where corpora are looked for and where what was prepared from them is kept."""
+    """The section `paths` of the config: where corpora are looked for, what is prepared from them kept, runs put."""
 
     corpora_dir: str
     cache_dir: str

@@ -2,12 +2,15 @@
 
 import shutil
 from abc import ABC, abstractmethod
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from newsreel.errors import UserError
 from newsreel.storage import build_once
+
+log = logging.getLogger(__name__)
 
 SourceName = Literal["local", "hub", "registry"]
 
@@ -56,7 +59,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | N
         try:
             return _prepare(corpus, source, folder)
         except Unavailable as reason:
-            print(f"{corpus}: no luck with {source.where}: {_first_line(reason)}", flush=True)
+            log.info(f"{corpus}: no luck with {source.where}: {_first_line(reason)}")
             failures.append(f"  {source.name}: {source.where}: {reason}")
     raise UserError(f"The corpus {corpus!r} was not found. Tried:\n" + "\n".join(failures) + f"\n{remedy}")
 
@@ -64,7 +67,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | N
 def _prepare(corpus: str, source: Source, folder: Path) -> Path:
     build: Callable[[Path], None] = source.prepare
     if not folder.is_dir():
-        print(f"{corpus}: preparing the documents from {source.where}", flush=True)
+        log.info(f"{corpus}: preparing the documents from {source.where}")
     return build_once(folder, build, f"the corpus {corpus!r}")
 
 

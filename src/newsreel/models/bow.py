@@ -28,6 +28,8 @@ class BagOfWords(Network):
     Words outside the vocabulary weigh nothing.
     """
 
+    reads_bags = True
+
     def __init__(
         self,
         embedding: Embedding,

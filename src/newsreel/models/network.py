@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ class Network(nn.Module):
     What the data says (the embedding, the number of outputs) are positional arguments of the constructor; what the
     user chooses are keyword-only ones, named as in the network's file under configs/model.
     """
+
+    reads_bags: ClassVar[bool] = False  # whether only sums of embedding rows are used, never (B, T, E)
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:

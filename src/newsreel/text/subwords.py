@@ -1,6 +1,7 @@
 """Subword tokens: byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -18,6 +19,8 @@ from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_
 
 if TYPE_CHECKING:
     import tokenizers
+
+log = logging.getLogger(__name__)
 
 ENCODING_VERSION = 1  # raise it when the same settings give other tokens
 MODEL_FILE = "bpe.json"
@@ -41,7 +44,7 @@ class SubwordTokenizer(Tokenizer):
         names = [name for name in corpus.tables if name in ENCODED_TABLES]
 
         def build(partial: Path) -> None:
-            print(f"{corpus.name}: learning subwords from the training documents", flush=True)
+            log.info(f"{corpus.name}: learning subwords from the training documents")
             model = self.train(training_texts(corpus))
             (partial / MODEL_FILE).write_text(model.to_str(), encoding="utf-8")
             for name in names:

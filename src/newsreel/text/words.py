@@ -1,6 +1,7 @@
 """Word tokens: rules vectorised over columns of documents, and a vocabulary of the most frequent words."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -15,6 +16,8 @@ from newsreel.errors import UserError
 from newsreel.rules import Range
 from newsreel.storage import build_once
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
+
+log = logging.getLogger(__name__)
 
 ENCODING_VERSION = 1  # raise it when the same rules give other words
 HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
@@ -127,7 +130,7 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
     names = [name for name in corpus.tables if name in ENCODED_TABLES]
 
     def build(partial: Path) -> None:
-        print(f"{corpus.name}: finding the words of the documents", flush=True)
+        log.info(f"{corpus.name}: finding the words of the documents")
         numbers: dict[str, int] = {}
         for name in names:
             write_sequences(partial, name, number_words(rules, corpus, name, numbers))

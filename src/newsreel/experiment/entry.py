@@ -1,0 +1,93 @@
+"""What the commands share: a Hydra application whose errors are one clear message and an exit status.
+
+Imports little: `--help` and a mistyped option are answered before torch is loaded.
+"""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from newsreel.errors import UserError
+
+log = logging.getLogger(__name__)
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+def run(application: Callable[[], object]) -> None:
+    """Call a `hydra.main` application. A user's mistake ends in a message on stderr and exit status 2.
+
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown as well.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
+    try:
+        application()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        _forget_empty_run_folder()
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
+
+
+def explain(error: Exception) -> str:
+    """What was wrong with the command line or the config, without the names of the code that noticed."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingConfigException):
+        return _missing_choice(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+            return _unknown_key(cause)
+        cause = cause.__cause__
+    message = str(error.__cause__ or error)
+    return "\n".join(line for line in message.splitlines() if not re.match(r"\s*(object_type|reference_type)=", line))
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key)
+    parent, _, name = key.rpartition(".")
+    prefix = f"{parent}." if parent else ""
+    known = [str(other) for other in OmegaConf.masked_copy(error.parent_node, list(error.parent_node))] \
+        if error.parent_node is not None else []  # fmt: skip
+    known = [other for other in known if other not in ("_target_", "hydra")]
+    matches = difflib.get_close_matches(name, known, n=1)
+    if matches:
+        return f"{key} is not a setting; did you mean {prefix}{matches[0]}?"
+    return f"{key} is not a setting" + (f"; known are {', '.join(prefix + other for other in known)}" if known else "")
+
+
+def _missing_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    options = [str(option) for option in error.options or []]
+    if not group or not options:
+        return str(error).replace("\t", "  ")
+    matches = difflib.get_close_matches(choice, options, n=1)
+    hint = f"; did you mean {group}={matches[0]}?" if matches else ""
+    return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
+
+
+def _forget_empty_run_folder() -> None:
+    """A command that was refused leaves no folder that looks like a run."""
+    if not HydraConfig.initialized():
+        return
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    for path in (folder, *folder.parents[:2]):
+        try:
+            path.rmdir()
+        except OSError:
+            return

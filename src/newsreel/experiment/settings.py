@@ -1,0 +1,212 @@
+"""Checks a composed config against the signatures it configures, before anything heavy is imported or read.
+
+Settings are the keyword-only parameters of what a section builds: their names are the config's keys, their
+annotations the types, ranges and choices. What the data says is a positional parameter and no key.
+"""
+
+import difflib
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from newsreel.batches.batch import BatchSettings
+from newsreel.corpora.corpus import CorpusReader, Paths
+from newsreel.embeddings.embedding import Embedding, OneHotEmbedding
+from newsreel.errors import UserError
+from newsreel.models.network import Network
+from newsreel.models.optimization import TrainingSettings
+from newsreel.rules import Range
+from newsreel.text.tokens import Tokenizer
+
+Settings = dict[str, Any]
+SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
+CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, Embedding, Network)  # sections whose `_target_` names a subclass
+MAX_BATCH_BYTES = 2 * 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The section `trainer` of the config: the machine that trains."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    threads: Annotated[int, Range(min=1)] | None
+    log_every_n_steps: Annotated[int, Range(min=1)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked config: what to build, with which settings."""
+
+    seed: int
+    paths: Paths
+    reader: CorpusReader
+    tokenizer: Tokenizer
+    build_embedding: Callable[[Sequence[str]], Embedding]
+    build_network: Callable[[Embedding, int], Network]
+    batches: BatchSettings
+    training: TrainingSettings
+    trainer: TrainerSettings
+    config: Settings  # the whole resolved config, plain values
+
+
+def read_experiment(config: Settings) -> Experiment:
+    """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
+    problems: list[str] = []
+    sections = {
+        "data": CorpusReader,
+        "tokenizer": Tokenizer,
+        "embedding": Embedding,
+        "model": Network,
+        "batches": BatchSettings,
+        "training": TrainingSettings,
+        "trainer": TrainerSettings,
+        "paths": Paths,
+    }
+    problems += unknown_keys(config, [*sections, "seed"], "")
+    targets: dict[str, Callable[..., Any]] = {}
+    for name, kind in sections.items():
+        section = config.get(name)
+        if not isinstance(section, dict):
+            problems.append(f"{name} is {section!r}, and has to be a section of settings")
+            continue
+        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
+        if target is not None:
+            problems += check_section(name, section, target)
+            targets[name] = target
+    problems += [f"seed is {config.get('seed')!r}: {rule}" for rule in violated(config.get("seed"), SEED)]
+    if not problems:
+        problems += check_combinations(config, targets)
+    if problems:
+        raise UserError("\n".join(problems))
+
+    def settings(name: str) -> Settings:
+        return {key: value for key, value in config[name].items() if key != "_target_"}
+
+    return Experiment(
+        seed=config["seed"],
+        paths=Paths(**settings("paths")),
+        reader=targets["data"](**settings("data")),
+        tokenizer=targets["tokenizer"](**settings("tokenizer")),
+        build_embedding=lambda vocabulary: targets["embedding"](vocabulary, **settings("embedding")),
+        build_network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
+        batches=BatchSettings(**settings("batches")),
+        training=TrainingSettings(**settings("training")),
+        trainer=TrainerSettings(**settings("trainer")),
+        config=config,
+    )
+
+
+def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
+    """The class that a section's `_target_` names, or None and a problem."""
+    target = section.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        problems.append(f"{name}._target_ is {target!r}, and has to name a class as module.Class")
+        return None
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        problems.append(f"{name}._target_ is {target}, which cannot be imported: {error}")
+        return None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__}")
+        return None
+    return found
+
+
+def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
+    """Problems of one section: keys that the target does not know or misses, and values it cannot take."""
+    parameters = [
+        parameter.name for parameter in signature(target).parameters.values() if parameter.kind is Parameter.KEYWORD_ONLY
+    ]
+    initializer = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    hints = get_type_hints(initializer, include_extras=True)
+    problems = unknown_keys({key: None for key in section if key != "_target_"}, parameters, f"{name}.")
+    for key in parameters:
+        if key not in section:
+            problems.append(f"{name}.{key} is missing")
+        else:
+            problems += [f"{name}.{key} is {show(section[key])}: {rule}" for rule in violated(section[key], hints[key])]
+    return problems
+
+
+def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
+    return [
+        f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known
+    ]
+
+
+def nearest(key: str, known: Sequence[str], prefix: str = "") -> str:
+    """A hint at the known name that was probably meant, or at all of them."""
+    matches = difflib.get_close_matches(key, known, n=1)
+    if matches:
+        return f"; did you mean {prefix}{matches[0]}?"
+    return f"; known are {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none here"
+
+
+def violated(value: Any, kind: Any) -> list[str]:
+    """The rule that a value breaks as one sentence, or nothing."""
+    if get_origin(kind) is Annotated:
+        kind, *rules = get_args(kind)
+        broken = violated(value, kind)
+        return broken or [f"it has to be {rule}" for rule in rules if isinstance(rule, Range) and value not in rule]
+    if get_origin(kind) in (Union, types.UnionType):
+        options = get_args(kind)
+        if value is None and types.NoneType in options:
+            return []
+        broken = [rule for option in options if option is not types.NoneType for rule in violated(value, option)[:1]]
+        if len(broken) < len([option for option in options if option is not types.NoneType]):
+            return []
+        return [" or ".join(broken) + (", or null" if types.NoneType in options else "")]
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if value in choices and not isinstance(value, bool):
+            return []
+        hint = difflib.get_close_matches(str(value), choices, n=1)
+        return [f"it has to be one of {', '.join(choices)}" + (f"; did you mean {hint[0]}?" if hint else "")]
+    if get_origin(kind) is Sequence:
+        (item,) = get_args(kind)
+        if not isinstance(value, list):
+            return ["it has to be a list, such as [16,16]"]
+        return [f"its item {show(element)}: {rule}" for element in value for rule in violated(element, item)]
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    return [] if fits else [f"it has to be {names[kind]}"]
+
+
+def show(value: Any) -> str:
+    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+
+
+def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """Problems that no section has alone."""
+    problems = []
+    if config["trainer"]["accelerator"] == "gpu" and not gpu_is_there():
+        problems.append(
+            "trainer.accelerator is gpu, and torch finds no GPU here: use trainer=cpu or trainer=auto, or install a "
+            "torch build for your GPU (README, Installation)"
+        )
+    if issubclass(targets["embedding"], OneHotEmbedding) and not targets["model"].reads_bags:
+        num_words = config["tokenizer"].get("max_size")
+        num_tokens = config["batches"]["max_tokens"]
+        if num_words is None or num_tokens is None:
+            missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
+            problems.append(f"embedding=one_hot makes batches of documents × tokens × words for this model: set {missing}")
+        elif (num_bytes := 4 * config["batches"]["batch_size"] * num_tokens * num_words) > MAX_BATCH_BYTES:
+            problems.append(
+                f"embedding=one_hot with this model makes batches of {config['batches']['batch_size']} documents × "
+                f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; {MAX_BATCH_BYTES / 2**30:.0f} "
+                "GiB is the limit. Use embedding=learned, which computes the same from an index, or lower "
+                "tokenizer.max_size, batches.max_tokens or batches.batch_size"
+            )
+    return problems
+
+
+def gpu_is_there() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()

@@ -1,0 +1,132 @@
+"""One training, from the corpus to the report."""
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from newsreel.experiment.settings import Experiment
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig, started: float) -> dict[str, Any]:
+    """Train, validate and test what a config describes; returns what metrics.json holds.
+
+    started: `time.perf_counter()` when the command began. Raises UserError.
+    """
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    limit_threads(plain)
+
+    from newsreel.experiment.settings import read_experiment
+
+    experiment = read_experiment({str(key): value for key, value in plain.items()})
+    hydra = HydraConfig.get()
+    choices = {name: choice for name, choice in hydra.runtime.choices.items() if "/" not in name}
+    return run_experiment(experiment, Path(hydra.runtime.output_dir), choices, list(hydra.overrides.task), started)
+
+
+def run_experiment(
+    experiment: "Experiment", folder: Path, choices: dict[str, str], overrides: list[str], started: float
+) -> dict[str, Any]:
+    """The run itself, in the order of the rooms that the data walks through."""
+    import torch
+    from lightning.pytorch import seed_everything
+
+    from newsreel.batches.datamodule import TextDataModule
+    from newsreel.evaluation.metrics import metrics_for
+    from newsreel.evaluation.report import Report, write_predictions, write_report
+    from newsreel.experiment.environment import describe_environment, peak_rss_mb
+    from newsreel.experiment.trainer import build_trainer, final_checkpoint, log_final_metrics
+    from newsreel.models.classifier import TextClassifier
+    from newsreel.models.outputs import num_outputs
+    from newsreel.storage import write_atomically
+    from newsreel.text.tokens import save_tokenizer
+
+    seed_everything(experiment.seed, workers=True, verbose=False)
+    if experiment.trainer.threads is not None:
+        torch.set_num_threads(experiment.trainer.threads)
+
+    corpus = experiment.reader.load(experiment.paths)
+    sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
+    log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
+    log.info(f"documents   {', '.join(f'{count:,} {split}' for split, count in sizes.items())}")
+    for note in corpus.notes:
+        log.info(f"note        {note}")
+    tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
+    vocabulary = tokenized.tokenizer.tokens
+    log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
+
+    trainer, history = build_trainer(experiment, folder, corpus.metric)
+    on_accelerator = trainer.strategy.root_device.type != "cpu"
+    data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
+    embedding = experiment.build_embedding(vocabulary)
+    network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
+    network.fit_statistics(data.train_dataloader())
+    metrics = metrics_for(corpus.task, corpus.num_labels)
+    classifier = TextClassifier(
+        network, corpus.task, metrics, corpus.metric, experiment.training, hyperparameters=experiment.config
+    )
+    num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    log.info(f"model       {choices['model']} on {choices['embedding']} embedding: {num_parameters:,} parameters")
+    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads")
+    log.info(f"run folder  {folder}")
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
+    write_atomically(folder / "labels.json", json.dumps({"task": corpus.task, "labels": list(corpus.label_names)}))
+    save_tokenizer(tokenized.tokenizer, folder)
+    prepared = time.perf_counter()
+
+    trainer.fit(classifier, datamodule=data)
+    fitted = time.perf_counter()
+
+    loader = data.test_dataloader()
+    trainer.test(classifier, loader, ckpt_path=final_checkpoint(folder), verbose=False, weights_only=True)
+    test_metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    finished = time.perf_counter()
+
+    order = loader.sampler.order  # type: ignore[attr-defined]
+    write_predictions(folder, corpus, torch.cat(classifier.test_probabilities), order)
+    best = history.best(corpus.metric)
+    results: dict[str, Any] = {
+        **test_metrics,
+        **{name: value for name, value in best.items() if name.startswith("val/")},
+        "train/epochs": len(history.epochs),
+        "train/best_epoch": int(best["epoch"]),
+        "train/loss": best["train/loss"],
+        "train/steps": trainer.global_step,
+        "model/parameters": num_parameters,
+        "model/vocabulary": len(vocabulary),
+        **{f"documents/{split}": count for split, count in sizes.items()},
+        "time/prepare_s": round(prepared - started, 3),
+        "time/fit_s": round(fitted - prepared, 3),
+        "time/test_s": round(finished - fitted, 3),
+        "time/first_step_s": round(history.first_step - started, 3),
+        "time/total_s": round(time.perf_counter() - started, 3),
+        "throughput/train_documents_per_s": round(history.documents_per_second, 1),
+        "memory/peak_rss_mb": round(peak_rss_mb(), 1),
+        "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
+    }
+    log_final_metrics(trainer, experiment.config, choices, results)
+    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
+    report = Report(folder, choices, overrides, corpus.notes, history.epochs, results, corpus.metric)
+    write_report(report)
+    log.info("\n" + report.table())
+    return results
+
+
+def limit_threads(config: dict[Any, Any]) -> None:
+    """Tell the libraries with threads of their own, before they are imported, how many to use."""
+    trainer = config.get("trainer")
+    threads = trainer.get("threads") if isinstance(trainer, dict) else None
+    if isinstance(threads, int):
+        for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
+            os.environ.setdefault(variable, str(threads))

@@ -1,0 +1,192 @@
+"""The Lightning trainer of a run: checkpoints, early stopping, progress and TensorBoard."""
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import OmegaConf
+
+from newsreel.experiment.settings import Experiment
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_SECONDS = 30.0
+
+
+def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Trainer, "History"]:
+    """A trainer that writes into the run folder and follows `val/<metric>`, and the history that it keeps."""
+    settings, training = experiment.trainer, experiment.training
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    monitor = f"val/{metric}"
+    on_terminal = sys.stderr.isatty()
+    history = History(metric, lines_within_epochs=not on_terminal)
+    checkpoints = folder / "checkpoints"
+    callbacks: list[Callback] = [
+        history,
+        ModelCheckpoint(
+            checkpoints,
+            filename="best",
+            monitor=monitor,
+            mode="max",
+            save_weights_only=True,
+            enable_version_counter=False,
+        ),
+        ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False),
+    ]
+    if training.patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=training.patience))
+    if on_terminal:
+        callbacks.append(TerminalBar(leave=False))
+    trainer = Trainer(
+        accelerator=settings.accelerator,
+        devices=1,
+        precision=settings.precision,
+        max_epochs=training.max_epochs,
+        gradient_clip_val=training.gradient_clip,
+        log_every_n_steps=settings.log_every_n_steps,
+        num_sanity_val_steps=0,
+        logger=RunLogger(folder, experiment.config),
+        callbacks=callbacks,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+    )
+    return trainer, history
+
+
+def final_checkpoint(folder: Path) -> str:
+    return str(folder / "checkpoints" / "best.ckpt")
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start."""
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
+        self.config = config
+
+    def start(self) -> None:
+        yaml = OmegaConf.to_yaml(OmegaConf.create(self.config))
+        self.experiment.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()))
+
+    def save(self) -> None:
+        """Flush the events; the config has its place in config.yaml, not in a file beside them."""
+        self.experiment.flush()
+
+    def finalize(self, status: str) -> None:
+        """Keep the event file open between fitting and testing, so that a run has one; `close` ends it."""
+        self.save()
+
+    def close(self) -> None:
+        self.experiment.close()
+
+
+def log_final_metrics(trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]) -> None:
+    """The run's entry in TensorBoard's HPARAMS: every setting, with the metrics of the best epoch and of the test."""
+    assert isinstance(trainer.logger, RunLogger)
+    settings = {f"choice.{name}": choice for name, choice in choices.items()}
+    for section, values in config.items():
+        if isinstance(values, dict) and section != "paths":
+            settings |= {f"{section}.{key}": plain(value) for key, value in values.items() if key != "_target_"}
+        elif section != "paths":
+            settings[section] = plain(values)
+    shown = {name: value for name, value in results.items() if name.startswith(("test/", "val/"))}
+    shown |= {name: results[name] for name in ("time/fit_s", "model/parameters")}
+    trainer.logger.log_hyperparams(settings, {f"final/{name.replace('/', '_')}": value for name, value in shown.items()})
+    trainer.logger.close()
+
+
+def plain(value: Any) -> Any:
+    """A value as TensorBoard's HPARAMS can hold it."""
+    return value if isinstance(value, (int, float, str, bool)) else str(value)
+
+
+class TerminalBar(TQDMProgressBar):
+    """Lightning's bar without the logger's version number."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class History(Callback):
+    """Keeps each epoch's figures and prints a line for it; within long epochs too where there is no progress bar."""
+
+    def __init__(self, metric: str, lines_within_epochs: bool) -> None:
+        self.metric = metric
+        self.lines_within_epochs = lines_within_epochs
+        self.epochs: list[dict[str, float]] = []
+        self.first_step = 0.0  # time.perf_counter() when the first optimiser step was done
+        self._training_seconds = 0.0
+        self._num_documents = 0
+        self._begun = self._shown = 0.0
+        self._epoch_documents = 0
+
+    @property
+    def documents_per_second(self) -> float:
+        """Training speed over all epochs, validation not counted."""
+        return self._num_documents / self._training_seconds if self._training_seconds else 0.0
+
+    def best(self, metric: str) -> dict[str, float]:
+        """The figures of the epoch whose checkpoint is kept: the first of those with the highest metric."""
+        return max(self.epochs, key=lambda epoch: epoch[f"val/{metric}"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(trainer.logger, RunLogger):
+            trainer.logger.start()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begun = self._shown = time.perf_counter()
+        self._epoch_documents = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.first_step = self.first_step or now
+        self._epoch_documents += len(batch.lengths)
+        if self.lines_within_epochs and now - self._shown > LINE_EVERY_SECONDS:
+            self._shown = now
+            share = (batch_idx + 1) / float(trainer.num_training_batches)
+            loss = float(trainer.callback_metrics["train/loss_step"])
+            speed = self._epoch_documents / (now - self._begun)
+            self._say(trainer, f"  epoch {trainer.current_epoch + 1}: {share:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._training_seconds += time.perf_counter() - self._begun
+        self._num_documents += self._epoch_documents
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        kept = {name: value for name, value in figures.items() if name.startswith("val/")}
+        seconds = time.perf_counter() - self._begun
+        self.epochs.append(
+            {
+                "epoch": trainer.current_epoch + 1,
+                "train/loss": figures["train/loss_epoch"],
+                f"train/{self.metric}": figures[f"train/{self.metric}_epoch"],
+                **kept,
+                "time/epoch_s": seconds,
+            }
+        )
+        self._say(
+            trainer,
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            f"  train loss {figures['train/loss_epoch']:.4f}  {self.metric} {figures[f'train/{self.metric}_epoch']:.4f}"
+            f"  validation loss {figures['val/loss']:.4f}  {self.metric} {figures[f'val/{self.metric}']:.4f}"
+            f"  {self._epoch_documents / max(1e-9, seconds):,.0f} documents/s  {seconds:.1f} s",
+        )
+
+    def _say(self, trainer: Trainer, line: str) -> None:
+        if isinstance(bar := trainer.progress_bar_callback, TerminalBar):
+            bar.main_progress_bar.clear() if bar.is_enabled else None
+        log.info(line)

@@ -1,0 +1,34 @@
+"""How networks are trained: optimiser, learning-rate schedule, clipping and when to stop."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from newsreel.rules import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The section `training` of the config."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    learning_rate: Annotated[float, Range(above=0)]
+    weight_decay: Annotated[float, Range(min=0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_fraction: Annotated[float, Range(min=0, below=1)]
+    gradient_clip: Annotated[float, Range(above=0)] | None
+    max_epochs: Annotated[int, Range(min=1)]
+    patience: Annotated[int, Range(min=1)] | None
+
+
+def schedule_factor(settings: TrainingSettings, step: int, num_steps: int) -> float:
+    """What the learning rate is multiplied by at `step` of `num_steps`: linear warm-up, then the schedule."""
+    num_warmup_steps = round(settings.warmup_fraction * num_steps)
+    if step < num_warmup_steps:
+        return (step + 1) / (num_warmup_steps + 1)
+    progress = (step - num_warmup_steps) / max(1, num_steps - num_warmup_steps)
+    if settings.schedule == "linear":
+        return max(0.0, 1 - progress)
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return 1.0

@@ -1,0 +1,42 @@
+"""From a network's logits to probabilities and decisions.
+
+Axes: B documents, L labels; logits are (B, 1) for a binary task, else (B, L).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from newsreel.corpora.corpus import Task
+
+THRESHOLD = 0.5  # a label is predicted where its probability is above this
+
+
+def num_outputs(task: Task, num_labels: int) -> int:
+    """Logits that a network has to give: one for a binary task, one a label otherwise."""
+    return 1 if task == "binary" else num_labels
+
+
+def loss_of(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Mean loss of a batch: cross-entropy between classes, or binary cross-entropy of each yes-or-no decision."""
+    if task == "multiclass":
+        return F.cross_entropy(logits, targets)
+    if task == "multilabel":
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype))
+
+
+def probabilities(logits: Tensor, task: Task) -> Tensor:
+    """(B, num_outputs) logits → (B, L) probabilities; a binary task's one logit speaks for its second label."""
+    if task == "multiclass":
+        return logits.softmax(dim=1)
+    if task == "multilabel":
+        return logits.sigmoid()
+    return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+
+
+def decisions(probabilities: Tensor, task: Task) -> Tensor:
+    """(B, L) probabilities → (B,) class numbers, or (B, L) indicators for `multilabel`."""
+    if task == "multilabel":
+        return (probabilities > THRESHOLD).long()
+    return probabilities.argmax(dim=1)
