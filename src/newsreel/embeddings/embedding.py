@@ -42,6 +42,8 @@ class LearnedEmbedding(Embedding):
     """A table trained with the network, started at N(0, 1/E) with zeros for <pad>.
 
     dropout: share of the values of every word's row that is zeroed while training.
+    word_dropout: share of the words whose whole row is zeroed while training (Gal and Ghahramani 2016 drop the
+    types; here it is single occurrences).
     max_norm: rows longer than this (L2) are scaled back to it when they are used.
     """
 
@@ -51,6 +53,7 @@ class LearnedEmbedding(Embedding):
         *,
         dimension: Annotated[int, Range(min=1)],
         dropout: Annotated[float, Range(min=0, below=1)],
+        word_dropout: Annotated[float, Range(min=0, below=1)],
         max_norm: Annotated[float, Range(above=0)] | None,
     ) -> None:
         super().__init__()
@@ -61,9 +64,14 @@ class LearnedEmbedding(Embedding):
         with torch.no_grad():
             self.table.weight[PAD].zero_()
         self.dropout = nn.Dropout(dropout)
+        self.word_dropout = word_dropout
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        return self.dropout(self.table(token_ids))  # type: ignore[no-any-return]  # (B, T, E)
+        embedded = self.table(token_ids)  # (B, T, E)
+        if self.training and self.word_dropout:
+            kept = torch.rand(token_ids.shape, device=token_ids.device) >= self.word_dropout  # (B, T)
+            embedded = embedded * kept[:, :, None]
+        return self.dropout(embedded)  # type: ignore[no-any-return]  # (B, T, E)
 
     def bag_layer(self, num_outputs: int) -> BagLayer:
         return DenseBagLayer(self, num_outputs)
@@ -79,6 +87,8 @@ class DenseBagLayer(BagLayer):
 
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         table = self.embedding.table
+        if self.training and self.embedding.word_dropout:
+            token_weights = token_weights * (torch.rand_like(token_weights) >= self.embedding.word_dropout)
         document = F.embedding_bag(
             token_ids, table.weight, mode="sum", per_sample_weights=token_weights, max_norm=table.max_norm
         )  # (B, E)

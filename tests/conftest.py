@@ -1,0 +1,88 @@
+"""What the tests share: tiny made-up corpora and a way to run the commands."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from newsreel.corpora.corpus import Corpus, Paths, Task
+from newsreel.text.words import WordTokenizer
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(
+        corpora_dir=str(tmp_path / "corpora"), cache_dir=str(tmp_path / "cache"), output_dir=str(tmp_path / "outputs")
+    )
+
+
+def make_corpus(
+    train: Sequence[tuple[str, object]],
+    test: Sequence[tuple[str, object]] = (("a film", 0),),
+    task: Task = "binary",
+    num_labels: int = 2,
+) -> Corpus:
+    """A corpus of (text, labels) pairs."""
+
+    def table(rows: Sequence[tuple[str, object]]) -> Dataset:
+        return Dataset.from_dict({"text": [text for text, _ in rows], "labels": [labels for _, labels in rows]})
+
+    return Corpus(
+        name="tiny",
+        task=task,
+        label_names=tuple(f"label{number}" for number in range(num_labels)),
+        metric="f1_micro" if task == "multilabel" else "accuracy",
+        tables={"train": table(train), "test": table(test)},
+        fingerprint=repr((train, test)),
+        source="made in a test",
+    )
+
+
+def word_tokenizer(**changes: object) -> WordTokenizer:
+    settings: dict[str, object] = {
+        "strip_html": True,
+        "normalization": "NFC",
+        "lowercase": True,
+        "word_pattern": r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*",
+        "punctuation": "drop",
+        "max_size": None,
+        "min_document_count": 1,
+    }
+    return WordTokenizer(**{**settings, **changes})
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script of the project in a process of its own, with caches and outputs in the test's folder."""
+
+    def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        script, *overrides = arguments
+        variables = {
+            **os.environ,
+            "NEWSREEL_CACHE_DIR": str(tmp_path / "cache"),
+            "NEWSREEL_CORPORA_DIR": str(tmp_path / "corpora"),
+            **(environment or {}),
+        }
+        variables.pop("HYDRA_FULL_ERROR", None)
+        return subprocess.run(
+            [sys.executable, str(PROJECT / script), *overrides],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def seeded(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)

@@ -1,0 +1,63 @@
+"""The Corpus: splits, limits and what it refuses."""
+
+import numpy as np
+import pytest
+from conftest import make_corpus
+
+from newsreel.errors import UserError
+
+
+def test_validation_documents_leave_training() -> None:
+    corpus = make_corpus([(f"document {number}", number % 2) for number in range(20)]).with_validation(0.2, seed=0)
+    train, validation = set(corpus["train"]["text"]), set(corpus["validation"]["text"])
+    assert len(train) == 16
+    assert len(validation) == 4
+    assert not train & validation
+    assert corpus.targets("validation").sum() == 2
+
+
+def test_an_official_validation_split_is_kept() -> None:
+    corpus = make_corpus([("a", 0), ("b", 1)])
+    corpus = type(corpus)(**{**vars(corpus), "tables": {**corpus.tables, "validation": corpus.tables["test"]}, "splits": {}})
+    assert corpus.with_validation(0.5, seed=0)["train"]["text"][:] == ["a", "b"]
+
+
+def test_multilabel_targets_are_indicators() -> None:
+    corpus = make_corpus([("a", [0, 2]), ("b", []), ("c", [1])], [("d", [2])], task="multilabel", num_labels=3)
+    assert corpus.targets("train").tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert corpus.tables["train"].select([2, 0])["labels"][:] == [[1], [0, 2]]
+
+
+def test_limit_takes_the_first_of_each_class_and_says_so() -> None:
+    corpus = make_corpus([("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 1)], [("f", 1), ("g", 1)])
+    limited = corpus.limited(1)
+    assert limited["train"]["text"][:] == ["a", "c"]
+    assert limited["test"]["text"][:] == ["f"]
+    assert "first 1 documents of each class" in limited.notes[0]
+    assert limited.fingerprint != corpus.fingerprint
+    assert limited.targets("train").tolist() == [0, 1]
+
+
+def test_labels_that_training_never_saw_are_refused_by_name() -> None:
+    corpus = make_corpus([("a", 0), ("b", 0)], [("c", 1)])
+    with pytest.raises(UserError, match=r"1 labels that no training document has: label1"):
+        corpus.checked()
+
+
+def test_an_empty_split_is_refused() -> None:
+    corpus = make_corpus([("a", 0)], [("b", 0)])
+    empty = type(corpus)(**{**vars(corpus), "tables": {**corpus.tables, "test": corpus.tables["test"].select([])}, "splits": {}})
+    with pytest.raises(UserError, match="no documents in its test split"):
+        empty.checked()
+
+
+def test_a_split_too_small_to_validate_on_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.validation_fraction is 0\.1"):
+        make_corpus([("a", 0), ("b", 1)]).with_validation(0.1, seed=0)
+
+
+def test_texts_come_in_chunks_in_order() -> None:
+    corpus = make_corpus([(str(number), 0) for number in range(10)]).limited(7)
+    chunks = [chunk.to_pylist() for chunk in corpus.texts("train", chunk_size=3)]
+    assert chunks == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    assert np.array_equal(corpus.splits["train"].rows, np.arange(7))

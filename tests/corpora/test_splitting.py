@@ -1,0 +1,45 @@
+"""Divisions by label, against expectations made by hand."""
+
+import numpy as np
+
+from newsreel.corpora.splitting import first_of_each_class, stratified_holdout
+
+
+def test_first_of_each_class_keeps_order() -> None:
+    assert first_of_each_class(np.array([1, 0, 1, 1, 0, 0]), 2).tolist() == [0, 1, 2, 4]
+
+
+def test_first_of_each_label_takes_every_document_that_is_among_them() -> None:
+    targets = np.array([[1, 0], [1, 1], [1, 0], [0, 1], [0, 0], [0, 1]], dtype=np.uint8)
+    # label 0: rows 0, 1; label 1: rows 1, 3; no label: row 4
+    assert first_of_each_class(targets, 2).tolist() == [0, 1, 3, 4]
+
+
+def test_holdout_divides_each_class_in_the_same_proportion() -> None:
+    targets = np.array([0] * 40 + [1] * 20)
+    kept, held_out = stratified_holdout(targets, 0.25, seed=0)
+    assert np.bincount(targets[held_out]).tolist() == [10, 5]
+    assert sorted([*kept, *held_out]) == list(range(60))
+    assert not set(kept) & set(held_out)
+
+
+def test_holdout_depends_on_the_seed_alone() -> None:
+    targets = np.arange(100) % 2
+    assert np.array_equal(stratified_holdout(targets, 0.2, 0)[1], stratified_holdout(targets, 0.2, 0)[1])
+    assert not np.array_equal(stratified_holdout(targets, 0.2, 0)[1], stratified_holdout(targets, 0.2, 1)[1])
+
+
+def test_a_class_of_one_document_stays_in_training() -> None:
+    kept, held_out = stratified_holdout(np.array([0, 0, 0, 0, 1]), 0.5, seed=0)
+    assert 4 in kept
+    assert len(held_out) == 2
+
+
+def test_holdout_of_label_sets_keeps_label_proportions() -> None:
+    random = np.random.default_rng(0)
+    targets = (random.random((2000, 6)) < np.array([0.5, 0.3, 0.2, 0.1, 0.05, 0.01])).astype(np.uint8)
+    kept, held_out = stratified_holdout(targets, 0.2, seed=0)
+    assert sorted([*kept, *held_out]) == list(range(2000))
+    assert abs(len(held_out) - 400) <= 10
+    totals = targets.sum(axis=0)
+    assert np.all(np.abs(targets[held_out].sum(axis=0) - 0.2 * totals) <= np.maximum(2, 0.02 * totals))

@@ -1,0 +1,79 @@
+"""Folders are whole or absent."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from newsreel.storage import build_once, write_atomically
+
+
+def write_slowly(folder: Path) -> None:
+    for number in range(20):
+        (folder / str(number)).write_text("x" * 1000)
+        time.sleep(0.02)
+
+
+def build_and_count(target: Path, counter: Path) -> None:
+    def build(folder: Path) -> None:
+        with counter.open("a") as file:
+            file.write("built\n")
+        write_slowly(folder)
+
+    build_once(target, build, "a test folder")
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        build_once(tmp_path / "target", build, "a test folder")
+    assert [path.name for path in tmp_path.iterdir() if "lock" not in path.name] == []
+
+
+def test_an_existing_folder_is_not_built_again(tmp_path: Path) -> None:
+    build_once(tmp_path / "target", lambda folder: None, "a test folder")
+    build_once(tmp_path / "target", lambda folder: pytest.fail("built twice"), "a test folder")
+
+
+def test_killed_builders_leave_no_folder_and_the_next_one_completes(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    target = tmp_path / "target"
+    for delay in (0.02, 0.1, 0.25):
+        process = context.Process(target=build_once, args=(target, write_slowly, "a test folder"))
+        process.start()
+        time.sleep(delay)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert not target.exists()
+    build_once(target, write_slowly, "a test folder")
+    assert len(list(target.iterdir())) == 20
+    assert not list(tmp_path.glob("*partial*"))
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    target, counter = tmp_path / "target", tmp_path / "counter"
+    processes = [context.Process(target=build_and_count, args=(target, counter)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert counter.read_text() == "built\n"
+    assert len(list(target.iterdir())) == 20
+
+
+def test_write_atomically_replaces_the_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write_atomically(file, "a long first content")
+    write_atomically(file, "second")
+    assert file.read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
