@@ -34,7 +34,8 @@ class HubHandler(BaseHTTPRequestHandler):
         elif path == f"/api/datasets/{name}" or path.startswith(f"/api/datasets/{name}/revision/"):
             siblings = [{"rfilename": entry["path"]} for entry in self.tree()]
             self.send_json(
-                {"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings}, with_body
+                {"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0, "siblings": siblings},
+                with_body,
             )
         elif match := re.fullmatch(rf"/datasets/{name}/resolve/[^/]+/(.+)", path):
             self.send_file(self.server.folder / match.group(1), with_body)
@@ -56,7 +57,9 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def send_file(self, path: Path, with_body: bool) -> None:
         if not path.is_file():
-            self.send_bytes(404, b"Entry not found", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, with_body)
+            self.send_bytes(
+                404, b"Entry not found", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, with_body
+            )
             return
         content = path.read_bytes()
         headers = {

@@ -1,9 +1,9 @@
 """Folders and files that are either whole or absent, whoever is killed and however many ask at once."""
 
+import logging
 import os
 import shutil
 import uuid
-import logging
 from collections.abc import Callable
 from pathlib import Path
 

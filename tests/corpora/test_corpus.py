@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import make_corpus
 
 from newsreel.errors import UserError
+
+from conftest import make_corpus
 
 
 def test_validation_documents_leave_training() -> None:
@@ -18,7 +19,9 @@ def test_validation_documents_leave_training() -> None:
 
 def test_an_official_validation_split_is_kept() -> None:
     corpus = make_corpus([("a", 0), ("b", 1)])
-    corpus = type(corpus)(**{**vars(corpus), "tables": {**corpus.tables, "validation": corpus.tables["test"]}, "splits": {}})
+    corpus = type(corpus)(
+        **{**vars(corpus), "tables": {**corpus.tables, "validation": corpus.tables["test"]}, "splits": {}}
+    )
     assert corpus.with_validation(0.5, seed=0)["train"]["text"][:] == ["a", "b"]
 
 
@@ -46,7 +49,9 @@ def test_labels_that_training_never_saw_are_refused_by_name() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     corpus = make_corpus([("a", 0)], [("b", 0)])
-    empty = type(corpus)(**{**vars(corpus), "tables": {**corpus.tables, "test": corpus.tables["test"].select([])}, "splits": {}})
+    empty = type(corpus)(
+        **{**vars(corpus), "tables": {**corpus.tables, "test": corpus.tables["test"].select([])}, "splits": {}}
+    )
     with pytest.raises(UserError, match="no documents in its test split"):
         empty.checked()
 

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub_stand_in import hub_stand_in
-from test_imdb import contents, made_up_fingerprint, read, write_parquet
 
 from newsreel.corpora.corpus import Paths
+
+from hub_stand_in import hub_stand_in
+from test_imdb import contents, made_up_fingerprint, read, write_parquet
 
 README = """---
 configs:

@@ -37,7 +37,11 @@ def test_another_seed_makes_other_documents(paths: Paths) -> None:
 
 def test_sizes_labels_and_lengths_are_as_asked(paths: Paths) -> None:
     corpus = SETTINGS.load(paths)
-    assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {"train": 360, "validation": 40, "test": 100}
+    assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {
+        "train": 360,
+        "validation": 40,
+        "test": 100,
+    }
     assert corpus.task == "multiclass"
     assert corpus.labels_present("train").all()
     lengths = [len(text.split()) for text in corpus["train"]["text"]]
@@ -55,7 +59,10 @@ def test_difficulty_decides_how_far_words_tell_the_label(paths: Paths) -> None:
     def words_of_one_label_only(difficulty: float) -> int:
         corpus = replace(SETTINGS, difficulty=difficulty).load(paths)
         texts, targets = corpus["train"]["text"], corpus.targets("train")
-        seen = [set().union(*(text.split() for text, y in zip(texts, targets, strict=True) if y == label)) for label in range(3)]
+        seen = [
+            set().union(*(text.split() for text, y in zip(texts, targets, strict=True) if y == label))
+            for label in range(3)
+        ]
         frequent = [word for word in seen[0] if sum(word in text.split() for text in texts) >= 10]
         return sum(word not in seen[1] | seen[2] for word in frequent)
 

@@ -63,7 +63,7 @@ class DocumentDataset(Dataset[Batch]):
     def lengths(self) -> np.ndarray:
         """(N,) tokens of each document after truncation."""
         lengths = self.ends - self.starts
-        return lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens)
+        return np.asarray(lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens))
 
     def __getitem__(self, documents: list[int]) -> Batch:
         pieces = [self._tokens(document) for document in documents]

@@ -14,6 +14,7 @@ from newsreel.errors import UserError
 from newsreel.rules import Range
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 Task = Literal["binary", "multiclass", "multilabel"]
@@ -83,7 +84,7 @@ class Corpus:
         rows = self.splits[split]
         return table_targets(self.tables[rows.table], self.num_labels, self.task)[rows.rows]
 
-    def texts(self, table: str, chunk_size: int = 5_000) -> Iterator["np.ndarray | object"]:
+    def texts(self, table: str, chunk_size: int = 5_000) -> Iterator["pa.ChunkedArray"]:
         """The documents of a table as Arrow arrays of at most `chunk_size` strings."""
         documents = self.tables[table].select_columns("text").with_format("arrow")
         for start in range(0, len(documents), chunk_size):

@@ -60,16 +60,20 @@ class IMDB(CorpusReader):
     path: str | None
     fingerprint: str | None
 
-    def read(self, paths: Paths) -> Corpus:
-        if self.path is not None and self.source not in (None, "local"):
+    def __post_init__(self) -> None:
+        if self.path is None:
+            return
+        if self.source not in (None, "local"):
             raise UserError(
                 f"data.path={self.path} names files on this machine and data.source={self.source} asks for another "
                 "source: leave one of the two out."
             )
+        if not Path(self.path).expanduser().exists():
+            raise UserError(f"data.path={self.path}: there is no such file or folder.")
+
+    def read(self, paths: Paths) -> Corpus:
         place = Path(self.path).expanduser() if self.path is not None else paths.corpora / "imdb"
         local = LocalFiles(place, self.fingerprint)
-        if self.path is not None and not place.exists():
-            raise UserError(f"data.path={self.path}: there is no such file or folder.")
         sources = [local, HubDataset(self.fingerprint), NpmPackage(self.fingerprint)]
         wanted: SourceName | None = "local" if self.path is not None else self.source
         return open_prepared(find_prepared("imdb", sources, wanted, paths.cache, REMEDY))
@@ -300,9 +304,7 @@ def read_tar(archive: Path) -> Documents:
         ) from error
 
 
-def collect(
-    members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file: IO[bytes] | None
-) -> Documents:
+def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file: IO[bytes] | None) -> Documents:
     """Documents from (path in the corpus, reader) pairs. Raises UserError for a review that is not UTF-8."""
     texts: dict[str, list[str]] = {"train": [], "test": [], "unlabeled": []}
     labels: dict[str, list[int]] = {"train": [], "test": [], "unlabeled": []}
@@ -320,7 +322,9 @@ def collect(
             labels[split].append(label)
             bar.update(file.tell() - bar.n if file else 1)
     return {
-        split: pl.DataFrame({"text": texts[split], "label": labels[split]}, schema={"text": pl.String, "label": pl.Int64})
+        split: pl.DataFrame(
+            {"text": texts[split], "label": labels[split]}, schema={"text": pl.String, "label": pl.Int64}
+        )
         for split in texts
         if texts[split] or split != "unlabeled"
     }
@@ -381,7 +385,9 @@ def differing_parts(found: dict[tuple[str, int], tuple[int, str]]) -> list[str]:
 
 def explain(differences: list[str], found: str, accepted: str | None) -> str:
     """What is different, by which digest, and how to go on."""
-    expected = f"data.fingerprint asks for {accepted}" if accepted else f"the published one is {published_fingerprint()}"
+    expected = (
+        f"data.fingerprint asks for {accepted}" if accepted else f"the published one is {published_fingerprint()}"
+    )
     return "\n".join(
         [
             *(f"  {difference}" for difference in differences),

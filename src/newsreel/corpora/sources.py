@@ -1,8 +1,8 @@
 """Where a corpus can come from, and which of the places is taken."""
 
+import logging
 import shutil
 from abc import ABC, abstractmethod
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal

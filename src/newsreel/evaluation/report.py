@@ -41,7 +41,9 @@ class Report:
         for stage, name in (("val", "validation"), ("test", "test")):
             figures = [f"{key.partition('/')[2]} {results[key]:.4f}" for key in results if key.startswith(f"{stage}/")]
             rows.append((name, "  ".join(figures)))
-        phases = "  ".join(f"{phase} {results[f'time/{phase}_s']:.1f} s" for phase in ("prepare", "fit", "test", "total"))
+        phases = "  ".join(
+            f"{phase} {results[f'time/{phase}_s']:.1f} s" for phase in ("prepare", "fit", "test", "total")
+        )
         rows.append(("time", phases))
         rows.append(("speed", f"{results['throughput/train_documents_per_s']:,.0f} training documents/s"))
         rows.append(("peak memory", f"{results['memory/peak_rss_mb']:,.0f} MB"))

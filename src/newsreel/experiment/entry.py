@@ -4,21 +4,21 @@ Imports little: `--help` and a mistyped option are answered before torch is load
 """
 
 import difflib
-import logging
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
-
-log = logging.getLogger(__name__)
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -27,7 +27,7 @@ INTERRUPTED = 130
 def run(application: Callable[[], object]) -> None:
     """Call a `hydra.main` application. A user's mistake ends in a message on stderr and exit status 2.
 
-    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown as well.
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
@@ -38,7 +38,23 @@ def run(application: Callable[[], object]) -> None:
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        _forget_empty_run_folder()
+        print(f"error: {explain(error)}", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Around the work of a command: what the user has to mend leaves no folder that looks like a run.
+
+    Outside of a sweep the command ends here; within one, the error goes on to whoever runs the jobs.
+    """
+    try:
+        yield
+    except (UserError, OmegaConfBaseException) as error:
+        hydra = HydraConfig.get()
+        _forget_refused_run(Path(hydra.runtime.output_dir))
+        if hydra.mode is not RunMode.RUN:
+            raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
 
@@ -62,9 +78,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     key = str(error.full_key)
     parent, _, name = key.rpartition(".")
     prefix = f"{parent}." if parent else ""
-    known = [str(other) for other in OmegaConf.masked_copy(error.parent_node, list(error.parent_node))] \
-        if error.parent_node is not None else []  # fmt: skip
-    known = [other for other in known if other not in ("_target_", "hydra")]
+    siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
+    known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
     matches = difflib.get_close_matches(name, known, n=1)
     if matches:
         return f"{key} is not a setting; did you mean {prefix}{matches[0]}?"
@@ -81,13 +96,12 @@ def _missing_choice(error: MissingConfigException) -> str:
     return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
 
 
-def _forget_empty_run_folder() -> None:
-    """A command that was refused leaves no folder that looks like a run."""
-    if not HydraConfig.initialized():
+def _forget_refused_run(folder: Path) -> None:
+    if not folder.is_dir() or any(path.name != "run.log" for path in folder.iterdir()):
         return
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    for path in (folder, *folder.parents[:2]):
+    shutil.rmtree(folder)
+    for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them
         try:
-            path.rmdir()
+            parent.rmdir()
         except OSError:
             return

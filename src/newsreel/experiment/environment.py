@@ -48,6 +48,7 @@ def processor_name() -> str:
 
 def git_commit() -> str | None:
     """The commit of the checkout that this code is part of, with `+` if files differ from it; None outside of one."""
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -5,6 +5,7 @@ annotations the types, ranges and choices. What the data says is a positional pa
 """
 
 import difflib
+import json
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def find_target(name: str, section: Settings, kind: type, problems: list[str]) -
 def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
     """Problems of one section: keys that the target does not know or misses, and values it cannot take."""
     parameters = [
-        parameter.name for parameter in signature(target).parameters.values() if parameter.kind is Parameter.KEYWORD_ONLY
+        parameter.name
+        for parameter in signature(target).parameters.values()
+        if parameter.kind is Parameter.KEYWORD_ONLY
     ]
     initializer = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = get_type_hints(initializer, include_extras=True)
@@ -137,9 +140,7 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 
 def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
-    return [
-        f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known
-    ]
+    return [f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known]
 
 
 def nearest(key: str, known: Sequence[str], prefix: str = "") -> str:
@@ -181,7 +182,8 @@ def violated(value: Any, kind: Any) -> list[str]:
 
 
 def show(value: Any) -> str:
-    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+    """A value as one writes it in a config."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
 
 
 def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
@@ -197,7 +199,9 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         num_tokens = config["batches"]["max_tokens"]
         if num_words is None or num_tokens is None:
             missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
-            problems.append(f"embedding=one_hot makes batches of documents × tokens × words for this model: set {missing}")
+            problems.append(
+                f"embedding=one_hot makes batches of documents × tokens × words for this model: set {missing}"
+            )
         elif (num_bytes := 4 * config["batches"]["batch_size"] * num_tokens * num_words) > MAX_BATCH_BYTES:
             problems.append(
                 f"embedding=one_hot with this model makes batches of {config['batches']['batch_size']} documents × "

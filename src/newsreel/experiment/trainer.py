@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from newsreel.experiment.settings import Experiment
 
@@ -91,7 +92,9 @@ class RunLogger(TensorBoardLogger):
         self.experiment.close()
 
 
-def log_final_metrics(trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]) -> None:
+def log_final_metrics(
+    trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]
+) -> None:
     """The run's entry in TensorBoard's HPARAMS: every setting, with the metrics of the best epoch and of the test."""
     assert isinstance(trainer.logger, RunLogger)
     settings = {f"choice.{name}": choice for name, choice in choices.items()}
@@ -102,7 +105,9 @@ def log_final_metrics(trainer: Trainer, config: dict[str, Any], choices: dict[st
             settings[section] = plain(values)
     shown = {name: value for name, value in results.items() if name.startswith(("test/", "val/"))}
     shown |= {name: results[name] for name in ("time/fit_s", "model/parameters")}
-    trainer.logger.log_hyperparams(settings, {f"final/{name.replace('/', '_')}": value for name, value in shown.items()})
+    trainer.logger.log_hyperparams(
+        settings, {f"final/{name.replace('/', '_')}": value for name, value in shown.items()}
+    )
     trainer.logger.close()
 
 
@@ -159,7 +164,7 @@ class History(Callback):
             share = (batch_idx + 1) / float(trainer.num_training_batches)
             loss = float(trainer.callback_metrics["train/loss_step"])
             speed = self._epoch_documents / (now - self._begun)
-            self._say(trainer, f"  epoch {trainer.current_epoch + 1}: {share:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s")
+            self._say(f"  epoch {trainer.current_epoch + 1}: {share:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training_seconds += time.perf_counter() - self._begun
@@ -179,14 +184,12 @@ class History(Callback):
             }
         )
         self._say(
-            trainer,
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             f"  train loss {figures['train/loss_epoch']:.4f}  {self.metric} {figures[f'train/{self.metric}_epoch']:.4f}"
             f"  validation loss {figures['val/loss']:.4f}  {self.metric} {figures[f'val/{self.metric}']:.4f}"
             f"  {self._epoch_documents / max(1e-9, seconds):,.0f} documents/s  {seconds:.1f} s",
         )
 
-    def _say(self, trainer: Trainer, line: str) -> None:
-        if isinstance(bar := trainer.progress_bar_callback, TerminalBar):
-            bar.main_progress_bar.clear() if bar.is_enabled else None
-        log.info(line)
+    def _say(self, line: str) -> None:
+        with tqdm.external_write_mode():  # a bar on the terminal makes way for the line
+            log.info(line)

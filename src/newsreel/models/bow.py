@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
@@ -77,7 +78,7 @@ class BagOfWords(Network):
         if self.weighting == "tf":
             return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
         weights = counts * self.idf[words]
-        return weights / weights.norm(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+        return F.normalize(weights, dim=1)
 
 
 def distinct_words(token_ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class TextClassifier(LightningModule):
         training: TrainingSettings,
         hyperparameters: dict[str, Any],
     ) -> None:
-        """metric: the one of `metrics` to follow while training. hyperparameters: plain values, kept in every checkpoint."""
+        """metric: the one of `metrics` to follow while training. hyperparameters: plain values, for checkpoints."""
         super().__init__()
         self.network = network
         self.task: Task = task
@@ -63,7 +63,8 @@ class TextClassifier(LightningModule):
         size = len(batch.lengths)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, batch_size=size)
-        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"], batch_size=size)  # type: ignore[union-attr]
+        learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/learning_rate", learning_rate, batch_size=size)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:

@@ -22,5 +22,5 @@ class Network(nn.Module):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
 
-    def fit_statistics(self, training: Iterable[Batch]) -> None:  # noqa: B027  (most networks need none)
+    def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Set what is computed from the training documents rather than learned by gradients, before training."""

@@ -48,7 +48,7 @@ class SubwordTokenizer(Tokenizer):
             model = self.train(training_texts(corpus))
             (partial / MODEL_FILE).write_text(model.to_str(), encoding="utf-8")
             for name in names:
-                chunks = (encode_chunk(model, texts.to_pylist()) for texts in corpus.texts(name))  # type: ignore[attr-defined]
+                chunks = (encode_chunk(model, texts.to_pylist()) for texts in corpus.texts(name))
                 write_sequences(partial, name, chunks)
 
         build_once(folder, build, f"the tokens of {corpus.name!r}")

@@ -39,9 +39,10 @@ class WordRules:
         try:
             pl.Series(["probe"]).str.extract_all(self.word_pattern)
         except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n\n")[0].replace("regex error: ", "", 1)
             raise UserError(
-                f"tokenizer.word_pattern={self.word_pattern} is not a regular expression of the Rust regex crate: "
-                f"{error}"
+                f"tokenizer.word_pattern={self.word_pattern} is not a regular expression as Rust's regex crate reads "
+                f"them: {reason}"
             ) from error
 
     @property

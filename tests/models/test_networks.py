@@ -1,0 +1,91 @@
+"""What every network obeys."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from newsreel.batches.batch import Batch
+from newsreel.embeddings.embedding import Embedding, LearnedEmbedding, OneHotEmbedding
+from newsreel.models.bow import BagOfWords
+from newsreel.models.lstm import LSTM
+from newsreel.models.network import Network
+from newsreel.models.pooling import PoolingName
+
+WORDS = ["<pad>", "<unk>", *(f"word{number}" for number in range(40))]
+
+
+def learned() -> Embedding:
+    return LearnedEmbedding(WORDS, dimension=5, dropout=0.1, word_dropout=0.1, max_norm=None)
+
+
+def bow(weighting: str, embedding: Callable[[], Embedding], hidden: list[int]) -> Network:
+    return BagOfWords(embedding(), 3, weighting=weighting, hidden_sizes=hidden, dropout=0.1)  # type: ignore[arg-type]
+
+
+def lstm(pooling: PoolingName) -> Network:
+    return LSTM(learned(), 3, hidden_size=4, num_layers=2, pooling=pooling, dropout=0.1)
+
+
+def one_hot() -> Embedding:
+    return OneHotEmbedding(WORDS)
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    **{f"lstm {pooling}": partial(lstm, pooling) for pooling in ("last", "max", "mean", "max_mean")},
+    **{
+        f"bow {weighting} {embedding.__name__} {hidden}": partial(bow, weighting, embedding, hidden)
+        for weighting in ("binary", "count", "tf", "tfidf")
+        for embedding in (one_hot, learned)
+        for hidden in ([], [16, 16])
+    },
+}
+
+
+def make(name: str) -> Network:
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    network.fit_statistics([Batch(torch.randint(0, 42, (20, 9)), torch.full((20,), 9), torch.zeros(20))])
+    return network.eval()
+
+
+def documents() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    lengths = torch.tensor([6, 1, 0, 4])
+    token_ids = torch.randint(1, 42, (4, 6))
+    token_ids[torch.arange(6) >= lengths[:, None]] = 0
+    return token_ids, lengths
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_padding_leaves_logits_unchanged(name: str) -> None:
+    network = make(name)
+    token_ids, lengths = documents()
+    logits = network(token_ids, lengths)
+    padded = network(torch.nn.functional.pad(token_ids, (0, 5)), lengths)
+    assert torch.allclose(logits, padded, atol=1e-6)
+    for document, length in enumerate(lengths):
+        alone = network(token_ids[document : document + 1, : max(1, int(length))], lengths[document : document + 1])
+        assert torch.allclose(logits[document], alone[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_depend_on_every_document_and_word(name: str) -> None:
+    network = make(name)
+    token_ids, lengths = documents()
+    logits = network(token_ids, lengths)
+    token_ids[0, 0] = 2 if token_ids[0, 0] != 2 else 3
+    assert not torch.allclose(logits[0], network(token_ids, lengths)[0], atol=1e-7)
+    assert logits.shape == (4, 3)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    network = make(name).train()
+    network(*documents()).square().sum().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
