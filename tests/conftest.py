@@ -65,12 +65,11 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         script, *overrides = arguments
         variables = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
             "NEWSREEL_CACHE_DIR": str(tmp_path / "cache"),
             "NEWSREEL_CORPORA_DIR": str(tmp_path / "corpora"),
             **(environment or {}),
         }
-        variables.pop("HYDRA_FULL_ERROR", None)
         return subprocess.run(
             [sys.executable, str(PROJECT / script), *overrides],
             cwd=tmp_path,

@@ -18,6 +18,7 @@ TINY = [
     "data.mean_length=12",
     "training.max_epochs=2",
     "trainer=cpu",
+    "trainer.log_every_n_steps=1",
 ]
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 

@@ -84,7 +84,10 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["model._target_=collections.Counter"], ["collections.Counter, which is not a Network"]),
         (["data.path=/nowhere"], ["data.path=/nowhere: there is no such file or folder"]),
         (["data.path=/", "data.source=hub"], ["data.source=hub asks for another source"]),
-        (["embedding=one_hot"], ["64 documents × 400 tokens ×", "use embedding=learned".replace("use", "Use")]),
+        (
+            ["embedding=one_hot"],
+            ["32 documents × 600 tokens × 20000 words = 1.4 GiB", "use embedding=learned".replace("use", "Use")],
+        ),
         (["embedding=one_hot", "batches.max_tokens=null"], ["set batches.max_tokens"]),
         (
             ["seed=1.5", "training.max_epochs=0", "model.dropout=2"],

@@ -142,7 +142,7 @@ def test_preparation_killed_at_ten_random_moments_completes_when_started_again(
     duration = time.perf_counter() - begun
     moments = random.Random(0)
     killed = 0
-    for number in range(10):
+    for _ in range(10):
         cache = tmp_path / "cache"
         process = prepare(layouts["parquet"], cache)
         time.sleep(moments.uniform(0.2, 0.95) * duration)

@@ -27,7 +27,7 @@ from newsreel.text.tokens import Tokenizer
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, Embedding, Network)  # sections whose `_target_` names a subclass
-MAX_BATCH_BYTES = 2 * 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
+MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,8 +89,8 @@ class TextClassifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
         options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-        if settings.optimizer in FUSED:
-            options["fused"] = True
+        if settings.optimizer in FUSED and self.trainer.precision == "32-true":
+            options["fused"] = True  # with mixed precision, Lightning cannot clip what a fused step unscales
         if settings.optimizer == "sgd":
             options["momentum"] = 0.9
         optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), **options)
