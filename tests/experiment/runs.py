@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from newsreel.experiment.settings import read_experiment
+from newsreel.experiment.settings import Experiment, read_experiment
 from newsreel.experiment.train import run_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -23,16 +23,26 @@ TINY = [
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 
 
-def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str, Any]:
-    """metrics.json of a training on made-up documents, with caches shared by the test's folder."""
+def compose_tiny(tmp_path: Path, *overrides: str) -> DictConfig:
     paths = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path / 'outputs'}"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = compose("train", [*TINY, *paths, *overrides], return_hydra_config=True)
-    choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
+        return compose("train", [*TINY, *paths, *overrides], return_hydra_config=True)
+
+
+def read_tiny(tmp_path: Path, *overrides: str) -> Experiment:
+    """A checked experiment on made-up documents, with caches shared by the test's folder."""
+    config = compose_tiny(tmp_path, *overrides)
     config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)
-    experiment = read_experiment({str(key): value for key, value in settings.items()})
+    return read_experiment({str(key): value for key, value in settings.items()})
+
+
+def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str, Any]:
+    """metrics.json of a training on made-up documents."""
+    chosen = compose_tiny(tmp_path, *overrides).hydra.runtime.choices
+    choices = {name: choice for name, choice in chosen.items() if "/" not in name}
+    experiment = read_tiny(tmp_path, *overrides)
     return run_experiment(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter())
 
 

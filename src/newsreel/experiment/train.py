@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def run_experiment(
 
     loader = data.test_dataloader()
     trainer.test(classifier, loader, ckpt_path=final_checkpoint(folder), verbose=False, weights_only=True)
-    test_metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    test_metrics = rounded(trainer.callback_metrics, "test/")
     finished = time.perf_counter()
 
     order = loader.sampler.order  # type: ignore[attr-defined]
@@ -98,10 +99,10 @@ def run_experiment(
     best = history.best(corpus.metric)
     results: dict[str, Any] = {
         **test_metrics,
-        **{name: value for name, value in best.items() if name.startswith("val/")},
+        **rounded(best, "val/"),
         "train/epochs": len(history.epochs),
         "train/best_epoch": int(best["epoch"]),
-        "train/loss": best["train/loss"],
+        **rounded(best, "train/"),
         "train/steps": trainer.global_step,
         "model/parameters": num_parameters,
         "model/vocabulary": len(vocabulary),
@@ -121,6 +122,11 @@ def run_experiment(
     write_report(report)
     log.info("\n" + report.table())
     return results
+
+
+def rounded(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The figures under a prefix, without the digits that a 32-bit number does not have."""
+    return {name: round(float(value), 7) for name, value in figures.items() if name.startswith(prefix)}
 
 
 def limit_threads(config: dict[Any, Any]) -> None:

@@ -62,7 +62,7 @@ class TextClassifier(LightningModule):
         self.train_metric(predictions, batch.targets.long())
         size = len(batch.lengths)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, batch_size=size)
+        self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", learning_rate, batch_size=size)
         return loss
