@@ -58,6 +58,12 @@ def test_killed_builders_leave_no_folder_and_the_next_one_completes(tmp_path: Pa
     assert not list(tmp_path.glob(".*partial*"))
 
 
+def test_the_folder_takes_its_name_by_one_rename(tmp_path: Path) -> None:
+    built: list[int] = []
+    target = build_once(tmp_path / "target", lambda folder: built.append(folder.stat().st_ino), "a test folder")
+    assert target.stat().st_ino == built[0]
+
+
 def test_two_processes_build_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     target, counter = tmp_path / "target", tmp_path / "counter"

@@ -48,7 +48,7 @@ def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Tr
     if training.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode="max", patience=training.patience))
     if on_terminal:
-        callbacks.append(TerminalBar(leave=False))
+        callbacks.append(TerminalBar(metric))
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=1,
@@ -73,7 +73,7 @@ class RunLogger(TensorBoardLogger):
     """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        super().__init__(folder, name="tensorboard", version="", default_hp_metric=False)
+        super().__init__(folder, name="tensorboard", version="")
         self.config = config
 
     def start(self) -> None:
@@ -117,10 +117,15 @@ def plain(value: Any) -> Any:
 
 
 class TerminalBar(TQDMProgressBar):
-    """Lightning's bar without the logger's version number."""
+    """Lightning's bar with the loss and the metric of the last step only; the epochs' figures have their own lines."""
+
+    def __init__(self, metric: str) -> None:
+        super().__init__(leave=False)
+        self.shown = {"train/loss_step": "loss", f"train/{metric}_step": metric}
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+        figures = super().get_metrics(trainer, pl_module)
+        return {name: figures[key] for key, name in self.shown.items() if key in figures}
 
 
 class History(Callback):

@@ -80,7 +80,7 @@ class TextClassifier(LightningModule):
         self.log(f"{stage}/loss", loss_of(logits, batch.targets, self.task), batch_size=size)
         metrics = self.val_metrics if stage == "val" else self.test_metrics
         metrics.update(decisions(scores, self.task), batch.targets.long())
-        self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=stage == "val", batch_size=size)
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)
         return scores
 
     def on_test_epoch_start(self) -> None:

@@ -117,7 +117,7 @@ def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:
     """Lists of words as one column of words and the (N + 1,) offsets of each list in it."""
     offsets = np.zeros(len(words) + 1, dtype=np.int64)
     np.cumsum(words.list.len().to_numpy(), out=offsets[1:])
-    return words.explode().drop_nulls(), offsets  # an empty list explodes into one null
+    return words.explode(empty_as_null=False), offsets
 
 
 def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Series, dict[str, TokenSequences]]:
