@@ -29,10 +29,10 @@ def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model=lstmm"], "model=lstmm is not a choice: there are bow, lstm; did you mean model=lstm?"),
+        (["model=lstmm"], "bilstm, birnn, bow, cnn, gru, kim_cnn, lstm, rnn; did you mean model=lstm?"),
         (["model.hiden_size=3"], "model.hiden_size is not a setting; did you mean model.hidden_size?"),
         (["modle=lstm"], "modle"),
-        (["+model.colour=red"], "model.colour is not a setting; known are model.hidden_size"),
+        (["+model.colour=red"], "model.colour is not a setting; known are model.cell, model.directions"),
         (["model.hidden_size=abc"], "model.hidden_size is abc: it has to be a whole number"),
         (["model"], "missing EQUAL"),
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
@@ -61,7 +61,7 @@ def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
     process = command("train.py", "--help")
     assert time.perf_counter() - begun < 3
     assert process.returncode == 0
-    assert "model: bow, lstm" in process.stdout
+    assert "kim_cnn, lstm, rnn" in process.stdout
     assert "data: imdb, synthetic" in process.stdout
 
 

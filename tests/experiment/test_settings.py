@@ -41,7 +41,7 @@ def test_keys_of_a_config_are_the_keyword_parameters_of_its_target(choice: str) 
 
 
 @pytest.mark.parametrize("data", ["imdb", "synthetic"])
-@pytest.mark.parametrize("model", ["bow", "lstm"])
+@pytest.mark.parametrize("model", sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml")))
 @pytest.mark.parametrize("tokenizer", ["words", "subwords"])
 @pytest.mark.parametrize("trainer", ["auto", "cpu"])
 def test_every_choice_composes_with_every_other(data: str, model: str, tokenizer: str, trainer: str) -> None:
@@ -69,7 +69,7 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["model.hidden_size=0"], ["model.hidden_size is 0: it has to be at least 1"]),
         (["model.hidden_size=null"], ["model.hidden_size is null: it has to be a whole number"]),
         (["model.dropout=1"], ["model.dropout is 1: it has to be at least 0 and below 1"]),
-        (["model.pooling=maxx"], ["one of last, max, mean, max_mean; did you mean max?"]),
+        (["model.pooling=maxx"], ["one of last, max, mean, max_mean, attention; did you mean max?"]),
         (["~model.dropout"], ["model.dropout is missing"]),
         (["tokenizer.lowercase=1"], ["tokenizer.lowercase is 1: it has to be true or false"]),
         (["tokenizer.max_size=many"], ["tokenizer.max_size is many: it has to be a whole number, or null"]),
@@ -79,7 +79,7 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["seed=-1"], ["seed is -1: it has to be at least 0"]),
         (["data.limit=0"], ["data.limit is 0: it has to be at least 1, or null"]),
         (["training=3"], ["training is 3, and has to be a section of settings"]),
-        (["model._target_=newsreel.models.lstm.LSTMM"], ["which cannot be imported"]),
+        (["model._target_=newsreel.models.recurrent.LSTM"], ["which cannot be imported"]),
         (["model._target_=newsreel.nothing.LSTM"], ["which cannot be imported"]),
         (["model._target_=collections.Counter"], ["collections.Counter, which is not a Network"]),
         (["data.path=/nowhere"], ["data.path=/nowhere: there is no such file or folder"]),

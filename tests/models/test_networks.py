@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding, LearnedEmbedding, OneHotEmbedding
 from newsreel.models.bow import BagOfWords
-from newsreel.models.lstm import LSTM
+from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.network import Network
 from newsreel.models.pooling import PoolingName
+from newsreel.models.recurrent import RecurrentNetwork
 
 WORDS = ["<pad>", "<unk>", *(f"word{number}" for number in range(40))]
 
@@ -25,8 +27,25 @@ def bow(weighting: str, embedding: Callable[[], Embedding], hidden: list[int]) -
     return BagOfWords(embedding(), 3, weighting=weighting, hidden_sizes=hidden, dropout=0.1)  # type: ignore[arg-type]
 
 
-def lstm(pooling: PoolingName) -> Network:
-    return LSTM(learned(), 3, hidden_size=4, num_layers=2, pooling=pooling, dropout=0.1)
+def recurrent(cell: str, directions: str, pooling: str) -> Network:
+    return RecurrentNetwork(
+        learned(),
+        3,
+        cell=cell,
+        directions=directions,
+        hidden_size=4,
+        num_layers=2,
+        pooling=pooling,
+        dropout=0.1,  # type: ignore[arg-type]
+    )
+
+
+def cnn() -> Network:
+    return StackedCNN(learned(), 3, num_filters=4, width=3, num_layers=2, pool_size=2, dropout=0.1)
+
+
+def kim_cnn() -> Network:
+    return KimCNN(learned(), 3, num_filters=4, widths=[1, 2, 5], dropout=0.1)
 
 
 def one_hot() -> Embedding:
@@ -34,7 +53,14 @@ def one_hot() -> Embedding:
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
-    **{f"lstm {pooling}": partial(lstm, pooling) for pooling in ("last", "max", "mean", "max_mean")},
+    "cnn": cnn,
+    "kim_cnn": kim_cnn,
+    **{
+        f"{cell} {directions} {pooling}": partial(recurrent, cell, directions, pooling)
+        for cell in ("rnn", "gru", "lstm")
+        for directions in ("forward", "backward", "both")
+        for pooling in get_args(PoolingName)
+    },
     **{
         f"bow {weighting} {embedding.__name__} {hidden}": partial(bow, weighting, embedding, hidden)
         for weighting in ("binary", "count", "tf", "tfidf")

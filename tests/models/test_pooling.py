@@ -9,13 +9,15 @@ from torch import Tensor
 from newsreel.models.pooling import MaskedPooling, PoolingName, token_mask
 
 
-def one_document(states: Tensor, name: str) -> Tensor:
+def one_document(states: Tensor, pooling: MaskedPooling) -> Tensor:
     """Pool (t, H) states of a single unpadded document."""
     if not len(states):
-        return torch.zeros(states.shape[1] * (2 if name == "max_mean" else 1))
+        return torch.zeros(states.shape[1] * pooling.num_parts)
+    if pooling.name == "attention":
+        return (pooling.attention(states).softmax(dim=0) * states).sum(dim=0)
     parts = {"last": [states[-1]], "max": [states.max(dim=0).values], "mean": [states.mean(dim=0)]}
     parts["max_mean"] = [*parts["max"], *parts["mean"]]
-    return torch.cat(parts[name])
+    return torch.cat(parts[pooling.name])
 
 
 @pytest.mark.parametrize("name", get_args(PoolingName))
@@ -23,9 +25,10 @@ def test_pooling_equals_a_loop_over_documents(name: PoolingName) -> None:
     torch.manual_seed(0)
     lengths = torch.tensor([3, 7, 1, 0, 5])
     states = torch.randn(5, 7, 4) - 2  # below zero, so that padded zeros would win a maximum
-    pooled = MaskedPooling(name)(states, lengths)
+    pooling = MaskedPooling(name, 4)
+    pooled = pooling(states, lengths)
     for document, length in enumerate(lengths):
-        expected = one_document(states[document, :length], name)
+        expected = one_document(states[document, :length], pooling)
         assert torch.allclose(pooled[document], expected, atol=1e-6)
 
 
@@ -33,7 +36,7 @@ def test_pooling_equals_a_loop_over_documents(name: PoolingName) -> None:
 def test_gradients_are_finite_and_stay_away_from_padding(name: PoolingName) -> None:
     states = torch.randn(3, 4, 2, requires_grad=True)
     lengths = torch.tensor([2, 0, 4])
-    MaskedPooling(name)(states, lengths).sum().backward()
+    MaskedPooling(name, 2)(states, lengths).square().sum().backward()
     assert states.grad is not None
     assert states.grad.isfinite().all()
     assert (states.grad[~token_mask(lengths, 4)] == 0).all()

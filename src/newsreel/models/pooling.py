@@ -3,12 +3,13 @@
 Axes: B documents, T tokens, H values of a state.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-PoolingName = Literal["last", "max", "mean", "max_mean"]
+PoolingName = Literal["last", "max", "mean", "max_mean", "attention"]
 
 
 def token_mask(lengths: Tensor, num_tokens: int) -> Tensor:
@@ -17,25 +18,41 @@ def token_mask(lengths: Tensor, num_tokens: int) -> Tensor:
 
 
 class MaskedPooling(nn.Module):
-    """Pools (B, T, H) over each document's own tokens; a document without tokens becomes zeros."""
+    """Pools (B, T, H) over each document's own tokens; a document without tokens becomes zeros.
 
-    def __init__(self, name: PoolingName) -> None:
+    `attention` weighs the states h by softmax(v · tanh(W h + b)), learned (Yang et al. 2016, eqs. 5 to 7).
+    """
+
+    def __init__(self, name: PoolingName, size: int) -> None:
+        """size: H."""
         super().__init__()
         self.name = name
         self.num_parts = 2 if name == "max_mean" else 1  # the result has num_parts · H values
+        if name == "attention":
+            self.attention = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=False))
 
-    def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, H), (B,) → (B, num_parts · H)."""
+    def forward(self, states: Tensor, lengths: Tensor, backward: Sequence[bool] = (False,)) -> Tensor:
+        """(B, T, H), (B,) → (B, num_parts · H).
+
+        backward: for equal parts of a state, whether it was read backwards: `last` is then at the first token.
+        """
         mask = token_mask(lengths, states.shape[1])[:, :, None]  # (B, T, 1)
         parts = []
         if self.name == "last":
+            documents = torch.arange(len(states), device=states.device)
             last = (lengths - 1).clamp(min=0)
-            final = states[torch.arange(len(states), device=states.device), last]  # (B, H)
-            parts.append(final * (lengths > 0)[:, None])
+            final = [
+                part[:, 0] if reverse else part[documents, last]
+                for part, reverse in zip(states.chunk(len(backward), dim=2), backward, strict=True)
+            ]
+            parts.append(torch.cat(final, dim=1) * (lengths > 0)[:, None])  # (B, H)
         if self.name in ("max", "max_mean"):
             highest = states.masked_fill(~mask, -torch.inf).amax(dim=1)  # (B, H)
             parts.append(highest.masked_fill((lengths == 0)[:, None], 0.0))
         if self.name in ("mean", "max_mean"):
             total = (states * mask).sum(dim=1)  # (B, H)
             parts.append(total / lengths.clamp(min=1)[:, None])
+        if self.name == "attention":
+            scores = self.attention(states).masked_fill(~mask, torch.finfo(states.dtype).min)  # (B, T, 1)
+            parts.append((scores.softmax(dim=1) * mask * states).sum(dim=1))  # (B, H)
         return torch.cat(parts, dim=1)

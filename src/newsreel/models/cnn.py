@@ -1,0 +1,92 @@
+"""Convolutions over the words of a document.
+
+Axes: B documents, T tokens (or places after a convolution), E embedding dimensions, F filters.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from newsreel.embeddings.embedding import Embedding
+from newsreel.models.network import Network
+from newsreel.models.pooling import token_mask
+from newsreel.rules import Range
+
+
+class StackedCNN(Network):
+    """Convolution, max pooling, convolution, … , maximum over time: the stack of Chollet 2017, section 6.4."""
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        num_outputs: int,
+        *,
+        num_filters: Annotated[int, Range(min=1)],
+        width: Annotated[int, Range(min=1)],
+        num_layers: Annotated[int, Range(min=1)],
+        pool_size: Annotated[int, Range(min=1)],
+        dropout: Annotated[float, Range(min=0, below=1)],
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        sizes = [embedding.dimension, *[num_filters] * (num_layers - 1)]
+        self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, width) for size in sizes)
+        self.pool_size = pool_size
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(num_filters, num_outputs)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
+        for number, convolution in enumerate(self.convolutions):
+            if number:  # a window at the document's end takes the places that are left
+                states = F.max_pool1d(states, self.pool_size, ceil_mode=True)  # (B, F, T / pool_size)
+                lengths = -(-lengths // self.pool_size)
+            states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
+        document = states.amax(dim=2)  # (B, F)
+        return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
+
+
+class KimCNN(Network):
+    """Convolutions of several widths side by side, each filter's maximum over time (Kim 2014)."""
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        num_outputs: int,
+        *,
+        num_filters: Annotated[int, Range(min=1)],
+        widths: Sequence[Annotated[int, Range(min=1)]],
+        dropout: Annotated[float, Range(min=0, below=1)],
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.convolutions = nn.ModuleList(
+            MaskedConvolution(embedding.dimension, num_filters, width) for width in widths
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(len(widths) * num_filters, num_outputs)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
+        highest = [convolution(states, lengths)[0].amax(dim=2) for convolution in self.convolutions]  # (B, F) each
+        return self.output(self.dropout(torch.cat(highest, dim=1)))  # type: ignore[no-any-return]  # (B, num_outputs)
+
+
+class MaskedConvolution(nn.Module):
+    """A convolution with ReLU over the windows that lie within a document; one shorter than a window gets zeros."""
+
+    def __init__(self, size: int, num_filters: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.convolution = nn.Conv1d(size, num_filters, width)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, E, T), (B,) → (B, F, T') with zeros at the end (as ReLU's lowest), (B,) windows of each document."""
+        states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may hold anything
+        states = F.pad(states, (0, max(0, self.width - states.shape[2])))
+        num_windows = (lengths - self.width + 1).clamp(min=1)
+        windows = self.convolution(states).relu()  # (B, F, T')
+        return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
