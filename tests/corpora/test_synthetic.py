@@ -24,7 +24,7 @@ SETTINGS = Synthetic(
 
 
 def test_the_same_settings_make_the_same_documents(paths: Paths, tmp_path: object) -> None:
-    other = Paths(corpora_dir="", cache_dir=f"{tmp_path}/other", output_dir="")
+    other = Paths(corpora_dir="none", cache_dir=f"{tmp_path}/other", output_dir="none")
     first, second = SETTINGS.load(paths), SETTINGS.load(other)
     assert first["train"]["text"][:] == second["train"]["text"][:]
     assert first.fingerprint == second.fingerprint

@@ -1,12 +1,16 @@
 """The command line, in processes of their own."""
 
 import json
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from conftest import PROJECT
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow"]
@@ -65,9 +69,56 @@ def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
     assert "data: imdb, synthetic" in process.stdout
 
 
+def test_folders_that_cannot_be_written_to_are_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for setting in ("paths.cache_dir=file", "paths.output_dir=file"):
+        process = command("train.py", *QUICK, setting)
+        assert process.returncode == 2
+        assert "Not a directory" in process.stderr
+        assert "Traceback" not in process.stderr
+
+
+def test_a_refused_run_leaves_the_users_own_folder_alone(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "deep").mkdir(parents=True)
+    process = command("train.py", *QUICK, "seed=-1", "hydra.run.dir=mine/deep")
+    assert process.returncode == 2
+    assert (tmp_path / "mine" / "deep").is_dir()
+
+
+def test_a_run_never_writes_over_another(command: Command, tmp_path: Path) -> None:
+    assert command("train.py", *QUICK, "hydra.run.dir=mine").returncode == 0
+    before = (tmp_path / "mine" / "metrics.json").read_text()
+    process = command("train.py", *QUICK, "seed=2", "hydra.run.dir=mine")
+    assert process.returncode == 2
+    assert "holds another run" in process.stderr
+    assert (tmp_path / "mine" / "metrics.json").read_text() == before
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_stopped_says_so_in_its_status(tmp_path: Path, sent: signal.Signals, status: int) -> None:
+    long = [*QUICK, "data.num_documents=2000", "training.max_epochs=100000", "training.patience=null"]
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "train.py"), *long, f"paths.cache_dir={tmp_path / 'cache'}"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(sent)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Stopped before the end" in rest
+    assert "Traceback" not in rest
+
+
 def test_a_sweep_gives_every_job_its_own_folder(command: Command, tmp_path: Path) -> None:
     process = command("train.py", "-m", *QUICK, "seed=0,1")
     assert process.returncode == 0, process.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    seeds = [json.loads((sweep / job / "metrics.json").read_text())["environment"]["seed"] for job in ("0", "1")]
-    assert seeds == [0, 1]
+    first, second = (json.loads((sweep / job / "metrics.json").read_text()) for job in ("0", "1"))
+    assert [first["environment"]["seed"], second["environment"]["seed"]] == [0, 1]
+    assert second["time/total_s"] < first["time/total_s"]  # each job has its own clock

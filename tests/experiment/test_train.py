@@ -14,7 +14,10 @@ from sklearn.metrics import accuracy_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from newsreel.batches.batch import BucketSampler
+from newsreel.errors import UserError
+from newsreel.experiment.settings import read_experiment
 from newsreel.models.classifier import TextClassifier
+from newsreel.text.loading import load_tokenizer
 
 from runs import SMALL_LSTM, train_tiny, without_times
 
@@ -80,6 +83,31 @@ def test_predictions_give_the_reported_accuracy(lstm_run: tuple[Path, dict[str, 
     assert np.allclose(table["p(label0)"] + table["p(label1)"], 1, atol=1e-6)
     chosen = np.where(table["p(label1)"] > table["p(label0)"], "label1", "label0")
     assert (chosen == table["predicted"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("overrides", [["model=bow"], [*SMALL_LSTM, "tokenizer=subwords"]], ids=["bow", "subwords"])
+def test_a_run_folder_alone_gives_the_same_predictions(tmp_path: Path, overrides: list[str]) -> None:
+    train_tiny(tmp_path, *overrides)
+    folder = tmp_path / "run"
+    settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert isinstance(settings, dict)
+    experiment = read_experiment({str(key): value for key, value in settings.items()})
+    tokenizer = load_tokenizer(folder)
+    network = experiment.build_network(experiment.build_embedding(tokenizer.tokens), 1).eval()
+    weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    documents = experiment.reader.load(experiment.paths)["test"]["text"][:5]
+    predictions = pl.read_parquet(folder / "predictions.parquet")["p(label1)"].to_list()
+    for text, expected in zip(documents, predictions, strict=False):
+        ids = torch.from_numpy(tokenizer.encode([text])[0].astype(np.int64))
+        assert torch.sigmoid(network(ids[None], torch.tensor([len(ids)]))).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_training_that_diverges_is_stopped_with_the_remedy(tmp_path: Path) -> None:
+    explode = ["training.optimizer=sgd", "training.learning_rate=1", "training.weight_decay=1e30"]
+    with pytest.raises(UserError, match=r"diverged\. Lower training\.learning_rate \(1\)"):
+        train_tiny(tmp_path, *SMALL_LSTM, *explode)
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_the_report_says_what_the_data_is_and_how_to_repeat_it(lstm_run: tuple[Path, dict[str, Any]]) -> None:

@@ -64,7 +64,7 @@ def load(cache: Path, path: Path | None = None, corpora: str = "nowhere") -> Cor
         validation_fraction=0.1,
         split_seed=1,
     )
-    return reader.load(Paths(corpora_dir=corpora, cache_dir=str(cache), output_dir=""))
+    return reader.load(Paths(corpora_dir=corpora, cache_dir=str(cache), output_dir="none"))
 
 
 def test_every_source_and_layout_has_the_published_fingerprint_and_order(
@@ -125,7 +125,7 @@ source, path, cache = sys.argv[1:]
 reader = IMDB(
     source=source, path=path or None, fingerprint=None, limit=None, validation_fraction=0.1, split_seed=1
 )
-corpus = reader.load(Paths(corpora_dir="", cache_dir=cache, output_dir=""))
+corpus = reader.load(Paths(corpora_dir="none", cache_dir=cache, output_dir="none"))
 tokenizer = WordTokenizer(
     strip_html=True, normalization="NFC", lowercase=True, word_pattern="[a-z]+", punctuation="drop", max_size=None,
     min_document_count=1,

@@ -29,6 +29,11 @@ class Paths:
     cache_dir: str
     output_dir: str
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value.strip():
+                raise UserError(f"paths.{name} is empty: name a folder, or leave the setting out")
+
     @property
     def corpora(self) -> Path:
         return Path(self.corpora_dir).expanduser()
@@ -108,8 +113,9 @@ class Corpus:
         if not len(training) or not len(validation):
             raise UserError(
                 f"data.validation_fraction is {fraction}: of {len(self.splits['train'].rows)} training documents that "
-                f"leaves {len(training)} to train on and {len(validation)} to validate on, and both need some.\n"
-                "Change data.validation_fraction, or raise data.limit if it is set."
+                f"leaves {len(training)} to train on and {len(validation)} to validate on; both need some (a class's "
+                "only document stays in training).\n"
+                "Use more documents (data.limit, data.num_documents), or another data.validation_fraction."
             )
         splits = {**self.splits, "train": Rows("train", training), "validation": Rows("train", validation)}
         return replace(self, splits=splits)

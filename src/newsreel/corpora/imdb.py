@@ -6,6 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, ClassVar
@@ -22,7 +23,7 @@ from newsreel.errors import UserError
 LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
 UNLABELED = -1
-PREPARED_VERSION = 1  # raise it when what `prepare` writes changes
+PREPARED_VERSION = 2  # raise it when what `prepare` writes changes
 WRITE_BATCH = 5_000
 
 # The published corpus: what each part holds, and the digest of its documents (see `part_digest`).
@@ -73,7 +74,7 @@ class IMDB(CorpusReader):
 
     def read(self, paths: Paths) -> Corpus:
         place = Path(self.path).expanduser() if self.path is not None else paths.corpora / "imdb"
-        local = LocalFiles(place, self.fingerprint)
+        local = LocalFiles(place, self.path is not None, self.fingerprint)
         sources = [local, HubDataset(self.fingerprint), NpmPackage(self.fingerprint)]
         wanted: SourceName | None = "local" if self.path is not None else self.source
         return open_prepared(find_prepared("imdb", sources, wanted, paths.cache, REMEDY))
@@ -103,6 +104,7 @@ class IMDBSource(Source):
 
     def prepare(self, folder: Path) -> None:
         documents = {split: in_canonical_order(table) for split, table in self.read(folder).items()}
+        require_labels(documents, self.where)
         for leftover in folder.iterdir():
             leftover.unlink()
         found_parts = parts(documents)
@@ -132,6 +134,7 @@ class IMDBSource(Source):
                 fingerprint=found,
                 source=f"{self.name}: {self.where}",
                 notes=notes,
+                tables=list(documents),
             ),
         )
 
@@ -145,9 +148,11 @@ class LocalFiles(IMDBSource):
 
     name: ClassVar[SourceName] = "local"
 
-    def __init__(self, place: Path, fingerprint: str | None) -> None:
+    def __init__(self, place: Path, named: bool, fingerprint: str | None) -> None:
+        """named: whether the user has named the place, rather than it being where corpora are looked for."""
         super().__init__(fingerprint)
         self.place = place
+        self.named = named
 
     @property
     def where(self) -> str:
@@ -169,7 +174,7 @@ class LocalFiles(IMDBSource):
     def identity(self) -> str | None:
         found = self.layout()
         if found is None:
-            if self.place.exists() and any(self.place.iterdir()):
+            if self.place.exists() and (self.named or any(self.place.iterdir())):
                 raise UserError(
                     f"{self.place} is there, but holds none of the layouts of the IMDB corpus: train.parquet and "
                     "test.parquet, the aclImdb folder, or aclImdb_v1.tar.gz."
@@ -177,7 +182,7 @@ class LocalFiles(IMDBSource):
             return None
         _, place = found
         files = [place] if place.is_file() else place.rglob("*")
-        stats = [file.stat() for file in files]
+        stats = [file.stat() for file in files if file.is_file()]
         newest = max((stat.st_mtime_ns for stat in stats), default=0)
         return f"{place.resolve()} {len(stats)} {sum(stat.st_size for stat in stats)} {newest}"
 
@@ -272,17 +277,35 @@ def table_from(table: pl.DataFrame, where: str) -> pl.DataFrame:
     return table.select(pl.col("text"), pl.col("label").cast(pl.Int64))
 
 
+def require_labels(documents: Documents, where: str) -> None:
+    """Raise UserError if a document to train or test on has a label that the corpus does not know."""
+    for split in ("train", "test"):
+        unknown = documents[split].filter(~pl.col("label").is_in([0, 1]))["label"]
+        if len(unknown):
+            raise UserError(
+                f"{where}: {len(unknown):,} {split} documents have a label that is neither 0 (negative) nor 1 "
+                f"(positive), such as {unknown[0]}. Get the corpus again, or mend those rows."
+            )
+
+
 def read_tree(root: Path) -> Documents:
     """The unpacked folder: {train,test}/{neg,pos}/*.txt and train/unsup/*.txt."""
 
     def members() -> Iterator[tuple[str, Callable[[], bytes]]]:
         for path in sorted(root.glob("*/*/*.txt")):
-            yield path.relative_to(root).as_posix(), path.read_bytes
+            yield path.relative_to(root).as_posix(), partial(read_review, path)
 
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
         raise UserError(f"{root} has no {', '.join(missing)}: the IMDB corpus is not whole. Unpack its tar file again.")
     return collect(members(), str(root), None)
+
+
+def read_review(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Get the corpus again.") from error
 
 
 def read_tar(archive: Path) -> Documents:

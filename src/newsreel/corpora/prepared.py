@@ -18,7 +18,7 @@ MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int
 
 @dataclass(frozen=True)
 class Description:
-    """What a prepared corpus says of itself; the fields are those of Corpus."""
+    """What a prepared corpus says of itself; the fields are those of Corpus, `tables` by name."""
 
     name: str
     task: Task
@@ -27,6 +27,7 @@ class Description:
     fingerprint: str
     source: str
     notes: list[str]
+    tables: list[str]
 
 
 def write_split(folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch]) -> None:
@@ -57,7 +58,7 @@ def open_prepared(folder: Path) -> Corpus:
 
     try:
         description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-        tables = {path.stem: datasets.Dataset.from_file(str(path)) for path in sorted(folder.glob("*.arrow"))}
+        tables = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in description.tables}
     except (OSError, ValueError, TypeError, pa.ArrowInvalid) as error:
         raise UserError(
             f"The prepared corpus in {folder} cannot be read: {error}.\n"

@@ -16,7 +16,7 @@ from newsreel.errors import UserError
 from newsreel.rules import Range
 from newsreel.storage import build_once
 
-PREPARED_VERSION = 1  # raise it when the same settings make other documents
+PREPARED_VERSION = 2  # raise it when the same settings make other documents
 CHUNK = 5_000  # documents made at a time; a part of what the seed determines
 NOTE = "The documents are made up by a seeded generator: figures say nothing about any real text."
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
@@ -30,8 +30,8 @@ class Synthetic(CorpusReader):
     num_labels: Annotated[int, Range(min=2)]
     multilabel: bool
     difficulty: Annotated[float, Range(min=0, max=1)]
-    vocabulary_size: Annotated[int, Range(min=100)]
-    mean_length: Annotated[float, Range(min=1)]
+    vocabulary_size: Annotated[int, Range(min=100, max=10_000_000)]
+    mean_length: Annotated[float, Range(min=1, max=100_000)]
     seed: Annotated[int, Range(min=0)]
 
     @property
@@ -68,6 +68,7 @@ class Synthetic(CorpusReader):
                     fingerprint=fingerprint,
                     source=f"generated: {self.num_documents:,} documents, seed {self.seed}",
                     notes=[NOTE],
+                    tables=["train", "test"],
                 ),
             )
 

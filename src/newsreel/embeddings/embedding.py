@@ -51,7 +51,7 @@ class LearnedEmbedding(Embedding):
         self,
         vocabulary: Sequence[str],
         *,
-        dimension: Annotated[int, Range(min=1)],
+        dimension: Annotated[int, Range(min=1, max=65_536)],
         dropout: Annotated[float, Range(min=0, below=1)],
         word_dropout: Annotated[float, Range(min=0, below=1)],
         max_norm: Annotated[float, Range(above=0)] | None,

@@ -1,5 +1,6 @@
 """What a run leaves for people and for tables: report.md, predictions.parquet and the closing table."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Report:
 
     @property
     def command(self) -> str:
-        return " ".join(["python train.py", *self.overrides])
+        return shlex.join(["python", "train.py", *self.overrides])
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every line of the closing table."""

@@ -23,20 +23,23 @@ from newsreel.errors import UserError
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
+_wants_traceback = False  # set once by `run`
+
 
 def run(application: Callable[[], object]) -> None:
     """Call a `hydra.main` application. A user's mistake ends in a message on stderr and exit status 2.
 
     With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
+    global _wants_traceback
+    _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
     try:
         application()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if _wants_traceback:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
@@ -50,28 +53,37 @@ def refusals() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, OmegaConfBaseException) as error:
+    except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
-        _forget_refused_run(Path(hydra.runtime.output_dir))
-        if hydra.mode is not RunMode.RUN:
+        if not any(override.startswith("hydra.run.dir") for override in hydra.overrides.hydra):
+            _forget_refused_run(Path(hydra.runtime.output_dir))
+        if hydra.mode is not RunMode.RUN or _wants_traceback:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
 
 
 def explain(error: Exception) -> str:
-    """What was wrong with the command line or the config, without the names of the code that noticed."""
+    """What was wrong with the command line, the config or the disk, without the names of the code that noticed."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
+    if isinstance(error, OSError):
+        return (
+            f"{error.filename or 'the system'}: {error.strerror or error}. Runs are written under paths.output_dir and "
+            "what is prepared under paths.cache_dir: both have to be folders that can be written to, with space left."
+        )
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
         cause = cause.__cause__
     message = str(error.__cause__ or error)
-    return "\n".join(line for line in message.splitlines() if not re.match(r"\s*(object_type|reference_type)=", line))
+    key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
+    return key + "\n".join(
+        line for line in message.splitlines() if not re.match(r"\s*(object_type=|reference_type=|full_key:)", line)
+    )
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:

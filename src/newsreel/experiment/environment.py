@@ -5,6 +5,8 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,23 @@ def git_commit() -> str | None:
         return None
 
 
+@cache
+def default_threads() -> int:
+    """The threads that torch chose; asked before any run sets them, since the runs of a sweep share a process."""
+    return torch.get_num_threads()
+
+
+def reset_peak_rss() -> None:
+    """Let the peak begin anew with this run, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_rss_mb() -> float:
-    """The most memory that this process has held so far, in MB (10⁶ bytes)."""
+    """The most memory that this process has held, in MB (10⁶ bytes), since `reset_peak_rss` or else its start."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

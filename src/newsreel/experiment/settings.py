@@ -6,6 +6,7 @@ annotations the types, ranges and choices. What the data says is a positional pa
 
 import difflib
 import json
+import math
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class TrainerSettings:
 
     accelerator: Literal["auto", "cpu", "gpu"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    threads: Annotated[int, Range(min=1)] | None
+    threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
 
 
@@ -74,13 +75,13 @@ def read_experiment(config: Settings) -> Experiment:
     for name, kind in sections.items():
         section = config.get(name)
         if not isinstance(section, dict):
-            problems.append(f"{name} is {section!r}, and has to be a section of settings")
+            problems.append(f"{name} is {show(section)}, and has to be a section of settings")
             continue
         target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
         if target is not None:
             problems += check_section(name, section, target)
             targets[name] = target
-    problems += [f"seed is {config.get('seed')!r}: {rule}" for rule in violated(config.get("seed"), SEED)]
+    problems += [f"seed is {show(config.get('seed'))}: {rule}" for rule in violated(config.get("seed"), SEED)]
     if not problems:
         problems += check_combinations(config, targets)
     if problems:
@@ -176,8 +177,10 @@ def violated(value: Any, kind: Any) -> list[str]:
         if not isinstance(value, list):
             return ["it has to be a list, such as [16,16]"]
         return [f"its item {show(element)}: {rule}" for element in value for rule in violated(element, item)]
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(value, float) and not math.isfinite(value):
+        fits = False
     return [] if fits else [f"it has to be {names[kind]}"]
 
 
@@ -194,6 +197,10 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             "trainer.accelerator is gpu, and torch finds no GPU here: use trainer=cpu or trainer=auto, or install a "
             "torch build for your GPU (README, Installation)"
         )
+    if config["trainer"]["precision"] == "16-mixed" and (
+        config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
+    ):
+        problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
     if issubclass(targets["embedding"], OneHotEmbedding) and not targets["model"].reads_bags:
         num_words = config["tokenizer"].get("max_size")
         num_tokens = config["batches"]["max_tokens"]

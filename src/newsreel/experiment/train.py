@@ -3,13 +3,17 @@
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from newsreel.errors import UserError
 
 if TYPE_CHECKING:
     from newsreel.experiment.settings import Experiment
@@ -22,6 +26,9 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
 
     started: `time.perf_counter()` when the command began. Raises UserError.
     """
+    hydra = HydraConfig.get()
+    if hydra.mode is RunMode.MULTIRUN and hydra.job.num:
+        started = time.perf_counter()  # a sweep's later jobs find everything imported
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     limit_threads(plain)
@@ -29,9 +36,11 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     from newsreel.experiment.settings import read_experiment
 
     experiment = read_experiment({str(key): value for key, value in plain.items()})
-    hydra = HydraConfig.get()
     choices = {name: choice for name, choice in hydra.runtime.choices.items() if "/" not in name}
-    return run_experiment(experiment, Path(hydra.runtime.output_dir), choices, list(hydra.overrides.task), started)
+    folder = Path(hydra.runtime.output_dir)
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
+    return run_experiment(experiment, folder, choices, list(hydra.overrides.task), started)
 
 
 def run_experiment(
@@ -44,7 +53,7 @@ def run_experiment(
     from newsreel.batches.datamodule import TextDataModule
     from newsreel.evaluation.metrics import metrics_for
     from newsreel.evaluation.report import Report, write_predictions, write_report
-    from newsreel.experiment.environment import describe_environment, peak_rss_mb
+    from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.trainer import build_trainer, final_checkpoint, log_final_metrics
     from newsreel.models.classifier import TextClassifier
     from newsreel.models.outputs import num_outputs
@@ -52,8 +61,8 @@ def run_experiment(
     from newsreel.text.tokens import save_tokenizer
 
     seed_everything(experiment.seed, workers=True, verbose=False)
-    if experiment.trainer.threads is not None:
-        torch.set_num_threads(experiment.trainer.threads)
+    reset_peak_rss()
+    torch.set_num_threads(experiment.trainer.threads or default_threads())
 
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
@@ -86,7 +95,13 @@ def run_experiment(
     save_tokenizer(tokenized.tokenizer, folder)
     prepared = time.perf_counter()
 
-    trainer.fit(classifier, datamodule=data)
+    try:
+        trainer.fit(classifier, datamodule=data)
+    except SystemExit as stopped:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
+        log.error(
+            f"Stopped before the end: {folder} has no results, only the checkpoints of the epochs that were done."
+        )
+        raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from stopped
     fitted = time.perf_counter()
 
     loader = data.test_dataloader()

@@ -1,6 +1,7 @@
 """The Lightning trainer of a run: checkpoints, early stopping, progress and TensorBoard."""
 
 import logging
+import math
 import sys
 import time
 import warnings
@@ -13,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from newsreel.errors import UserError
 from newsreel.experiment.settings import Experiment
 
 log = logging.getLogger(__name__)
@@ -177,6 +179,12 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(figures["train/loss_epoch"]):
+            raise UserError(
+                f"The training loss was {figures['train/loss_epoch']} in epoch {trainer.current_epoch + 1}: training "
+                f"diverged. Lower training.learning_rate ({trainer.optimizers[0].defaults['lr']:g}), or set "
+                "training.gradient_clip."
+            )
         kept = {name: value for name, value in figures.items() if name.startswith("val/")}
         seconds = time.perf_counter() - self._begun
         self.epochs.append(

@@ -37,7 +37,7 @@ class BagOfWords(Network):
         num_outputs: int,
         *,
         weighting: Weighting,
-        hidden_sizes: Sequence[Annotated[int, Range(min=1)]],
+        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()

@@ -24,9 +24,9 @@ class StackedCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1)],
-        width: Annotated[int, Range(min=1)],
-        num_layers: Annotated[int, Range(min=1)],
+        num_filters: Annotated[int, Range(min=1, max=65_536)],
+        width: Annotated[int, Range(min=1, max=1_000)],
+        num_layers: Annotated[int, Range(min=1, max=100)],
         pool_size: Annotated[int, Range(min=1)],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
@@ -57,8 +57,8 @@ class KimCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1)],
-        widths: Sequence[Annotated[int, Range(min=1)]],
+        num_filters: Annotated[int, Range(min=1, max=65_536)],
+        widths: Sequence[Annotated[int, Range(min=1, max=1_000)]],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()

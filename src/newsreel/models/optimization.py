@@ -12,7 +12,7 @@ class TrainingSettings:
     """The section `training` of the config."""
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
-    learning_rate: Annotated[float, Range(above=0)]
+    learning_rate: Annotated[float, Range(above=0, max=1_000)]
     weight_decay: Annotated[float, Range(min=0)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_fraction: Annotated[float, Range(min=0, below=1)]

@@ -36,8 +36,8 @@ class RecurrentNetwork(Network):
         *,
         cell: Literal["rnn", "gru", "lstm"],
         directions: Literal["forward", "backward", "both"],
-        hidden_size: Annotated[int, Range(min=1)],
-        num_layers: Annotated[int, Range(min=1)],
+        hidden_size: Annotated[int, Range(min=1, max=65_536)],
+        num_layers: Annotated[int, Range(min=1, max=100)],
         pooling: PoolingName,
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:

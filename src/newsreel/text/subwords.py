@@ -15,7 +15,7 @@ from newsreel.errors import UserError
 from newsreel.rules import Range
 from newsreel.storage import build_once
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
-from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
+from newsreel.text.words import ENCODED_TABLES, HTML_TAG, damaged, read_sequences, write_sequences
 
 if TYPE_CHECKING:
     import tokenizers
@@ -32,7 +32,7 @@ class SubwordTokenizer(Tokenizer):
 
     strip_html: bool
     lowercase: bool
-    max_size: Annotated[int, Range(min=300)]
+    max_size: Annotated[int, Range(min=300, max=1_000_000)]
     min_pair_count: Annotated[int, Range(min=1)]
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
@@ -52,7 +52,10 @@ class SubwordTokenizer(Tokenizer):
                 write_sequences(partial, name, chunks)
 
         build_once(folder, build, f"the tokens of {corpus.name!r}")
-        tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
+        try:
+            tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises plain Exception for a file that it cannot parse
+            raise damaged(folder, f"{MODEL_FILE}: {error}") from error
         return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
 
     def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":
@@ -102,7 +105,7 @@ class FittedSubwords(FittedTokenizer):
         return json.dumps({"kind": "subwords", "model": json.loads(self._json)}, ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, content: dict[str, object]) -> "FittedSubwords":
+    def from_dict(cls, content: dict[str, Any]) -> "FittedSubwords":
         return cls(json.dumps(content["model"]))
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,11 @@ class FittedTokenizer(ABC):
     @abstractmethod
     def to_json(self) -> str:
         """What `load_tokenizer` needs to make this tokenizer again."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, content: dict[str, Any]) -> "FittedTokenizer":
+        """The tokenizer of what `to_json` wrote, parsed."""
 
 
 @dataclass(frozen=True)

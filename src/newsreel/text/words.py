@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -37,13 +37,18 @@ class WordRules:
 
     def __post_init__(self) -> None:
         try:
-            pl.Series(["probe"]).str.extract_all(self.word_pattern)
+            matches_nothing = pl.Series([""]).str.contains(self.word_pattern).item()
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n\n")[0].replace("regex error: ", "", 1)
             raise UserError(
                 f"tokenizer.word_pattern={self.word_pattern} is not a regular expression as Rust's regex crate reads "
                 f"them: {reason}"
             ) from error
+        if matches_nothing:
+            raise UserError(
+                f"tokenizer.word_pattern={self.word_pattern} finds words without any character: it has to match one at "
+                "least, as [a-z]+ does."
+            )
 
     @property
     def pattern(self) -> str:
@@ -106,11 +111,8 @@ class FittedWords(FittedTokenizer):
         return json.dumps({"kind": "words", "rules": asdict(self.rules), "tokens": self.tokens}, ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, content: dict[str, object]) -> "FittedWords":
-        rules, tokens = content["rules"], content["tokens"]
-        assert isinstance(rules, dict)
-        assert isinstance(tokens, list)
-        return cls(WordRules(**rules), tokens)
+    def from_dict(cls, content: dict[str, Any]) -> "FittedWords":
+        return cls(WordRules(**content["rules"]), content["tokens"])
 
 
 def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:
@@ -138,8 +140,11 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
         pl.DataFrame({"type": list(numbers)}, schema={"type": pl.String}).write_parquet(partial / "types.parquet")
 
     build_once(folder, build, f"the tokens of {corpus.name!r}")
-    types = pl.read_parquet(folder / "types.parquet")["type"]
-    return types, {name: read_sequences(folder, name) for name in names}
+    tables = {name: read_sequences(folder, name) for name in names}
+    try:
+        return pl.read_parquet(folder / "types.parquet")["type"], tables
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise damaged(folder, str(error).splitlines()[0]) from error
 
 
 def number_words(
@@ -175,11 +180,16 @@ def read_sequences(folder: Path, name: str) -> TokenSequences:
             raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
         ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(
-            f"The encoded documents in {folder} cannot be read: {error}.\n"
-            "Something changed them after they were written. Delete that folder: the next run makes it anew."
-        ) from error
+        raise damaged(folder, str(error)) from error
     return TokenSequences(ids, offsets)
+
+
+def damaged(folder: Path, reason: str) -> UserError:
+    """What to raise about encoded documents that are not as they were written."""
+    return UserError(
+        f"The encoded documents in {folder} cannot be read: {reason}.\n"
+        "Something changed them after they were written. Delete that folder: the next run makes it anew."
+    )
 
 
 def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> tuple[np.ndarray, np.ndarray]:

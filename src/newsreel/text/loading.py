@@ -1,0 +1,21 @@
+"""Tokenizers of finished runs."""
+
+import json
+from pathlib import Path
+
+from newsreel.errors import UserError
+from newsreel.text.subwords import FittedSubwords
+from newsreel.text.tokens import TOKENIZER_FILE, FittedTokenizer
+from newsreel.text.words import FittedWords
+
+KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "subwords": FittedSubwords}
+
+
+def load_tokenizer(folder: Path) -> FittedTokenizer:
+    """The tokenizer of a run folder. Raises UserError if its tokenizer.json is missing or not one of ours."""
+    file = folder / TOKENIZER_FILE
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return KINDS[content["kind"]].from_dict(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a tokenizer that a run has written: {type(error).__name__}: {error}") from error
