@@ -1,3 +1,3 @@
-"""newsreel: text-classification baselines, from bag of words to LSTM, on reviews, newswires and your own corpus."""
+"""newsreel: text-classification baselines, from a bag of words to recurrent and convolutional networks."""
 
 __version__ = "0.1.0"

@@ -331,3 +331,35 @@ def test_preparing_is_reported(paths: Paths, caplog: pytest.LogCaptureFixture) -
     write_parquet(paths.corpora / "imdb")
     read(paths)
     assert "imdb: preparing the documents from" in caplog.text
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+def test_labels_that_the_corpus_does_not_know_are_refused_whatever_the_fingerprint(paths: Paths, label: int) -> None:
+    folder = write_parquet(paths.corpora / "imdb")
+    table = pl.read_parquet(folder / "train.parquet")
+    odd = pl.when(pl.col("text") == "slow").then(label).otherwise(pl.col("label")).cast(pl.Int64).alias("label")
+    table.with_columns(odd).write_parquet(folder / "train.parquet")
+    with pytest.raises(UserError, match=f"1 train documents have a label .*such as {label}"):
+        read(paths)
+
+
+def test_a_review_that_cannot_be_read_is_named(paths: Paths, tmp_path: Path) -> None:
+    root = write_tree(tmp_path)
+    (root / "test" / "pos" / "9_0.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"test/pos/9_0\.txt cannot be read: No such file"):
+        read(paths, path=root)
+
+
+def test_an_empty_folder_that_was_named_is_not_taken_for_a_missing_corpus(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="none of the layouts"):
+        read(paths, path=tmp_path / "empty")
+
+
+def test_a_missing_table_of_a_prepared_corpus_is_named(paths: Paths) -> None:
+    write_parquet(paths.corpora / "imdb")
+    read(paths)
+    (file,) = (paths.cache / "corpora").glob("imdb-*/test.arrow")
+    file.unlink()
+    with pytest.raises(UserError, match="Delete that folder"):
+        read(paths)

@@ -148,3 +148,11 @@ def test_counts_of_chosen_documents_against_python(monkeypatch: pytest.MonkeyPat
 def test_a_very_long_document_is_encoded(tmp_path: Path) -> None:
     tokenized = fit(tmp_path, ["word " * 100_000])
     assert tokenized.tables["train"].lengths.tolist() == [100_000]
+
+
+def test_a_damaged_list_of_types_is_named(tmp_path: Path) -> None:
+    fit(tmp_path, ["b b a", "c"])
+    (file,) = (tmp_path / "encoded").glob("*/types.parquet")
+    file.write_bytes(b"")
+    with pytest.raises(UserError, match="Delete that folder"):
+        fit(tmp_path, ["b b a", "c"])

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -44,7 +44,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | N
     Raises UserError naming every source that was tried and why it failed.
     """
     candidates = [source for source in sources if wanted in (None, source.name)]
-    on_disk: list[tuple[Source, Path]] = []
+    downloads: list[tuple[Source, Path]] = []
     for source in candidates:
         folder = source.prepared_folder(cache)
         if folder is None:
@@ -53,9 +53,9 @@ def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | N
             return _prepare(corpus, source, folder)
         if folder.is_dir():
             return folder
-        on_disk.append((source, folder))
+        downloads.append((source, folder))
     failures = [f"  {source.name}: {source.where}: not there" for source in candidates if source.name == "local"]
-    for source, folder in on_disk:
+    for source, folder in downloads:
         try:
             return _prepare(corpus, source, folder)
         except Unavailable as reason:
@@ -65,10 +65,9 @@ def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | N
 
 
 def _prepare(corpus: str, source: Source, folder: Path) -> Path:
-    build: Callable[[Path], None] = source.prepare
     if not folder.is_dir():
         log.info(f"{corpus}: preparing the documents from {source.where}")
-    return build_once(folder, build, f"the corpus {corpus!r}")
+    return build_once(folder, source.prepare, f"the corpus {corpus!r}")
 
 
 def _first_line(error: Exception) -> str:
