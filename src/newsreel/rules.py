@@ -1,11 +1,13 @@
-"""Ranges of settings, written once in the signature that takes them: `Annotated[float, Range(min=0, below=1)]`."""
+"""What settings may be: ranges, written once in the signature that takes them, and hints at what was meant."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers a setting may take."""
+    """The numbers a setting may take: `Annotated[float, Range(min=0, below=1)]`."""
 
     min: float | None = None
     max: float | None = None
@@ -23,3 +25,11 @@ class Range:
     def __str__(self) -> str:
         bounds = {"at least": self.min, "above": self.above, "at most": self.max, "below": self.below}
         return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
+
+
+def nearest(key: str, known: Sequence[str], prefix: str = "") -> str:
+    """A hint at the known name that was probably meant, or at all of them."""
+    matches = difflib.get_close_matches(key, known, n=1)
+    if matches:
+        return f"; did you mean {prefix}{matches[0]}?"
+    return f"; known are {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none here"

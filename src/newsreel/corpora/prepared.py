@@ -11,6 +11,7 @@ import pyarrow as pa
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.errors import UserError
 
+FORMAT_VERSION = 2  # raise it when what is written here changes; a part of the folders' names
 DESCRIPTION = "corpus.json"
 SINGLE_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.int64())])
 MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int64()))])

@@ -11,12 +11,19 @@ import numpy as np
 import pyarrow as pa
 
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
-from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
+from newsreel.corpora.prepared import (
+    FORMAT_VERSION,
+    Description,
+    open_prepared,
+    record_batch,
+    write_description,
+    write_split,
+)
 from newsreel.errors import UserError
 from newsreel.rules import Range
 from newsreel.storage import build_once
 
-PREPARED_VERSION = 2  # raise it when the same settings make other documents
+GENERATOR_VERSION = 1  # raise it when the same settings make other documents
 CHUNK = 5_000  # documents made at a time; a part of what the seed determines
 NOTE = "The documents are made up by a seeded generator: figures say nothing about any real text."
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
@@ -48,11 +55,11 @@ class Synthetic(CorpusReader):
                 f"words mark labels, and {words_for_labels} are fewer than one a label. Raise data.vocabulary_size."
             )
         identity = (
-            f"{PREPARED_VERSION} {self.num_documents} {self.num_labels} {self.multilabel} {self.difficulty} "
+            f"{GENERATOR_VERSION} {self.num_documents} {self.num_labels} {self.multilabel} {self.difficulty} "
             f"{self.vocabulary_size} {self.mean_length} {self.seed}"
         )
         fingerprint = sha256(identity.encode()).hexdigest()
-        folder = paths.cache / "corpora" / f"synthetic-{fingerprint[:16]}"
+        folder = paths.cache / "corpora" / f"synthetic-v{FORMAT_VERSION}-{fingerprint[:16]}"
 
         def build(partial: Path) -> None:
             num_test = self.num_documents // 5

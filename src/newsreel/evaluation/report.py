@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,7 @@ def write_predictions(folder: Path, corpus: Corpus, scores: Tensor, order: np.nd
 
     scores: (N, L) probabilities; row i is of test document order[i].
     """
-    in_order = np.empty((len(order), scores.shape[1]), dtype=np.float32)
-    in_order[order] = scores.numpy()
-    predicted = np.empty((len(order), *decisions(scores[:1], corpus.task).shape[1:]), dtype=np.int64)
-    predicted[order] = decisions(scores, corpus.task).numpy()
+    in_order = scores[np.argsort(order)]
     names = np.array(corpus.label_names)
 
     def named(labels: np.ndarray) -> list[Any]:
@@ -122,10 +120,10 @@ def write_predictions(folder: Path, corpus: Corpus, scores: Tensor, order: np.nd
         {
             "document": np.arange(len(order)),
             "labels": named(corpus.targets("test")),
-            "predicted": named(predicted),
-            **{f"p({name})": in_order[:, label] for label, name in enumerate(corpus.label_names)},
+            "predicted": named(decisions(in_order, corpus.task).numpy()),
+            **{f"p({name})": in_order[:, label].numpy() for label, name in enumerate(corpus.label_names)},
         }
     )
-    partial = folder / ".predictions.partial.parquet"
-    table.write_parquet(partial)
-    partial.replace(folder / "predictions.parquet")
+    content = BytesIO()
+    table.write_parquet(content)
+    write_atomically(folder / "predictions.parquet", content.getvalue())

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
+from newsreel.rules import nearest
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -92,10 +93,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     prefix = f"{parent}." if parent else ""
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
-    matches = difflib.get_close_matches(name, known, n=1)
-    if matches:
-        return f"{key} is not a setting; did you mean {prefix}{matches[0]}?"
-    return f"{key} is not a setting" + (f"; known are {', '.join(prefix + other for other in known)}" if known else "")
+    return f"{key} is not a setting" + (nearest(name, known, prefix) if known else "")
 
 
 def _missing_choice(error: MissingConfigException) -> str:

@@ -22,7 +22,7 @@ from newsreel.embeddings.embedding import Embedding, OneHotEmbedding
 from newsreel.errors import UserError
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
-from newsreel.rules import Range
+from newsreel.rules import Range, nearest
 from newsreel.text.tokens import Tokenizer
 
 Settings = dict[str, Any]
@@ -142,14 +142,6 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
     return [f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known]
-
-
-def nearest(key: str, known: Sequence[str], prefix: str = "") -> str:
-    """A hint at the known name that was probably meant, or at all of them."""
-    matches = difflib.get_close_matches(key, known, n=1)
-    if matches:
-        return f"; did you mean {prefix}{matches[0]}?"
-    return f"; known are {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none here"
 
 
 def violated(value: Any, kind: Any) -> list[str]:

@@ -111,7 +111,7 @@ def run_experiment(
 
     order = loader.sampler.order  # type: ignore[attr-defined]
     write_predictions(folder, corpus, torch.cat(classifier.test_probabilities), order)
-    best = history.best(corpus.metric)
+    best = history.best
     results: dict[str, Any] = {
         **test_metrics,
         **rounded(best, "val/"),

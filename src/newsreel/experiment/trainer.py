@@ -30,7 +30,6 @@ def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Tr
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     monitor = f"val/{metric}"
     on_terminal = sys.stderr.isatty()
     history = History(metric, lines_within_epochs=not on_terminal)
@@ -100,11 +99,9 @@ def log_final_metrics(
     """The run's entry in TensorBoard's HPARAMS: every setting, with the metrics of the best epoch and of the test."""
     assert isinstance(trainer.logger, RunLogger)
     settings = {f"choice.{name}": choice for name, choice in choices.items()}
-    for section, values in config.items():
-        if isinstance(values, dict) and section != "paths":
-            settings |= {f"{section}.{key}": plain(value) for key, value in values.items() if key != "_target_"}
-        elif section != "paths":
-            settings[section] = plain(values)
+    settings["seed"] = config["seed"]
+    for section in (name for name in config if name not in ("seed", "paths")):
+        settings |= {f"{section}.{key}": plain(value) for key, value in config[section].items() if key != "_target_"}
     shown = {name: value for name, value in results.items() if name.startswith(("test/", "val/"))}
     shown |= {name: results[name] for name in ("time/fit_s", "model/parameters")}
     trainer.logger.log_hyperparams(
@@ -148,9 +145,10 @@ class History(Callback):
         """Training speed over all epochs, validation not counted."""
         return self._num_documents / self._training_seconds if self._training_seconds else 0.0
 
-    def best(self, metric: str) -> dict[str, float]:
+    @property
+    def best(self) -> dict[str, float]:
         """The figures of the epoch whose checkpoint is kept: the first of those with the highest metric."""
-        return max(self.epochs, key=lambda epoch: epoch[f"val/{metric}"])
+        return max(self.epochs, key=lambda epoch: epoch[f"val/{self.metric}"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if isinstance(trainer.logger, RunLogger):

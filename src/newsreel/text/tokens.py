@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from newsreel.corpora.corpus import Corpus
+from newsreel.storage import write_atomically
 
 PAD, UNK = 0, 1
 SPECIAL_TOKENS = ["<pad>", "<unk>"]
@@ -83,4 +84,4 @@ class Tokenizer(ABC):
 
 
 def save_tokenizer(tokenizer: FittedTokenizer, folder: Path) -> None:
-    (folder / TOKENIZER_FILE).write_text(tokenizer.to_json(), encoding="utf-8")
+    write_atomically(folder / TOKENIZER_FILE, tokenizer.to_json())
