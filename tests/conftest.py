@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from newsreel.corpora.corpus import Corpus, Paths, Task
-from newsreel.text.words import WordTokenizer
+from newsreel.text.tokens import TokenizedCorpus, TokenSequences
+from newsreel.text.words import FittedWords, WordTokenizer
 
 PROJECT = Path(__file__).parents[1]
 
@@ -55,6 +57,22 @@ def word_tokenizer(**changes: object) -> WordTokenizer:
         "min_document_count": 1,
     }
     return WordTokenizer(**{**settings, **changes})
+
+
+def tokenized_corpus(
+    words: Sequence[str], train: Sequence[Sequence[str]], test: Sequence[Sequence[str]] = ()
+) -> TokenizedCorpus:
+    """Documents of words that are in the vocabulary <pad>, <unk>, *words, and of others."""
+    tokens = ["<pad>", "<unk>", *words]
+
+    def sequences(documents: Sequence[Sequence[str]]) -> TokenSequences:
+        ids = [tokens.index(word) if word in words else 1 for document in documents for word in document]
+        offsets = np.cumsum([0, *map(len, documents)])
+        return TokenSequences(np.array(ids, dtype=np.int32), offsets)
+
+    return TokenizedCorpus(
+        FittedWords(word_tokenizer().rules, tokens), {"train": sequences(train), "test": sequences(test)}
+    )
 
 
 @pytest.fixture

@@ -1,18 +1,23 @@
 """Embeddings."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
-from newsreel.embeddings.embedding import LearnedEmbedding, OneHotEmbedding
+from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
+
+from conftest import make_corpus, tokenized_corpus
 
 WORDS = ["<pad>", "<unk>", "a", "b", "c"]
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])
 WEIGHTS = torch.tensor([[1.0, 2.0, 0.5], [3.0, 0.0, 0.0]])
 
 
-def learned(**changes: object) -> LearnedEmbedding:
+def learned(**changes: object) -> TableEmbedding:
     settings: dict[str, object] = {"dimension": 6, "dropout": 0.0, "word_dropout": 0.0, "max_norm": None}
-    return LearnedEmbedding(WORDS, **{**settings, **changes})  # type: ignore[arg-type]
+    builder = Learned(**{**settings, **changes})  # type: ignore[arg-type]
+    return builder.build(tokenized_corpus(WORDS[2:], []), make_corpus([]), Path())
 
 
 def test_padding_is_a_row_of_zeros() -> None:
@@ -46,7 +51,7 @@ def test_a_bag_of_dense_rows_is_their_weighted_sum_and_a_linear_layer() -> None:
 
 
 def test_a_bag_of_one_hot_rows_is_a_linear_layer_on_the_bag() -> None:
-    embedding = OneHotEmbedding(WORDS)
+    embedding = OneHotEmbedding(len(WORDS))
     layer = embedding.bag_layer(3)
     bag = (embedding(TOKEN_IDS) * WEIGHTS[:, :, None]).sum(dim=1)  # (2, 5)
     assert bag.tolist() == [[0, 0, 1, 2, 0.5], [0, 0, 0, 0, 3]]

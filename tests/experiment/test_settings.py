@@ -53,8 +53,8 @@ def test_every_choice_composes_with_every_other(data: str, model: str, tokenizer
 
 def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
     assert composed("model=bow")["training"]["learning_rate"] != composed("model=lstm")["training"]["learning_rate"]
-    assert composed("model=bow")["embedding"]["_target_"].endswith("OneHotEmbedding")
-    assert composed("model=bow", "embedding=learned")["embedding"]["_target_"].endswith("LearnedEmbedding")
+    assert composed("model=bow")["embedding"]["_target_"].endswith(".OneHot")
+    assert composed("model=bow", "embedding=learned")["embedding"]["_target_"].endswith(".Learned")
     assert composed("model=bow", "training.learning_rate=0.5")["training"]["learning_rate"] == 0.5
 
 

@@ -93,8 +93,8 @@ def test_a_run_folder_alone_gives_the_same_predictions(tmp_path: Path, overrides
     assert isinstance(settings, dict)
     experiment = read_experiment({str(key): value for key, value in settings.items()})
     tokenizer = load_tokenizer(folder)
-    network = experiment.build_network(experiment.build_embedding(tokenizer.tokens), 1).eval()
     weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    network = experiment.build_network(experiment.embedding.empty(len(tokenizer.tokens), 8), 1).eval()
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
     documents = experiment.reader.load(experiment.paths)["test"]["text"][:5]
     predictions = pl.read_parquet(folder / "predictions.parquet")["p(label1)"].to_list()

@@ -36,7 +36,7 @@ def scikit_learn_weights(batch: Batch, weighting: str) -> np.ndarray:
 @pytest.mark.parametrize("weighting", ["binary", "count", "tf", "tfidf"])
 def test_weights_are_those_of_scikit_learn(weighting: str) -> None:
     batch = random_batch()
-    embedding = OneHotEmbedding([str(number) for number in range(VOCABULARY_SIZE)])
+    embedding = OneHotEmbedding(VOCABULARY_SIZE)
     network = BagOfWords(embedding, 1, weighting=weighting, hidden_sizes=[], dropout=0.0)  # type: ignore[arg-type]
     network.fit_statistics([Batch(*(part[:15] for part in batch)), Batch(*(part[15:] for part in batch))])
     words, counts = distinct_words(batch.token_ids)
@@ -51,14 +51,14 @@ def test_distinct_words_by_hand() -> None:
 
 
 def test_the_perceptron_of_the_lecture() -> None:
-    embedding = OneHotEmbedding([str(number) for number in range(10_002)])
+    embedding = OneHotEmbedding(10_002)
     network = BagOfWords(embedding, 1, weighting="binary", hidden_sizes=[16, 16], dropout=0.0)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     assert num_parameters == 10_002 * 16 + 16 + 16 * 16 + 16 + 16 + 1
 
 
 def test_dropout_drops_words_while_training() -> None:
-    embedding = OneHotEmbedding([str(number) for number in range(VOCABULARY_SIZE)])
+    embedding = OneHotEmbedding(VOCABULARY_SIZE)
     network = BagOfWords(embedding, 1, weighting="count", hidden_sizes=[], dropout=0.5)
     torch.manual_seed(0)
     batch = random_batch()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from newsreel.embeddings.embedding import LearnedEmbedding
+from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.models.cnn import KimCNN, MaskedConvolution, StackedCNN
 
 WORDS = [f"word{number}" for number in range(30)]
@@ -13,9 +13,9 @@ TOKEN_IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [5, 3, 0, 0, 0, 0, 0, 0]])
 LENGTHS = torch.tensor([8, 2])
 
 
-def embedding() -> LearnedEmbedding:
+def embedding() -> TableEmbedding:
     torch.manual_seed(0)
-    return LearnedEmbedding(WORDS, dimension=5, dropout=0.0, word_dropout=0.0, max_norm=None)
+    return TableEmbedding(torch.randn(len(WORDS), 5))
 
 
 def windows(convolution: MaskedConvolution, states: torch.Tensor) -> torch.Tensor:

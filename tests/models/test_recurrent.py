@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from newsreel.embeddings.embedding import LearnedEmbedding
+from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.models.recurrent import RecurrentNetwork, reversed_order
 
 WORDS = [f"word{number}" for number in range(30)]
@@ -15,7 +15,7 @@ H = 4
 
 def network(**changes: Any) -> RecurrentNetwork:
     torch.manual_seed(0)
-    embedding = LearnedEmbedding(WORDS, dimension=5, dropout=0.0, word_dropout=0.0, max_norm=None)
+    embedding = TableEmbedding(torch.randn(len(WORDS), 5))
     settings: dict[str, Any] = {
         "cell": "lstm",
         "directions": "forward",
@@ -126,7 +126,7 @@ def test_documents_are_reversed_within_their_length() -> None:
 
 def test_weights_start_orthogonal_and_the_forget_gate_open() -> None:
     torch.manual_seed(0)
-    embedding = LearnedEmbedding(WORDS, dimension=5, dropout=0.0, word_dropout=0.0, max_norm=None)
+    embedding = TableEmbedding(torch.randn(len(WORDS), 5))
     made = RecurrentNetwork(
         embedding, 2, cell="lstm", directions="both", hidden_size=H, num_layers=2, pooling="last", dropout=0.0
     )

@@ -3,16 +3,37 @@
 Axes: B documents, T tokens, V words of the vocabulary, E dimensions of an embedding, H outputs of a layer.
 """
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from newsreel.corpora.corpus import Corpus
 from newsreel.rules import Range
-from newsreel.text.tokens import PAD
+from newsreel.text.tokens import PAD, TokenizedCorpus
+
+Share = Annotated[float, Range(min=0, below=1)]
+Size = Annotated[int, Range(min=1, max=65_536)]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the training documents a table of given vectors knows."""
+
+    known_types: int
+    types: int  # words of the vocabulary, <pad> and <unk> not counted
+    known_tokens: int
+    tokens: int  # running words of the training documents, those outside the vocabulary among them
+
+    def __str__(self) -> str:
+        return (
+            f"{self.known_types:,} of {self.types:,} words ({self.known_types / max(1, self.types):.1%}), "
+            f"{self.known_tokens / max(1, self.tokens):.1%} of the running words of the training documents"
+        )
 
 
 class Embedding(nn.Module):
@@ -20,6 +41,7 @@ class Embedding(nn.Module):
 
     num_words: int  # V, <pad> and <unk> among them
     dimension: int  # E
+    coverage: Coverage | None = None  # of an embedding whose vectors were made beforehand
 
     @abstractmethod
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -28,6 +50,23 @@ class Embedding(nn.Module):
     @abstractmethod
     def bag_layer(self, num_outputs: int) -> "BagLayer":
         """A linear layer on the weighted sum of a document's rows."""
+
+    def rows(self) -> Tensor | None:
+        """(V, E) rows to look at, detached; None if there is no table."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingBuilder(ABC):
+    """What a file in configs/embedding configures."""
+
+    @abstractmethod
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Embedding:
+        """The embedding of a tokenized corpus's vocabulary. Raises UserError."""
+
+    @abstractmethod
+    def empty(self, num_words: int, dimension: int) -> Embedding:
+        """An embedding of this kind and size without content, for a checkpoint to fill."""
 
 
 class BagLayer(nn.Module):
@@ -38,9 +77,10 @@ class BagLayer(nn.Module):
         """(B, T) token ids, (B, T) weights → (B, H)."""
 
 
-class LearnedEmbedding(Embedding):
-    """A table trained with the network, started at N(0, 1/E) with zeros for <pad>.
+class TableEmbedding(Embedding):
+    """A table of dense rows, zeros for <pad>.
 
+    trainable: whether the rows are trained with the network.
     dropout: share of the values of every word's row that is zeroed while training.
     word_dropout: share of the words whose whole row is zeroed while training (Gal and Ghahramani 2016 drop the
     types; here it is single occurrences).
@@ -49,20 +89,20 @@ class LearnedEmbedding(Embedding):
 
     def __init__(
         self,
-        vocabulary: Sequence[str],
+        weights: Tensor,
         *,
-        dimension: Annotated[int, Range(min=1, max=65_536)],
-        dropout: Annotated[float, Range(min=0, below=1)],
-        word_dropout: Annotated[float, Range(min=0, below=1)],
-        max_norm: Annotated[float, Range(above=0)] | None,
+        trainable: bool = True,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
+        """weights: (V, E), kept as the table itself."""
         super().__init__()
-        self.num_words = len(vocabulary)
-        self.dimension = dimension
-        self.table = nn.Embedding(len(vocabulary), dimension, padding_idx=PAD, max_norm=max_norm)
-        nn.init.normal_(self.table.weight, std=dimension**-0.5)
+        self.num_words, self.dimension = weights.shape
         with torch.no_grad():
-            self.table.weight[PAD].zero_()
+            weights[PAD].zero_()
+        self.table = nn.Embedding(self.num_words, self.dimension, padding_idx=PAD, max_norm=max_norm, _weight=weights)
+        self.table.requires_grad_(trainable)
         self.dropout = nn.Dropout(dropout)
         self.word_dropout = word_dropout
 
@@ -74,13 +114,16 @@ class LearnedEmbedding(Embedding):
         return self.dropout(embedded)  # type: ignore[no-any-return]  # (B, T, E)
 
     def bag_layer(self, num_outputs: int) -> BagLayer:
-        return DenseBagLayer(self, num_outputs)
+        return TableBagLayer(self, num_outputs)
+
+    def rows(self) -> Tensor:
+        return self.table.weight.detach()
 
 
-class DenseBagLayer(BagLayer):
+class TableBagLayer(BagLayer):
     """The sum of dense rows, then a linear layer."""
 
-    def __init__(self, embedding: LearnedEmbedding, num_outputs: int) -> None:
+    def __init__(self, embedding: TableEmbedding, num_outputs: int) -> None:
         super().__init__()
         self.embedding = embedding
         self.linear = nn.Linear(embedding.dimension, num_outputs)
@@ -98,9 +141,9 @@ class DenseBagLayer(BagLayer):
 class OneHotEmbedding(Embedding):
     """Every word its own dimension: E = V. The identity table is never built; a layer on top looks its rows up."""
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
+    def __init__(self, num_words: int) -> None:
         super().__init__()
-        self.num_words = self.dimension = len(vocabulary)
+        self.num_words = self.dimension = num_words
 
     def forward(self, token_ids: Tensor) -> Tensor:
         return F.one_hot(token_ids, self.dimension).to(torch.get_default_dtype())  # (B, T, V)
@@ -124,3 +167,46 @@ class OneHotBagLayer(BagLayer):
 
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         return F.embedding_bag(token_ids, self.weight, mode="sum", per_sample_weights=token_weights) + self.bias
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneHot(EmbeddingBuilder):
+    """One dimension a word."""
+
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> OneHotEmbedding:
+        return OneHotEmbedding(len(tokenized.tokenizer.tokens))
+
+    def empty(self, num_words: int, dimension: int) -> OneHotEmbedding:
+        return OneHotEmbedding(num_words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularized(EmbeddingBuilder):
+    """What every embedding with a table can be configured with; see TableEmbedding."""
+
+    dropout: Share
+    word_dropout: Share
+    max_norm: Annotated[float, Range(above=0)] | None
+
+    def table(self, weights: Tensor, trainable: bool = True) -> TableEmbedding:
+        """The (V, E) weights as an embedding with these settings."""
+        return TableEmbedding(
+            weights,
+            trainable=trainable,
+            dropout=self.dropout,
+            word_dropout=self.word_dropout,
+            max_norm=self.max_norm,
+        )
+
+    def empty(self, num_words: int, dimension: int) -> TableEmbedding:
+        return self.table(torch.zeros(num_words, dimension))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Regularized):
+    """A table trained with the network from N(0, 1/E)."""
+
+    dimension: Size
+
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> TableEmbedding:
+        return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * self.dimension**-0.5)

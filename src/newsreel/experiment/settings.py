@@ -18,7 +18,7 @@ import torch
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.corpora.corpus import CorpusReader, Paths
-from newsreel.embeddings.embedding import Embedding, OneHotEmbedding
+from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.errors import UserError
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
@@ -27,7 +27,7 @@ from newsreel.text.tokens import Tokenizer
 
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
-CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, Embedding, Network)  # sections whose `_target_` names a subclass
+CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network)  # sections whose `_target_` names a subclass
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 
 
@@ -49,7 +49,7 @@ class Experiment:
     paths: Paths
     reader: CorpusReader
     tokenizer: Tokenizer
-    build_embedding: Callable[[Sequence[str]], Embedding]
+    embedding: EmbeddingBuilder
     build_network: Callable[[Embedding, int], Network]
     batches: BatchSettings
     training: TrainingSettings
@@ -63,7 +63,7 @@ def read_experiment(config: Settings) -> Experiment:
     sections = {
         "data": CorpusReader,
         "tokenizer": Tokenizer,
-        "embedding": Embedding,
+        "embedding": EmbeddingBuilder,
         "model": Network,
         "batches": BatchSettings,
         "training": TrainingSettings,
@@ -95,7 +95,7 @@ def read_experiment(config: Settings) -> Experiment:
         paths=Paths(**settings("paths")),
         reader=targets["data"](**settings("data")),
         tokenizer=targets["tokenizer"](**settings("tokenizer")),
-        build_embedding=lambda vocabulary: targets["embedding"](vocabulary, **settings("embedding")),
+        embedding=targets["embedding"](**settings("embedding")),
         build_network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
         batches=BatchSettings(**settings("batches")),
         training=TrainingSettings(**settings("training")),
@@ -193,7 +193,7 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
-    if issubclass(targets["embedding"], OneHotEmbedding) and not targets["model"].reads_bags:
+    if issubclass(targets["embedding"], OneHot) and not targets["model"].reads_bags:
         num_words = config["tokenizer"].get("max_size")
         num_tokens = config["batches"]["max_tokens"]
         if num_words is None or num_tokens is None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from newsreel.errors import UserError
 
 if TYPE_CHECKING:
+    from newsreel.embeddings.embedding import Coverage
     from newsreel.experiment.settings import Experiment
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run_experiment(
     trainer, history = build_trainer(experiment, folder, corpus.metric)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
-    embedding = experiment.build_embedding(vocabulary)
+    embedding = experiment.embedding.build(tokenized, corpus, experiment.paths.cache)
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())
     metrics = metrics_for(corpus.task, corpus.num_labels)
@@ -121,6 +122,7 @@ def run_experiment(
         "train/steps": trainer.global_step,
         "model/parameters": num_parameters,
         "model/vocabulary": len(vocabulary),
+        **coverage_figures(embedding.coverage),
         **{f"documents/{split}": count for split, count in sizes.items()},
         "time/prepare_s": round(prepared - started, 3),
         "time/fit_s": round(fitted - prepared, 3),
@@ -137,6 +139,16 @@ def run_experiment(
     write_report(report)
     log.info("\n" + report.table())
     return results
+
+
+def coverage_figures(coverage: "Coverage | None") -> dict[str, float]:
+    """Shares of the vocabulary and of the running training words that have given vectors, if the embedding has such."""
+    if coverage is None:
+        return {}
+    return {
+        "embedding/coverage_types": round(coverage.known_types / max(1, coverage.types), 7),
+        "embedding/coverage_tokens": round(coverage.known_tokens / max(1, coverage.tokens), 7),
+    }
 
 
 def rounded(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:

@@ -44,6 +44,14 @@ class TokenSequences:
         """(N,) tokens of each document."""
         return np.diff(self.offsets)
 
+    def count_tokens(self, documents: Sequence[int] | np.ndarray, num_tokens: int) -> np.ndarray:
+        """(num_tokens,) int64: how often each token id occurs in the given documents."""
+        counts = np.zeros(num_tokens, dtype=np.int64)
+        for start in range(0, len(documents), 1_000):
+            pieces = [self[document] for document in documents[start : start + 1_000]]
+            counts += np.bincount(np.concatenate(pieces), minlength=num_tokens)
+        return counts
+
 
 class FittedTokenizer(ABC):
     """Rules and vocabulary: turns any text into token ids, the same in a training and at prediction."""

@@ -1,0 +1,91 @@
+"""Embeddings whose vectors exist before the network is trained.
+
+Axes: V words of the vocabulary, E dimensions of an embedding.
+"""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+
+from newsreel.corpora.corpus import Corpus
+from newsreel.embeddings.embedding import Coverage, Regularized, TableEmbedding
+from newsreel.errors import UserError
+from newsreel.rules import Range
+from newsreel.text.tokens import SPECIAL_TOKENS, UNK, TokenizedCorpus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors for the words of a vocabulary."""
+
+    values: np.ndarray  # (V, E) float32; rows of unknown words hold anything
+    known: np.ndarray  # (V,) bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained(Regularized):
+    """A table of given vectors, frozen or trained further.
+
+    fine_tune: whether the rows are trained with the network.
+    unknown: the rows of words without a vector, <unk> among them: zeros, or drawn from N(0, s²) with s the standard
+    deviation of the known rows' values, by the run's seed.
+    value_std: scales the whole table by one factor so that the known rows' values have this standard deviation.
+    """
+
+    fine_tune: bool
+    unknown: Literal["zero", "random"]
+    value_std: Annotated[float, Range(above=0)] | None
+
+    @abstractmethod
+    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Vectors:
+        """A vector for each word of the vocabulary that has one, row i for token i. Raises UserError."""
+
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> TableEmbedding:
+        vectors = self.vectors(tokenized, corpus, cache)
+        known = vectors.known.copy()
+        known[: len(SPECIAL_TOKENS)] = False
+        if not known.any():
+            raise UserError(
+                f"None of the {len(known) - len(SPECIAL_TOKENS):,} words of {corpus.name!r} has a vector: are the "
+                "vectors of another language or alphabet, or the words cut otherwise (tokenizer.lowercase, "
+                "tokenizer=words)?"
+            )
+        weights = torch.from_numpy(vectors.values.astype(np.float32))  # a copy
+        known_rows = torch.from_numpy(known)
+        if self.value_std is not None:
+            weights *= self.value_std / weights[known_rows].std()
+        if self.unknown == "zero":
+            weights[~known_rows] = 0
+        else:
+            weights[~known_rows] = torch.randn(int((~known).sum()), weights.shape[1]) * weights[known_rows].std()
+        embedding = self.table(weights, trainable=self.fine_tune)
+        embedding.coverage = coverage(known, tokenized, corpus)
+        log.info(f"coverage    {embedding.coverage}")
+        return embedding
+
+
+def coverage(known: np.ndarray, tokenized: TokenizedCorpus, corpus: Corpus) -> Coverage:
+    """What the known words of a vocabulary, (V,) bool, are of its types and of the training documents' tokens."""
+    training = corpus.splits["train"]
+    counts = tokenized.tables[training.table].count_tokens(training.rows, len(known))  # (V,)
+    return Coverage(
+        known_types=int(known.sum()),
+        types=len(known) - len(SPECIAL_TOKENS),
+        known_tokens=int(counts[known].sum()),
+        tokens=int(counts[UNK:].sum()),
+    )
+
+
+def align(vocabulary: Sequence[str], words: Sequence[str], values: np.ndarray) -> Vectors:
+    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary."""
+    places = {word: number for number, word in enumerate(words)}
+    rows = np.array([places.get(word, -1) for word in vocabulary], dtype=np.int64)
+    return Vectors(values[np.maximum(rows, 0)], rows >= 0)
