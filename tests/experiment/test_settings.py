@@ -116,3 +116,10 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_whole_numbers_serve_where_numbers_are_asked() -> None:
     assert read_experiment(composed("training.learning_rate=1")).training.learning_rate == 1
+
+
+def test_ngrams_need_a_model_that_reads_bags_and_no_vectors_of_words() -> None:
+    with pytest.raises(UserError, match=r"tokenizer=ngrams makes bags.*use model=bow, or tokenizer=words"):
+        read_experiment(composed("tokenizer=ngrams"))
+    read_experiment(composed("tokenizer=ngrams", "model=bow"))
+    read_experiment(composed("tokenizer=ngrams", "model=bow", "embedding=learned"))

@@ -85,7 +85,11 @@ def test_predictions_give_the_reported_accuracy(lstm_run: tuple[Path, dict[str, 
     assert (chosen == table["predicted"].to_numpy()).all()
 
 
-@pytest.mark.parametrize("overrides", [["model=bow"], [*SMALL_LSTM, "tokenizer=subwords"]], ids=["bow", "subwords"])
+@pytest.mark.parametrize(
+    "overrides",
+    [["model=bow"], ["model=bow", "model.weighting=nb", "tokenizer=ngrams"], [*SMALL_LSTM, "tokenizer=subwords"]],
+    ids=["bow", "ngrams", "subwords"],
+)
 def test_a_run_folder_alone_gives_the_same_predictions(tmp_path: Path, overrides: list[str]) -> None:
     train_tiny(tmp_path, *overrides)
     folder = tmp_path / "run"

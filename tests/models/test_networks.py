@@ -40,6 +40,10 @@ def recurrent(cell: str, directions: str, pooling: str) -> Network:
     )
 
 
+def naive_bayes() -> Network:
+    return BagOfWords(one_hot(), 3, weighting="nb", hidden_sizes=[], dropout=0.1)
+
+
 def cnn() -> Network:
     return StackedCNN(learned(), 3, num_filters=4, width=3, num_layers=2, pool_size=2, dropout=0.1)
 
@@ -53,6 +57,7 @@ def one_hot() -> Embedding:
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
+    "bow nb": naive_bayes,
     "cnn": cnn,
     "kim_cnn": kim_cnn,
     **{
@@ -73,7 +78,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 def make(name: str) -> Network:
     torch.manual_seed(0)
     network = NETWORKS[name]()
-    network.fit_statistics([Batch(torch.randint(0, 42, (20, 9)), torch.full((20,), 9), torch.zeros(20))])
+    network.fit_statistics([Batch(torch.randint(0, 42, (20, 9)), torch.full((20,), 9), torch.arange(20) % 3)])
     return network.eval()
 
 

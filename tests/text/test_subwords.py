@@ -36,7 +36,7 @@ def test_merges_come_from_training_documents_only(tmp_path: Path) -> None:
 def test_prediction_uses_the_same_encoding_as_training(tmp_path: Path) -> None:
     texts = ["Fine<br />film", "", "a fine\none", "日本"]
     tokenized = SETTINGS.fit(make_corpus([(text, 0) for text in texts]), tmp_path)
-    again = FittedSubwords.from_dict(json.loads(tokenized.tokenizer.to_json()))
+    again = FittedSubwords.restore(json.loads(tokenized.tokenizer.to_json()), tmp_path)
     encoded = again.encode(texts)
     for document in range(len(texts)):
         assert encoded[document].tolist() == tokenized.tables["train"][document].tolist()

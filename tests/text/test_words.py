@@ -113,7 +113,7 @@ def test_a_warm_cache_reads_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_prediction_uses_the_same_rules_as_training(tmp_path: Path) -> None:
     texts = ["Fine<br />film", "", "a <i>fine</i> one", "unseen words only"]
     tokenized = fit(tmp_path, texts[:3], test=texts)
-    again = FittedWords.from_dict(json.loads(tokenized.tokenizer.to_json()))
+    again = FittedWords.restore(json.loads(tokenized.tokenizer.to_json()), tmp_path)
     encoded = again.encode(texts)
     for document in range(len(texts)):
         assert encoded[document].tolist() == tokenized.tables["test"][document].tolist()

@@ -6,7 +6,7 @@ Axes: B documents, T tokens, V words of the vocabulary, E dimensions of an embed
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,9 +72,11 @@ class EmbeddingBuilder(ABC):
 class BagLayer(nn.Module):
     """Computes `linear(Σ_t weight_t · row_t)`."""
 
+    weighs_outputs: ClassVar[bool] = False  # whether a token may have another weight for each output
+
     @abstractmethod
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
-        """(B, T) token ids, (B, T) weights → (B, H)."""
+        """(B, T) token ids, (B, T) or where the layer weighs outputs (B, T, H) weights → (B, H)."""
 
 
 class TableEmbedding(Embedding):
@@ -133,7 +135,12 @@ class TableBagLayer(BagLayer):
         if self.training and self.embedding.word_dropout:
             token_weights = token_weights * (torch.rand_like(token_weights) >= self.embedding.word_dropout)
         document = F.embedding_bag(
-            token_ids, table.weight, mode="sum", per_sample_weights=token_weights, max_norm=table.max_norm
+            token_ids,
+            table.weight,
+            mode="sum",
+            per_sample_weights=token_weights,
+            max_norm=table.max_norm,
+            sparse=table.sparse,
         )  # (B, E)
         return self.linear(self.embedding.dropout(document))  # type: ignore[no-any-return]  # (B, H)
 
@@ -159,14 +166,23 @@ class OneHotBagLayer(BagLayer):
     ±sqrt(6 / (V + H)).
     """
 
+    weighs_outputs = True
+
     def __init__(self, vocabulary_size: int, num_outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocabulary_size, num_outputs))
+        self.table = nn.Embedding(vocabulary_size, num_outputs)
         self.bias = nn.Parameter(torch.zeros(num_outputs))
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.table.weight)
 
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
-        return F.embedding_bag(token_ids, self.weight, mode="sum", per_sample_weights=token_weights) + self.bias
+        if token_weights.ndim == 3:
+            rows: Tensor = self.table(token_ids)  # (B, T, H)
+            return (rows * token_weights).sum(dim=1) + self.bias
+        table = self.table
+        document = F.embedding_bag(
+            token_ids, table.weight, mode="sum", per_sample_weights=token_weights, sparse=table.sparse
+        )  # (B, H)
+        return document + self.bias
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import torch
 from newsreel.batches.batch import BatchSettings
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
+from newsreel.embeddings.pretrained import Pretrained
 from newsreel.errors import UserError
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
@@ -193,6 +194,16 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
+    if targets["tokenizer"].gives_bags and not targets["model"].reads_bags:
+        problems.append(
+            "tokenizer=ngrams makes bags, in which the order of tokens means nothing, and this model reads sequences: "
+            "use model=bow, or tokenizer=words"
+        )
+    if targets["tokenizer"].gives_bags and issubclass(targets["embedding"], Pretrained):
+        problems.append(
+            "tokenizer=ngrams makes tokens of several words, and this embedding has vectors for words: use "
+            "embedding=one_hot or embedding=learned, or tokenizer=words"
+        )
     if issubclass(targets["embedding"], OneHot) and not targets["model"].reads_bags:
         num_words = config["tokenizer"].get("max_size")
         num_tokens = config["batches"]["max_tokens"]

@@ -59,7 +59,6 @@ def run_experiment(
     from newsreel.models.classifier import TextClassifier
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
-    from newsreel.text.tokens import save_tokenizer
 
     seed_everything(experiment.seed, workers=True, verbose=False)
     reset_peak_rss()
@@ -93,7 +92,7 @@ def run_experiment(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
     write_atomically(folder / "labels.json", json.dumps({"task": corpus.task, "labels": list(corpus.label_names)}))
-    save_tokenizer(tokenized.tokenizer, folder)
+    tokenized.tokenizer.save(folder)
     prepared = time.perf_counter()
 
     try:

@@ -30,6 +30,7 @@ def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Tr
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message="Sparse invariant checks")
     monitor = f"val/{metric}"
     on_terminal = sys.stderr.isatty()
     history = History(metric, lines_within_epochs=not on_terminal)

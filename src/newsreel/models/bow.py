@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding
+from newsreel.errors import UserError
 from newsreel.models.network import Network
 from newsreel.rules import Range
 from newsreel.text.tokens import UNK
 
-Weighting = Literal["binary", "count", "tf", "tfidf"]
+Weighting = Literal["binary", "count", "tf", "tfidf", "nb"]
+SMOOTHING = 1.0  # added to the document counts of naive-Bayes ratios
 
 
 class BagOfWords(Network):
@@ -25,8 +27,14 @@ class BagOfWords(Network):
 
     weighting: what a word of the document weighs. `binary`: 1; `count`: how often it occurs; `tf`: its share of the
     document's known words; `tfidf`: its count times ln((1 + N) / (1 + n)) + 1 with n of the N training documents
-    holding it, the whole divided by its L2 norm (as scikit-learn's TfidfTransformer).
+    holding it, the whole divided by its L2 norm (as scikit-learn's TfidfTransformer); `nb`: the naive-Bayes log-count
+    ratio ln((p / ‖p‖₁) / (q / ‖q‖₁)) of its label, where p is 1 + the training documents that hold the word and have
+    the label, and q is 1 + those that hold it without (Wang and Manning 2012, eq. 1, on binary counts), a document's
+    ratios divided by their L2 norm (which the paper does not do; one learning rate then suits them and tf-idf). Where a
+    network has an output for each label, a word weighs for each of them by its own ratio.
     Words outside the vocabulary weigh nothing.
+
+    Raises UserError for `nb` weights of several outputs where the first layer does not lead to the outputs directly.
     """
 
     reads_bags = True
@@ -50,19 +58,48 @@ class BagOfWords(Network):
         self.rest = nn.Sequential(*rest)
         self.word_dropout = nn.Dropout(dropout)
         self.idf: Tensor
-        self.register_buffer("idf", torch.ones(embedding.num_words))  # (V,)
+        self.ratios: Tensor
+        if weighting == "tfidf":
+            self.register_buffer("idf", torch.ones(embedding.num_words))  # (V,)
+        if weighting == "nb":
+            if num_outputs > 1 and (hidden_sizes or not self.bag.weighs_outputs):
+                raise UserError(
+                    f"model.weighting=nb gives a word another weight for each of this corpus's {num_outputs} labels, "
+                    "which only a linear classifier on one-hot words can use: set model.hidden_sizes=[] and "
+                    "embedding=one_hot, or another model.weighting."
+                )
+            self.register_buffer("ratios", torch.zeros(embedding.num_words, num_outputs))  # (V, num_outputs)
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
-        """Inverse document frequencies, from one pass over the training documents."""
-        if self.weighting != "tfidf":
-            return
+        """Document frequencies or naive-Bayes ratios, from one pass over the training documents."""
+        if self.weighting == "tfidf":
+            self._fit_idf(training)
+        elif self.weighting == "nb":
+            self._fit_ratios(training)
+
+    def _fit_idf(self, training: Iterable[Batch]) -> None:
         document_counts = torch.zeros_like(self.idf)
         num_documents = 0
         for batch in training:
-            token_ids, counts = distinct_words(batch.token_ids)
-            document_counts += torch.bincount(token_ids[counts > 0], minlength=len(self.idf))
+            words, counts = distinct_words(batch.token_ids)
+            document_counts += torch.bincount(words[counts > 0], minlength=len(self.idf))
             num_documents += len(batch.lengths)
         self.idf.copy_(torch.log((1 + num_documents) / (1 + document_counts)) + 1)
+
+    def _fit_ratios(self, training: Iterable[Batch]) -> None:
+        num_outputs = self.ratios.shape[1]
+        with_label = torch.zeros_like(self.ratios)
+        documents = torch.zeros(len(self.ratios))  # (V,) that hold a word
+        for batch in training:
+            words, counts = distinct_words(batch.token_ids)
+            held = counts > 0  # (B, T)
+            labels = indicators(batch.targets, num_outputs)  # (B, num_outputs)
+            with_label.index_add_(0, words[held], labels.repeat_interleave(held.sum(dim=1), dim=0))
+            documents += torch.bincount(words[held], minlength=len(documents))
+        p, q = SMOOTHING + with_label, SMOOTHING + documents[:, None] - with_label
+        p[: UNK + 1] = q[: UNK + 1] = 0  # <pad> and <unk> are no words
+        self.ratios.copy_((p / p.sum(dim=0)).log() - (q / q.sum(dim=0)).log())
+        self.ratios[: UNK + 1] = 0
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         words, counts = distinct_words(token_ids)  # (B, T), (B, T)
@@ -70,15 +107,27 @@ class BagOfWords(Network):
         return self.rest(self.bag(words, self.word_dropout(weights)))  # type: ignore[no-any-return]  # (B, num_outputs)
 
     def weigh(self, words: Tensor, counts: Tensor) -> Tensor:
-        """Weights of distinct words by their counts; both (B, T), zero where the count is."""
+        """Weights of distinct words by their (B, T) counts, zero where the count is: (B, T), or (B, T, num_outputs)."""
         if self.weighting == "binary":
             return (counts > 0).to(counts.dtype)
+        if self.weighting == "nb":
+            ratios = self.ratios[words] * (counts > 0)[:, :, None]  # (B, T, num_outputs)
+            return F.normalize(ratios if ratios.shape[2] > 1 else ratios[:, :, 0], dim=1)
         if self.weighting == "count":
             return counts
         if self.weighting == "tf":
             return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
         weights = counts * self.idf[words]
         return F.normalize(weights, dim=1)
+
+
+def indicators(targets: Tensor, num_outputs: int) -> Tensor:
+    """(B,) class numbers or (B, L) indicators → (B, num_outputs) floats, 1 where a document has the output's label."""
+    if targets.ndim == 2:
+        return targets
+    if num_outputs == 1:
+        return targets[:, None].to(torch.get_default_dtype())
+    return F.one_hot(targets, num_outputs).to(torch.get_default_dtype())
 
 
 def distinct_words(token_ids: Tensor) -> tuple[Tensor, Tensor]:

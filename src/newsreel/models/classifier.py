@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
@@ -23,6 +23,7 @@ OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
+    "adagrad": torch.optim.Adagrad,
 }
 FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU too
 
@@ -42,6 +43,9 @@ class TextClassifier(LightningModule):
         """metric: the one of `metrics` to follow while training. hyperparameters: plain values, for checkpoints."""
         super().__init__()
         self.network = network
+        for module in network.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = training.sparse_gradients
         self.task: Task = task
         self.metric = metric
         self.training_settings = training

@@ -11,7 +11,7 @@ from newsreel.rules import Range
 class TrainingSettings:
     """The section `training` of the config."""
 
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"]
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     learning_rate: Annotated[float, Range(above=0, max=1_000)]
     weight_decay: Annotated[float, Range(min=0)]
     schedule: Literal["constant", "linear", "cosine"]
@@ -19,6 +19,14 @@ class TrainingSettings:
     gradient_clip: Annotated[float, Range(above=0)] | None
     max_epochs: Annotated[int, Range(min=1)]
     patience: Annotated[int, Range(min=1)] | None
+
+    @property
+    def sparse_gradients(self) -> bool:
+        """Whether an embedding table's gradient can be kept for the rows of a batch's words alone.
+
+        Adagrad leaves a row without a gradient as it is, so that this changes the cost of a step and not its result.
+        """
+        return self.optimizer == "adagrad" and not self.weight_decay and self.gradient_clip is None
 
 
 def schedule_factor(settings: TrainingSettings, step: int, num_steps: int) -> float:

@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from zipfile import BadZipFile
 
 from newsreel.errors import UserError
+from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import TOKENIZER_FILE, FittedTokenizer
 from newsreel.text.words import FittedWords
 
-KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "subwords": FittedSubwords}
+KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "ngrams": FittedNgrams, "subwords": FittedSubwords}
 
 
 def load_tokenizer(folder: Path) -> FittedTokenizer:
@@ -16,6 +18,6 @@ def load_tokenizer(folder: Path) -> FittedTokenizer:
     file = folder / TOKENIZER_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return KINDS[content["kind"]].from_dict(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return KINDS[content["kind"]].restore(content, folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise UserError(f"{file} is not a tokenizer that a run has written: {type(error).__name__}: {error}") from error

@@ -105,7 +105,7 @@ class FittedSubwords(FittedTokenizer):
         return json.dumps({"kind": "subwords", "model": json.loads(self._json)}, ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "FittedSubwords":
+    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedSubwords":
         return cls(json.dumps(content["model"]))
 
 

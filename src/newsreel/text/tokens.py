@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,19 +44,28 @@ class TokenSequences:
         """(N,) tokens of each document."""
         return np.diff(self.offsets)
 
-    def count_tokens(self, documents: Sequence[int] | np.ndarray, num_tokens: int) -> np.ndarray:
+    def documents(self) -> np.ndarray:
+        """(total,) int32: the document of each token."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
+
+    def select(self, documents: np.ndarray) -> "TokenSequences":
+        """The given documents alone, in memory, as ids of the vocabulary."""
+        pieces = [self[document] for document in documents]
+        offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
+        return TokenSequences(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32), offsets)
+
+    def count_tokens(self, documents: np.ndarray, num_tokens: int) -> np.ndarray:
         """(num_tokens,) int64: how often each token id occurs in the given documents."""
         counts = np.zeros(num_tokens, dtype=np.int64)
         for start in range(0, len(documents), 1_000):
-            pieces = [self[document] for document in documents[start : start + 1_000]]
-            counts += np.bincount(np.concatenate(pieces), minlength=num_tokens)
+            counts += np.bincount(self.select(documents[start : start + 1_000]).ids, minlength=num_tokens)
         return counts
 
 
 class FittedTokenizer(ABC):
     """Rules and vocabulary: turns any text into token ids, the same in a training and at prediction."""
 
-    tokens: list[str]  # by id; <pad> is 0 and <unk> 1
+    tokens: Sequence[str]  # by id; <pad> is 0 and <unk> 1
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> TokenSequences:
@@ -64,12 +73,16 @@ class FittedTokenizer(ABC):
 
     @abstractmethod
     def to_json(self) -> str:
-        """What `load_tokenizer` needs to make this tokenizer again."""
+        """What `restore` needs, as a JSON object with the tokenizer's `kind`."""
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, and beside it what is too large for it."""
+        write_atomically(folder / TOKENIZER_FILE, self.to_json())
 
     @classmethod
     @abstractmethod
-    def from_dict(cls, content: dict[str, Any]) -> "FittedTokenizer":
-        """The tokenizer of what `to_json` wrote, parsed."""
+    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedTokenizer":
+        """The tokenizer that `save` wrote into the folder; content: its tokenizer.json, parsed."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +96,11 @@ class TokenizedCorpus:
 class Tokenizer(ABC):
     """What a file in configs/tokenizer configures."""
 
+    gives_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing
+
     @abstractmethod
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         """Learn the vocabulary from the training documents and encode all labelled tables, or find both in the cache.
 
         Raises UserError if the training documents have no token at all.
         """
-
-
-def save_tokenizer(tokenizer: FittedTokenizer, folder: Path) -> None:
-    write_atomically(folder / TOKENIZER_FILE, tokenizer.to_json())

@@ -66,11 +66,20 @@ class WordRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordTokenizer(WordRules, Tokenizer):
-    """Words by rules; the vocabulary holds the most frequent words of the training documents."""
+class RuleTokenizer(WordRules, Tokenizer):
+    """Tokens made of words by rules, and which of them enter the vocabulary."""
 
     max_size: Annotated[int, Range(min=1)] | None
     min_document_count: Annotated[int, Range(min=1)]
+
+    @property
+    def rules(self) -> WordRules:
+        return WordRules(**{name: getattr(self, name) for name in WordRules.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTokenizer(RuleTokenizer):
+    """Words by rules; the vocabulary holds the most frequent words of the training documents."""
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         types, tables = encode_once(self.rules, corpus, cache)
@@ -88,10 +97,6 @@ class WordTokenizer(WordRules, Tokenizer):
         tokenizer = FittedWords(self.rules, [*SPECIAL_TOKENS, *types.gather(kept).to_list()])
         mapped = {name: TokenSequences(table.ids, table.offsets, mapping) for name, table in tables.items()}
         return TokenizedCorpus(tokenizer, mapped)
-
-    @property
-    def rules(self) -> WordRules:
-        return WordRules(**{name: getattr(self, name) for name in WordRules.__dataclass_fields__})
 
 
 class FittedWords(FittedTokenizer):
@@ -111,7 +116,7 @@ class FittedWords(FittedTokenizer):
         return json.dumps({"kind": "words", "rules": asdict(self.rules), "tokens": self.tokens}, ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "FittedWords":
+    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedWords":
         return cls(WordRules(**content["rules"]), content["tokens"])
 
 

@@ -1,0 +1,244 @@
+"""N-grams: words and sequences of them as the tokens of a bag, made from word ids as integers.
+
+An n-gram is known by its prefix, the n-gram one word shorter, and its last word: `key = prefix · V + word`. The keys of
+an order are kept sorted, and an n-gram's place among them is its number as a prefix of the next order.
+Axes: T tokens of the documents at hand, V words of the vocabulary, M n-grams of one order.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import polars as pl
+
+from newsreel.corpora.corpus import Corpus
+from newsreel.rules import Range
+from newsreel.storage import build_once, write_atomically
+from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
+from newsreel.text.words import (
+    FittedWords,
+    RuleTokenizer,
+    WordRules,
+    WordTokenizer,
+    damaged,
+    read_sequences,
+    write_sequences,
+)
+
+log = logging.getLogger(__name__)
+
+ENCODING_VERSION = 1  # raise it when the same settings give other tokens
+NGRAMS_FILE = "ngrams.npz"
+DOCUMENTS_AT_A_TIME = 5_000  # that are encoded
+PAIRS_AT_A_TIME = 2**25  # of n-gram and document, that are counted
+NONE = -1  # in place of a number: there is no such n-gram
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramTokenizer(RuleTokenizer):
+    """Words, and sequences of up to `max_n` of them, that enough training documents hold.
+
+    The vocabulary holds those that most training documents hold. Sequences do not reach over words that are too rare.
+    """
+
+    max_n: Annotated[int, Range(min=1, max=10)]
+
+    gives_bags = True
+
+    def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
+        words = WordTokenizer(**asdict(self.rules), max_size=None, min_document_count=self.min_document_count).fit(
+            corpus, cache
+        )
+        rows = sha256(corpus.splits["train"].rows.tobytes()).hexdigest()
+        identity = f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(self)} {rows}"
+        folder = cache / "encoded" / f"{corpus.name}-ngrams-{sha256(identity.encode()).hexdigest()[:16]}"
+
+        def build(partial: Path) -> None:
+            log.info(f"{corpus.name}: finding the n-grams of the training documents")
+            fitted = self.find(words, corpus)
+            fitted.save(partial)
+            for name, table in words.tables.items():
+                write_sequences(partial, name, encoded_chunks(fitted, table))
+
+        build_once(folder, build, f"the tokens of {corpus.name!r}")
+        try:
+            content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+            tokenizer = FittedNgrams.restore(content, folder)
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            raise damaged(folder, f"{type(error).__name__}: {error}") from error
+        return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in words.tables})
+
+    def find(self, words: TokenizedCorpus, corpus: Corpus) -> "FittedNgrams":
+        """The n-grams of the training documents that enough of them hold."""
+        training = corpus.splits["train"]
+        sequences = words.tables[training.table].select(training.rows)
+        vocabulary = words.tokenizer.tokens
+        documents = sequences.documents()
+        numbers = numbers_of_words(sequences.ids)
+        counted = count_documents(numbers, documents)
+        counts = [np.zeros(len(vocabulary), dtype=np.int64)]  # by order: training documents that hold each n-gram
+        counts[0][counted["number"].to_numpy()] = counted["documents"].to_numpy()
+        orders: list[np.ndarray] = []
+        for order in range(2, self.max_n + 1):
+            keys = keys_of(numbers, sequences.ids, documents, order, len(vocabulary))
+            counted = (
+                count_documents(keys, documents).filter(pl.col("documents") >= self.min_document_count).sort("number")
+            )
+            orders.append(counted["number"].to_numpy())
+            counts.append(counted["documents"].to_numpy())
+            numbers = look_up(orders[-1], keys)
+        return FittedNgrams(self.rules, list(vocabulary), orders, number_tokens(counts, self.max_size))
+
+
+class FittedNgrams(FittedTokenizer):
+    """Word rules with a vocabulary of n-grams."""
+
+    def __init__(self, rules: WordRules, words: list[str], orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
+        """words: by number, <pad> and <unk> first. orders: from 2 on, (M,) int64 sorted keys. ids: from order 1 on,
+        (M,) int32 the token id of each n-gram, <unk> for those that the vocabulary has no place for."""
+        self.words = FittedWords(rules, words)
+        self.orders = orders
+        self.ids = ids
+        self.tokens = NgramVocabulary(words, orders, ids)
+
+    def encode(self, texts: Sequence[str]) -> TokenSequences:
+        return self.encode_words(self.words.encode(texts))
+
+    def encode_words(self, sequences: TokenSequences) -> TokenSequences:
+        """The n-grams of documents of word ids: each document's words, then its pairs, and so on."""
+        documents = sequences.documents()  # (T,)
+        numbers = numbers_of_words(sequences.ids)
+        found = []  # by order: ids of the n-grams in the vocabulary, and the document of each
+        for order, ids in enumerate(self.ids, start=1):
+            if order > 1:
+                keys = keys_of(numbers, sequences.ids, documents, order, len(self.words.tokens))
+                numbers = look_up(self.orders[order - 2], keys)
+            exists = numbers != NONE
+            tokens = ids[numbers[exists]]
+            kept = tokens != UNK
+            found.append((tokens[kept], documents[exists][kept]))
+        counts = np.stack([np.bincount(owners, minlength=len(sequences)) for _, owners in found])  # (orders, N)
+        offsets = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
+        result = np.empty(offsets[-1], dtype=np.int32)
+        begins = offsets[:-1] + np.cumsum(counts, axis=0) - counts  # where each order begins in each document
+        for (tokens, owners), begin, count in zip(found, begins, counts, strict=True):
+            place_in_order = np.arange(len(owners)) - np.repeat(np.cumsum(count) - count, count)
+            result[begin[owners] + place_in_order] = tokens
+        return TokenSequences(result, offsets)
+
+    def save(self, folder: Path) -> None:
+        arrays = {f"keys_{order}": keys for order, keys in enumerate(self.orders, start=2)}
+        arrays |= {f"ids_{order}": ids for order, ids in enumerate(self.ids, start=1)}
+        content = BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        write_atomically(folder / NGRAMS_FILE, content.getvalue())
+        super().save(folder)
+
+    def to_json(self) -> str:
+        content = {
+            "kind": "ngrams",
+            "rules": asdict(self.words.rules),
+            "max_n": len(self.ids),
+            "words": self.words.tokens,
+        }
+        return json.dumps(content, ensure_ascii=False)
+
+    @classmethod
+    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedNgrams":
+        with np.load(folder / NGRAMS_FILE) as arrays:
+            orders = [arrays[f"keys_{order}"] for order in range(2, content["max_n"] + 1)]
+            ids = [arrays[f"ids_{order}"] for order in range(1, content["max_n"] + 1)]
+        return cls(WordRules(**content["rules"]), content["words"], orders, ids)
+
+
+class NgramVocabulary(Sequence[str]):
+    """The n-grams by token id, spelt when they are asked for: millions of them cost no memory as strings."""
+
+    def __init__(self, words: list[str], orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
+        self.words = words
+        self.orders = orders
+        self.numbers = [np.flatnonzero(order_ids > UNK) for order_ids in ids]  # by order, of the n-grams with an id
+        self.ends = np.cumsum([len(SPECIAL_TOKENS), *map(len, self.numbers)])  # ids of an order end before these
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, token_id: Any) -> Any:
+        if isinstance(token_id, slice):
+            return [self[number] for number in range(*token_id.indices(len(self)))]
+        if not 0 <= token_id < len(self):
+            raise IndexError(token_id)
+        if token_id < len(SPECIAL_TOKENS):
+            return SPECIAL_TOKENS[token_id]
+        order = int(np.searchsorted(self.ends, token_id, side="right"))
+        number = int(self.numbers[order - 1][token_id - self.ends[order - 1]])
+        spelt: list[str] = []
+        for keys in reversed(self.orders[: order - 1]):
+            number, word = divmod(int(keys[number]), len(self.words))
+            spelt.append(self.words[word])
+        return " ".join([self.words[number], *reversed(spelt)])
+
+
+def encoded_chunks(fitted: FittedNgrams, table: TokenSequences) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Token ids and lengths of a table's documents, some thousands at a time."""
+    for start in range(0, len(table), DOCUMENTS_AT_A_TIME):
+        encoded = fitted.encode_words(table.select(np.arange(start, min(start + DOCUMENTS_AT_A_TIME, len(table)))))
+        yield encoded.ids, encoded.lengths
+
+
+def numbers_of_words(word_ids: np.ndarray) -> np.ndarray:
+    """(T,) word ids as numbers of n-grams of order 1; NONE for words outside the vocabulary."""
+    return np.where(word_ids > UNK, word_ids, NONE).astype(np.int64)
+
+
+def keys_of(
+    prefixes: np.ndarray, word_ids: np.ndarray, documents: np.ndarray, order: int, num_words: int
+) -> np.ndarray:
+    """(T,) keys of the n-grams of an order that begin at each token, by the numbers of their prefixes there.
+
+    NONE where the prefix is, where the last word is outside the vocabulary, or in another document.
+    """
+    keys = np.full(len(word_ids), NONE, dtype=np.int64)
+    num_places = max(0, len(word_ids) - order + 1)
+    prefix, word = prefixes[:num_places], word_ids[order - 1 :]
+    exists = (prefix != NONE) & (word > UNK) & (documents[:num_places] == documents[order - 1 :])
+    keys[:num_places][exists] = prefix[exists] * num_words + word[exists]
+    return keys
+
+
+def look_up(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Places of (T,) keys among the (M,) sorted ones; NONE for those that are not there."""
+    if not len(sorted_keys):
+        return np.full(len(keys), NONE, dtype=np.int64)
+    places = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return np.where(sorted_keys[places] == keys, places, NONE)
+
+
+def count_documents(numbers: np.ndarray, documents: np.ndarray) -> pl.DataFrame:
+    """In how many documents each number occurs, NONE left out: columns `number` and `documents`."""
+    num_parts = -(-len(numbers) // PAIRS_AT_A_TIME)
+    parts = []
+    for part in range(num_parts):  # every number in one of them, so that memory stays flat
+        chosen = (numbers != NONE) & (numbers % num_parts == part)
+        pairs = pl.DataFrame({"number": numbers[chosen], "document": documents[chosen]})
+        parts.append(pairs.unique().group_by("number").agg(pl.len().cast(pl.Int64).alias("documents")))
+    return pl.concat(parts) if parts else pl.DataFrame(schema={"number": pl.Int64, "documents": pl.Int64})
+
+
+def number_tokens(counts: list[np.ndarray], max_size: int | None) -> list[np.ndarray]:
+    """By order, (M,) int32 token ids of the n-grams by their document counts: <unk> beyond the `max_size` highest."""
+    together = np.concatenate(counts)
+    kept = together > 0  # <pad> and <unk> occur nowhere
+    if max_size is not None and kept.sum() > max_size:
+        highest = np.argsort(-together, kind="stable")[:max_size]
+        kept[:] = False
+        kept[highest] = True
+    ids = np.where(kept, np.cumsum(kept) + len(SPECIAL_TOKENS) - 1, UNK).astype(np.int32)
+    return np.split(ids, np.cumsum([len(order) for order in counts])[:-1])
