@@ -7,13 +7,12 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
-from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import Coverage, Regularized, TableEmbedding
 from newsreel.errors import UserError
 from newsreel.rules import Range
@@ -45,11 +44,11 @@ class Pretrained(Regularized):
     value_std: Annotated[float, Range(above=0)] | None
 
     @abstractmethod
-    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Vectors:
+    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
         """A vector for each word of the vocabulary that has one, row i for token i. Raises UserError."""
 
-    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> TableEmbedding:
-        vectors = self.vectors(tokenized, corpus, cache)
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
+        vectors = self.vectors(tokenized, corpus, paths)
         known = vectors.known.copy()
         known[: len(SPECIAL_TOKENS)] = False
         if not known.any():

@@ -78,7 +78,7 @@ def run_experiment(
     trainer, history = build_trainer(experiment, folder, corpus.metric)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
-    embedding = experiment.embedding.build(tokenized, corpus, experiment.paths.cache)
+    embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())
     metrics = metrics_for(corpus.task, corpus.num_labels)
