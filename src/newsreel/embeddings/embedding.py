@@ -59,6 +59,9 @@ class Embedding(nn.Module):
 class EmbeddingBuilder(ABC):
     """What a file in configs/embedding configures."""
 
+    def check(self, paths: Paths) -> None:  # noqa: B027  (most kinds need nothing)
+        """Raise UserError before any document is read if files that `build` needs are not there."""
+
     @abstractmethod
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Embedding:
         """The embedding of a tokenized corpus's vocabulary. Raises UserError."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import polars as pl
 import torch
 
 from newsreel.corpora.corpus import Corpus, Paths
@@ -83,8 +84,17 @@ def coverage(known: np.ndarray, tokenized: TokenizedCorpus, corpus: Corpus) -> C
     )
 
 
-def align(vocabulary: Sequence[str], words: Sequence[str], values: np.ndarray) -> Vectors:
-    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary."""
-    places = {word: number for number, word in enumerate(words)}
-    rows = np.array([places.get(word, -1) for word in vocabulary], dtype=np.int64)
-    return Vectors(values[np.maximum(rows, 0)], rows >= 0)
+def align(vocabulary: Sequence[str], words: pl.Series | Sequence[str], values: np.ndarray) -> Vectors:
+    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary.
+
+    Of a word that occurs again the first row counts, as in gensim.
+    """
+    given = pl.DataFrame({"word": words}, schema={"word": pl.String}).with_row_index("place")
+    wanted = pl.DataFrame({"word": vocabulary}, schema={"word": pl.String}).with_row_index("row")
+    found = wanted.join(given, on="word").group_by("row").agg(pl.col("place").min())
+    rows, places = found["row"].to_numpy(), found["place"].to_numpy()
+    aligned = np.zeros((len(vocabulary), values.shape[1]), dtype=np.float32)
+    aligned[rows] = values[places]
+    known = np.zeros(len(vocabulary), dtype=bool)
+    known[rows] = True
+    return Vectors(aligned, known)

@@ -65,6 +65,7 @@ def run_experiment(
     reset_peak_rss()
     torch.set_num_threads(experiment.trainer.threads or default_threads())
 
+    experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
