@@ -15,6 +15,7 @@ from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
 
 PROJECT = Path(__file__).parents[1]
+NOWHERE = Paths(corpora_dir="nowhere", cache_dir="nowhere", output_dir="nowhere")  # for what reads and writes no file
 
 
 @pytest.fixture

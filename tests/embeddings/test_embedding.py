@@ -1,13 +1,11 @@
 """Embeddings."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 
 from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
 
-from conftest import make_corpus, tokenized_corpus
+from conftest import NOWHERE, make_corpus, tokenized_corpus
 
 WORDS = ["<pad>", "<unk>", "a", "b", "c"]
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])
@@ -17,7 +15,7 @@ WEIGHTS = torch.tensor([[1.0, 2.0, 0.5], [3.0, 0.0, 0.0]])
 def learned(**changes: object) -> TableEmbedding:
     settings: dict[str, object] = {"dimension": 6, "dropout": 0.0, "word_dropout": 0.0, "max_norm": None}
     builder = Learned(**{**settings, **changes})  # type: ignore[arg-type]
-    return builder.build(tokenized_corpus(WORDS[2:], []), make_corpus([]), Path())
+    return builder.build(tokenized_corpus(WORDS[2:], []), make_corpus([]), NOWHERE)
 
 
 def test_padding_is_a_row_of_zeros() -> None:

@@ -1,19 +1,18 @@
 """Tables of given vectors."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.errors import UserError
 from newsreel.text.tokens import TokenizedCorpus
 
-from conftest import make_corpus, tokenized_corpus
+from conftest import NOWHERE, make_corpus, tokenized_corpus
 
 GIVEN = {"film": [1.0, 2.0], "good": [3.0, 4.0], "elsewhere": [9.0, 9.0], "<unk>": [7.0, 7.0]}
 DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]
@@ -21,7 +20,7 @@ DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Pretrained):
-    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Vectors:
+    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
         return align(tokenized.tokenizer.tokens, list(GIVEN), np.array(list(GIVEN.values()), dtype=np.float32))
 
 
@@ -36,7 +35,7 @@ def built(words: tuple[str, ...] = ("odd", "film", "good"), **changes: object) -
     }
     corpus = make_corpus([(" ".join(document), 0) for document in DOCUMENTS])
     builder = Given(**{**settings, **changes})  # type: ignore[arg-type]
-    return builder.build(tokenized_corpus(words, DOCUMENTS), corpus, Path())
+    return builder.build(tokenized_corpus(words, DOCUMENTS), corpus, NOWHERE)
 
 
 def test_rows_are_those_of_the_vocabulary() -> None:

@@ -14,6 +14,7 @@ from sklearn.metrics import accuracy_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from newsreel.batches.batch import BucketSampler
+from newsreel.corpora.synthetic import pseudo_words
 from newsreel.errors import UserError
 from newsreel.experiment.settings import read_experiment
 from newsreel.models.classifier import TextClassifier
@@ -263,6 +264,28 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> Non
     stuck = ["model=bow", "training.learning_rate=1e-12", "training.max_epochs=9"]
     assert train_tiny(tmp_path, *stuck, "training.patience=1", folder="a")["train/epochs"] == 2
     assert train_tiny(tmp_path, *stuck, "training.patience=null", folder="b")["train/epochs"] == 9
+
+
+def test_given_vectors_stay_as_they_are_and_their_coverage_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.txt"
+    file.write_text("".join(f"{word} {number / 8} -0.5 0.25\n" for number, word in enumerate(pseudo_words(40))))
+    given = ["embedding=glove", "embedding.dimension=3", f"embedding.path={file}", "model=lstm", "model.hidden_size=6"]
+    results = train_tiny(tmp_path, *given)
+    tokens = load_tokenizer(tmp_path / "run").tokens
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    table = checkpoint["network.embedding.table.weight"]
+    expected = {word: [number / 8, -0.5, 0.25] for number, word in enumerate(pseudo_words(40))}
+    assert table.tolist() == [expected.get(token, [0, 0, 0]) for token in tokens]
+    assert results["embedding/coverage_types"] == pytest.approx(
+        len(expected.keys() & set(tokens)) / (len(tokens) - 2), abs=1e-6
+    )
+    assert results["embedding/coverage_types"] < results["embedding/coverage_tokens"] < 1
+
+
+def test_missing_vectors_are_noticed_before_any_document_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No GloVe vectors of 64 values"):
+        train_tiny(tmp_path, "embedding=glove", "embedding.dimension=64", f"paths.corpora_dir={tmp_path / 'corpora'}")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_threads_are_set(tmp_path: Path) -> None:

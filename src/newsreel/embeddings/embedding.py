@@ -5,14 +5,13 @@ Axes: B documents, T tokens, V words of the vocabulary, E dimensions of an embed
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.rules import Range
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
@@ -60,8 +59,11 @@ class Embedding(nn.Module):
 class EmbeddingBuilder(ABC):
     """What a file in configs/embedding configures."""
 
+    def check(self, paths: Paths) -> None:  # noqa: B027  (most kinds need nothing)
+        """Raise UserError before any document is read if files that `build` needs are not there."""
+
     @abstractmethod
-    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Embedding:
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Embedding:
         """The embedding of a tokenized corpus's vocabulary. Raises UserError."""
 
     @abstractmethod
@@ -189,7 +191,7 @@ class OneHotBagLayer(BagLayer):
 class OneHot(EmbeddingBuilder):
     """One dimension a word."""
 
-    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> OneHotEmbedding:
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> OneHotEmbedding:
         return OneHotEmbedding(len(tokenized.tokenizer.tokens))
 
     def empty(self, num_words: int, dimension: int) -> OneHotEmbedding:
@@ -224,5 +226,5 @@ class Learned(Regularized):
 
     dimension: Size
 
-    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> TableEmbedding:
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
         return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * self.dimension**-0.5)

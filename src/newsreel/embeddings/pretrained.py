@@ -7,13 +7,13 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import polars as pl
 import torch
 
-from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import Coverage, Regularized, TableEmbedding
 from newsreel.errors import UserError
 from newsreel.rules import Range
@@ -45,11 +45,11 @@ class Pretrained(Regularized):
     value_std: Annotated[float, Range(above=0)] | None
 
     @abstractmethod
-    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> Vectors:
+    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
         """A vector for each word of the vocabulary that has one, row i for token i. Raises UserError."""
 
-    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, cache: Path) -> TableEmbedding:
-        vectors = self.vectors(tokenized, corpus, cache)
+    def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
+        vectors = self.vectors(tokenized, corpus, paths)
         known = vectors.known.copy()
         known[: len(SPECIAL_TOKENS)] = False
         if not known.any():
@@ -84,8 +84,17 @@ def coverage(known: np.ndarray, tokenized: TokenizedCorpus, corpus: Corpus) -> C
     )
 
 
-def align(vocabulary: Sequence[str], words: Sequence[str], values: np.ndarray) -> Vectors:
-    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary."""
-    places = {word: number for number, word in enumerate(words)}
-    rows = np.array([places.get(word, -1) for word in vocabulary], dtype=np.int64)
-    return Vectors(values[np.maximum(rows, 0)], rows >= 0)
+def align(vocabulary: Sequence[str], words: pl.Series | Sequence[str], values: np.ndarray) -> Vectors:
+    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary.
+
+    Of a word that occurs again the first row counts, as in gensim.
+    """
+    given = pl.DataFrame({"word": words}, schema={"word": pl.String}).with_row_index("place")
+    wanted = pl.DataFrame({"word": vocabulary}, schema={"word": pl.String}).with_row_index("row")
+    found = wanted.join(given, on="word").group_by("row").agg(pl.col("place").min())
+    rows, places = found["row"].to_numpy(), found["place"].to_numpy()
+    aligned = np.zeros((len(vocabulary), values.shape[1]), dtype=np.float32)
+    aligned[rows] = values[places]
+    known = np.zeros(len(vocabulary), dtype=bool)
+    known[rows] = True
+    return Vectors(aligned, known)

@@ -64,6 +64,7 @@ def run_experiment(
     reset_peak_rss()
     torch.set_num_threads(experiment.trainer.threads or default_threads())
 
+    experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
@@ -77,7 +78,7 @@ def run_experiment(
     trainer, history = build_trainer(experiment, folder, corpus.metric)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
-    embedding = experiment.embedding.build(tokenized, corpus, experiment.paths.cache)
+    embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())
     metrics = metrics_for(corpus.task, corpus.num_labels)
