@@ -66,3 +66,17 @@ def test_texts_come_in_chunks_in_order() -> None:
     chunks = [chunk.to_pylist() for chunk in corpus.texts("train", chunk_size=3)]
     assert chunks == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
     assert np.array_equal(corpus.splits["train"].rows, np.arange(7))
+
+
+def test_a_training_limit_leaves_the_other_splits_whole() -> None:
+    corpus = make_corpus([(str(number), number % 2) for number in range(20)], [("t", 0), ("u", 1)])
+    split = corpus.with_validation(0.2, seed=0)
+    limited = split.with_training_limit(6)
+    assert limited.targets("train").tolist().count(0) == 3
+    assert set(limited["train"]["text"]) < set(split["train"]["text"])
+    assert len(limited["train"]["text"]) == 6
+    for other in ("validation", "test"):
+        assert limited[other]["text"][:] == split[other]["text"][:]
+    assert limited.notes == ("Trained on 6 of 16 training documents (data.train_limit=6).",)
+    with pytest.raises(UserError, match=r"data\.train_limit is 16, and there are only 16"):
+        split.with_training_limit(16)

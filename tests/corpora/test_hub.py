@@ -30,7 +30,9 @@ from newsreel.corpora.corpus import Paths
 from newsreel.corpora.imdb import IMDB
 from newsreel.errors import UserError
 paths = Paths(corpora_dir="none", cache_dir=sys.argv[1], output_dir="none")
-reader = IMDB(source="hub", path=None, fingerprint=sys.argv[2], limit=None, validation_fraction=0.25, split_seed=0)
+reader = IMDB(
+    source="hub", path=None, fingerprint=sys.argv[2], limit=None, train_limit=None, validation_fraction=0.25, split_seed=0
+)
 try:
     corpus = reader.load(paths)
     print("source", corpus.source, corpus.fingerprint, len(corpus.tables["unlabeled"]))

@@ -97,6 +97,7 @@ def read(
         path=None if path is None else str(path),
         fingerprint=fingerprint or made_up_fingerprint(),
         limit=None,
+        train_limit=None,
         validation_fraction=0.25,
         split_seed=0,
     )
@@ -177,7 +178,9 @@ def test_changed_local_files_are_read_again(paths: Paths) -> None:
 
 def test_documents_that_are_not_the_published_ones_are_refused_with_the_way_to_accept_them(paths: Paths) -> None:
     write_parquet(paths.corpora / "imdb")
-    reader = IMDB(source=None, path=None, fingerprint=None, limit=None, validation_fraction=0.25, split_seed=0)
+    reader = IMDB(
+        source=None, path=None, fingerprint=None, limit=None, train_limit=None, validation_fraction=0.25, split_seed=0
+    )
     with pytest.raises(UserError) as error:
         reader.load(paths)
     message = str(error.value)

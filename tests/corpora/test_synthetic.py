@@ -18,6 +18,7 @@ SETTINGS = Synthetic(
     mean_length=40,
     seed=0,
     limit=None,
+    train_limit=None,
     validation_fraction=0.1,
     split_seed=0,
 )

@@ -53,5 +53,5 @@ def test_a_bag_of_one_hot_rows_is_a_linear_layer_on_the_bag() -> None:
     layer = embedding.bag_layer(3)
     bag = (embedding(TOKEN_IDS) * WEIGHTS[:, :, None]).sum(dim=1)  # (2, 5)
     assert bag.tolist() == [[0, 0, 1, 2, 0.5], [0, 0, 0, 0, 3]]
-    expected = F.linear(bag, layer.weight.T, layer.bias)  # type: ignore[attr-defined]
+    expected = F.linear(bag, layer.table.weight.T, layer.bias)  # type: ignore[attr-defined]
     assert torch.allclose(layer(TOKEN_IDS, WEIGHTS), expected, atol=1e-6)

@@ -40,7 +40,7 @@ class GivenCorpus(CorpusReader):
 
 
 def train_on(corpus: Corpus, tmp_path: Path, *overrides: str) -> dict[str, object]:
-    reader = GivenCorpus(corpus=corpus, limit=None, validation_fraction=0.3, split_seed=0)
+    reader = GivenCorpus(corpus=corpus, limit=None, train_limit=None, validation_fraction=0.3, split_seed=0)
     experiment = replace(read_tiny(tmp_path, *overrides), reader=reader)
     return run_experiment(experiment, tmp_path / "run", CHOICES, [], time.perf_counter())
 

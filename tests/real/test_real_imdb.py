@@ -61,6 +61,7 @@ def load(cache: Path, path: Path | None = None, corpora: str = "nowhere") -> Cor
         path=None if path is None else str(path),
         fingerprint=None,
         limit=None,
+        train_limit=None,
         validation_fraction=0.1,
         split_seed=1,
     )
@@ -123,7 +124,13 @@ from newsreel.corpora.imdb import IMDB
 from newsreel.text.words import WordTokenizer
 source, path, cache = sys.argv[1:]
 reader = IMDB(
-    source=source, path=path or None, fingerprint=None, limit=None, validation_fraction=0.1, split_seed=1
+    source=source,
+    path=path or None,
+    fingerprint=None,
+    limit=None,
+    train_limit=None,
+    validation_fraction=0.1,
+    split_seed=1,
 )
 corpus = reader.load(Paths(corpora_dir="none", cache_dir=cache, output_dir="none"))
 tokenizer = WordTokenizer(

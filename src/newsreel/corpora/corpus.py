@@ -120,6 +120,19 @@ class Corpus:
         splits = {**self.splits, "train": Rows("train", training), "validation": Rows("train", validation)}
         return replace(self, splits=splits)
 
+    def with_training_limit(self, num_documents: int) -> "Corpus":
+        """Train on so many of the training documents only, stratified; the other splits stay whole."""
+        rows = self.splits["train"].rows
+        if num_documents >= len(rows):
+            raise UserError(
+                f"data.train_limit is {num_documents}, and there are only {len(rows):,} training documents: lower it, "
+                "or leave it out."
+            )
+        kept, _ = stratified_holdout(self.targets("train"), 1 - num_documents / len(rows), seed=0)
+        note = f"Trained on {len(kept):,} of {len(rows):,} training documents (data.train_limit={num_documents})."
+        splits = {**self.splits, "train": Rows(self.splits["train"].table, rows[kept])}
+        return replace(self, splits=splits, notes=(*self.notes, note))
+
     def checked(self) -> "Corpus":
         """The corpus itself, if one can train and test on it.
 
@@ -173,6 +186,7 @@ class CorpusReader(ABC):
     """What a file in configs/data configures: reads one corpus, then limits and splits it as asked."""
 
     limit: Annotated[int, Range(min=1)] | None
+    train_limit: Annotated[int, Range(min=1)] | None
     validation_fraction: Annotated[float, Range(above=0, below=1)]
     split_seed: Annotated[int, Range(min=0)]
 
@@ -185,4 +199,7 @@ class CorpusReader(ABC):
         corpus = self.read(paths)
         if self.limit is not None:
             corpus = corpus.limited(self.limit)
-        return corpus.with_validation(self.validation_fraction, self.split_seed).checked()
+        corpus = corpus.with_validation(self.validation_fraction, self.split_seed)
+        if self.train_limit is not None:
+            corpus = corpus.with_training_limit(self.train_limit)
+        return corpus.checked()

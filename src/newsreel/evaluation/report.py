@@ -27,6 +27,7 @@ class Report:
     epochs: list[dict[str, float]]
     results: dict[str, Any]
     metric: str
+    published: str  # what others reached with these settings, in words; empty if nothing is known
 
     @property
     def command(self) -> str:
@@ -43,6 +44,8 @@ class Report:
         for stage, name in (("val", "validation"), ("test", "test")):
             figures = [f"{key.partition('/')[2]} {results[key]:.4f}" for key in results if key.startswith(f"{stage}/")]
             rows.append((name, "  ".join(figures)))
+        if self.published:
+            rows.append(("published", self.published))
         phases = "  ".join(
             f"{phase} {results[f'time/{phase}_s']:.1f} s" for phase in ("prepare", "fit", "test", "total")
         )

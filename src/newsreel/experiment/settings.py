@@ -42,6 +42,20 @@ class TrainerSettings:
     log_every_n_steps: Annotated[int, Range(min=1)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The section `published` of the config: what others reached with these settings, to stand beside a run's own."""
+
+    val_accuracy: Annotated[float, Range(min=0, max=1)] | None
+    test_accuracy: Annotated[float, Range(min=0, max=1)] | None
+    source: str | None
+
+    def __str__(self) -> str:
+        figures = {"validation accuracy": self.val_accuracy, "test accuracy": self.test_accuracy}
+        known = [f"{name} {figure:.4f}" for name, figure in figures.items() if figure is not None]
+        return ", ".join(known) + (f" ({self.source})" if known and self.source else "")
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A checked config: what to build, with which settings."""
@@ -55,6 +69,7 @@ class Experiment:
     batches: BatchSettings
     training: TrainingSettings
     trainer: TrainerSettings
+    published: Published
     config: Settings  # the whole resolved config, plain values
 
 
@@ -69,6 +84,7 @@ def read_experiment(config: Settings) -> Experiment:
         "batches": BatchSettings,
         "training": TrainingSettings,
         "trainer": TrainerSettings,
+        "published": Published,
         "paths": Paths,
     }
     problems += unknown_keys(config, [*sections, "seed"], "")
@@ -101,6 +117,7 @@ def read_experiment(config: Settings) -> Experiment:
         batches=BatchSettings(**settings("batches")),
         training=TrainingSettings(**settings("training")),
         trainer=TrainerSettings(**settings("trainer")),
+        published=Published(**settings("published")),
         config=config,
     )
 

@@ -135,7 +135,8 @@ def run_experiment(
     }
     log_final_metrics(trainer, experiment.config, choices, results)
     write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
-    report = Report(folder, choices, overrides, corpus.notes, history.epochs, results, corpus.metric)
+    published = str(experiment.published)
+    report = Report(folder, choices, overrides, corpus.notes, history.epochs, results, corpus.metric, published)
     write_report(report)
     log.info("\n" + report.table())
     return results

@@ -101,7 +101,7 @@ def log_final_metrics(
     assert isinstance(trainer.logger, RunLogger)
     settings = {f"choice.{name}": choice for name, choice in choices.items()}
     settings["seed"] = config["seed"]
-    for section in (name for name in config if name not in ("seed", "paths")):
+    for section in (name for name in config if name not in ("seed", "paths", "published")):
         settings |= {f"{section}.{key}": plain(value) for key, value in config[section].items() if key != "_target_"}
     shown = {name: value for name, value in results.items() if name.startswith(("test/", "val/"))}
     shown |= {name: results[name] for name in ("time/fit_s", "model/parameters")}

@@ -25,6 +25,7 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
     "adagrad": torch.optim.Adagrad,
 }
+MOMENTS = {"sgd": {"momentum": 0.9}, "rmsprop": {"alpha": 0.9}}  # the latter as Keras has it
 FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU too
 
 
@@ -95,8 +96,7 @@ class TextClassifier(LightningModule):
         options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if settings.optimizer in FUSED and self.trainer.precision == "32-true":
             options["fused"] = True  # with mixed precision, Lightning cannot clip what a fused step unscales
-        if settings.optimizer == "sgd":
-            options["momentum"] = 0.9
+        options |= MOMENTS.get(settings.optimizer, {})
         optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), **options)
         num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: schedule_factor(settings, step, num_steps))
