@@ -31,7 +31,13 @@ from newsreel.corpora.imdb import IMDB
 from newsreel.errors import UserError
 paths = Paths(corpora_dir="none", cache_dir=sys.argv[1], output_dir="none")
 reader = IMDB(
-    source="hub", path=None, fingerprint=sys.argv[2], limit=None, train_limit=None, validation_fraction=0.25, split_seed=0
+    source="hub",
+    path=None,
+    fingerprint=sys.argv[2],
+    limit=None,
+    train_limit=None,
+    validation_fraction=0.25,
+    split_seed=0,
 )
 try:
     corpus = reader.load(paths)

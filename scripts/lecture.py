@@ -1,0 +1,165 @@
+"""Run the lecture's set-ups and put their figures beside the published ones: `python scripts/lecture.py`.
+
+Each file in configs/experiment/lecture is trained once for every seed, in a process of its own; what has been trained
+with the same settings is not trained again. The table has one row a file: means and standard deviations over the seeds.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from hashlib import sha256
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from newsreel.experiment.entry import USER_MISTAKE, explain
+from newsreel.storage import write_atomically
+
+PROJECT = Path(__file__).resolve().parents[1]
+SETUPS = PROJECT / "configs" / "experiment" / "lecture"
+TUNED = "_tuned"
+HEAD = """# The lecture's set-ups
+
+Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
+faithful to a published set-up (vocabulary, length, sizes, optimiser, epochs; see its file under
+`configs/experiment/lecture/`), the row after it is the same family of models with this project's settings. Figures are
+accuracies of the epoch with the best validation accuracy, as the published validation figures are: mean ± standard
+deviation over the seeds. All but the newswires validate on 5,000 of the 25,000 training reviews, which are drawn at
+random where the notebooks took the last ones. Epochs are timed with their validation.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A set-up with the runs that have been made of it."""
+
+    name: str
+    config: dict[str, Any]
+    runs: list[dict[str, Any]]  # what metrics.json holds, one a seed
+
+    def cells(self) -> list[str]:
+        published = self.config["published"]
+        cells = [f"`{self.name}`"]
+        for split, key in (("val", "val_accuracy"), ("test", "test_accuracy")):
+            cells.append("" if published[key] is None else f"{published[key]:.4f}")
+            cells.append(spread([run[f"{split}/accuracy"] for run in self.runs]))
+        if not self.runs:
+            return [*cells, "", "", ""]
+        seconds = mean(run["time/fit_s"] / run["train/epochs"] for run in self.runs)
+        parameters = f"{self.runs[0]['model/parameters']:,}"
+        return [*cells, f"{seconds:.1f}", parameters, f"`python train.py experiment=lecture/{self.name}`"]
+
+
+def spread(figures: list[float]) -> str:
+    """Mean ± standard deviation, as far as there are figures."""
+    if len(figures) < 2:
+        return f"{figures[0]:.4f}" if figures else "–"
+    return f"{mean(figures):.4f} ± {stdev(figures):.4f}"
+
+
+def setups(patterns: Sequence[str]) -> list[str]:
+    """The names that match one of the patterns (or all), each faithful one before its tuned form."""
+    names = sorted((file.stem for file in SETUPS.glob("*.yaml")), key=lambda name: (name.removesuffix(TUNED), name))
+    return [name for name in names if not patterns or any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def settings(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A set-up's config. Raises what Hydra raises."""
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        config = compose("train", [f"experiment=lecture/{name}", *overrides])
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Path:
+    """Where a run of these settings belongs; other settings have another folder."""
+    decisive = {key: value for key, value in config.items() if key not in ("seed", "paths", "trainer", "published")}
+    return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
+
+
+def train(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> bool:
+    """Train a set-up into a folder, unless it is there; whether its results are there afterwards."""
+    if (folder / "metrics.json").exists():
+        return True
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    arguments = [f"experiment=lecture/{name}", f"seed={seed}", *overrides]
+    print("python train.py", shlex.join(arguments), flush=True)
+    command = [sys.executable, str(PROJECT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, with what they were measured on."""
+    names = [
+        "set-up",
+        "validation published",
+        "validation here",
+        "test published",
+        "test here",
+        "s/epoch",
+        "parameters",
+    ]
+    lines = [f"| {' | '.join([*names, 'command'])} |", "|" + "---|" * (len(names) + 1)]
+    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    runs = [run for row in rows for run in row.runs]
+    seeds = sorted({run["environment"]["seed"] for run in runs})
+    machines = sorted({f"{run['environment']['threads']} threads of {run['environment']['processor']}" for run in runs})
+    measured = f"\nSeeds {', '.join(map(str, seeds))}; {' and '.join(machines)}.\n" if runs else ""
+    return f"{HEAD}\n" + "\n".join(lines) + f"\n{measured}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the lecture's set-ups and write their table.")
+    parser.add_argument("items", nargs="*", help="patterns of set-ups such as 'lstm*' (default: all), and key=value "
+                        "settings for all of them")  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--output", type=Path, default=Path("outputs/lecture"), help="where the runs are kept")
+    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "lecture.md", help="the table's file")
+    parser.add_argument("--table", action="store_true", help="train nothing: only write the table of the runs so far")
+    arguments = parser.parse_intermixed_args()
+    overrides = [item for item in arguments.items if "=" in item]
+    patterns = [item for item in arguments.items if "=" not in item]
+    chosen = setups(patterns)
+    if not chosen:
+        print(f"error: no set-up matches {' '.join(patterns)}: there are {', '.join(setups([]))}", file=sys.stderr)
+        return USER_MISTAKE
+    output = arguments.output.resolve()
+    failures = []
+    rows = []
+    try:
+        for name in setups([]):
+            config = settings(name, overrides if name in chosen else [])
+            folders = {seed: run_folder(output, name, config, seed) for seed in arguments.seeds}
+            if name in chosen and not arguments.table:
+                failures += [
+                    f"{name} seed {seed}"
+                    for seed, folder in folders.items()
+                    if not train(name, seed, folder, overrides)
+                ]
+            files = [folder / "metrics.json" for folder in folders.values()]
+            rows.append(Row(name, config, [json.loads(file.read_text()) for file in files if file.exists()]))
+        arguments.docs.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(arguments.docs, table(rows))
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return USER_MISTAKE
+    print(f"{arguments.docs}: {sum(len(row.runs) for row in rows)} runs of {len(rows)} set-ups")
+    if failures:
+        print(f"error: without results: {', '.join(failures)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The lecture's table."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from lecture import Row, run_folder, settings, setups, spread, table
+
+Command = Callable[..., CompletedProcess[str]]
+TINY = ["data=synthetic", "data.num_documents=100", "training.max_epochs=1", "trainer=cpu"]
+
+
+def run(accuracy: float, seed: int) -> dict[str, Any]:
+    return {
+        "val/accuracy": accuracy,
+        "test/accuracy": accuracy - 0.1,
+        "time/fit_s": 20.0,
+        "train/epochs": 4,
+        "model/parameters": 1234,
+        "environment": {"seed": seed, "threads": 2, "processor": "abacus"},
+    }
+
+
+def test_every_faithful_set_up_has_a_tuned_one_and_a_published_figure() -> None:
+    names = setups([])
+    assert len(names) == 24
+    for name in names:
+        if not name.endswith("_tuned"):
+            assert f"{name}_tuned" in names
+            faithful, tuned = settings(name, [])["published"], settings(f"{name}_tuned", [])["published"]
+            assert faithful["val_accuracy"] is not None
+            assert {**tuned, "source": ""} == {**faithful, "source": ""}
+
+
+def test_patterns_choose_set_ups() -> None:
+    assert setups(["lstm*"]) == ["lstm", "lstm_tuned", "lstm_reversed", "lstm_reversed_tuned"]
+    assert setups(["nothing"]) == []
+
+
+def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
+    row = Row("lstm", settings("lstm", []), [run(0.8, 1), run(0.9, 2)])
+    assert row.cells() == [
+        "`lstm`", "0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234",
+        "`python train.py experiment=lecture/lstm`",
+    ]  # fmt: skip
+    assert spread([0.5]) == "0.5000"
+    assert "Seeds 1, 2; 2 threads of abacus." in table([row])
+    assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lstm", []), [])])
+
+
+def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path) -> None:
+    def folder(*overrides: str) -> Path:
+        return run_folder(tmp_path, "lstm", settings("lstm", overrides), 1)
+
+    assert folder() == folder("trainer.threads=1", "paths.cache_dir=elsewhere", "published.val_accuracy=0.1")
+    assert folder() != folder("model.hidden_size=16")
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_trained_and_what_is_there_is_not(command: Command, tmp_path: Path) -> None:
+    arguments = ["multi_hot", *TINY, "--output", str(tmp_path / "runs"), "--docs", str(tmp_path / "docs" / "table.md")]
+    first = command("scripts/lecture.py", *arguments, "--seeds", "1", "2")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("python train.py experiment=lecture/multi_hot") == 2
+    written = (tmp_path / "docs" / "table.md").read_text()
+    assert " ± " in next(line for line in written.splitlines() if line.startswith("| `multi_hot`"))
+    again = command("scripts/lecture.py", *arguments, "--seeds", "1", "2")
+    assert "python train.py" not in again.stdout
+    assert (tmp_path / "docs" / "table.md").read_text() == written
+
+
+def test_a_set_up_that_fails_is_named_and_the_table_is_written(command: Command, tmp_path: Path) -> None:
+    broken = ["multi_hot", *TINY, "training.max_epochs=0", "--seeds", "1", "--docs", str(tmp_path / "table.md")]
+    done = command("scripts/lecture.py", *broken)
+    assert done.returncode == 1
+    assert "error: without results: multi_hot seed 1" in done.stderr
+    assert (tmp_path / "table.md").exists()
+    unknown = command("scripts/lecture.py", "nothing")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: no set-up matches nothing: there are bilstm,")
