@@ -245,7 +245,7 @@ class Parser:
                 continue
             word, *numbers = line.rsplit(" ", self.dimension)
             if len(numbers) < self.dimension:
-                raise self.malformed(number, f"{excerpt(line)} has {len(numbers)} values")
+                raise self.malformed(number, f"{excerpt(line)} has only {len(numbers)} of {self.dimension} values")
             if not word:
                 raise self.malformed(number, f"{excerpt(line)} has no word")
             if " " in word:
