@@ -35,21 +35,33 @@ def test_kim_cnn_takes_each_filters_maximum_over_its_documents_windows() -> None
         assert torch.allclose(logits[document], network.output(highest), atol=1e-6)
 
 
-def test_stacked_cnn_convolves_pools_and_convolves_again() -> None:
-    network = StackedCNN(embedding(), 2, num_filters=3, width=3, num_layers=2, pool_size=2, dropout=0.0)
+@pytest.mark.parametrize("pooling", ["max", "mean", "max_mean"])
+def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
+    network = StackedCNN(
+        embedding(), 2, num_filters=3, width=3, num_layers=2, pool_size=2, pooling=pooling, dropout=0.0
+    )
     logits = network(TOKEN_IDS, LENGTHS)
     first, second = network.convolutions
     for document, length in enumerate(LENGTHS):
         states = windows(first, network.embedding(TOKEN_IDS[document : document + 1, :length])[0].T)  # type: ignore[arg-type]
         pooled = torch.stack([part.amax(dim=1) for part in states.split(2, dim=1)], dim=1)
-        highest = windows(second, pooled).amax(dim=1)  # type: ignore[arg-type]
-        assert torch.allclose(logits[document], network.output(highest), atol=1e-6)
+        states = windows(second, pooled)  # type: ignore[arg-type]
+        parts = {"max": [states.amax(dim=1)], "mean": [states.mean(dim=1)]}
+        document_vector = torch.cat(parts.get(pooling, [*parts["max"], *parts["mean"]]))
+        assert torch.allclose(logits[document], network.output(document_vector), atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [{"num_filters": 4}, {"width": 2}, {"num_layers": 3}])
+@pytest.mark.parametrize("change", [{"num_filters": 4}, {"width": 2}, {"num_layers": 3}, {"pooling": "max_mean"}])
 def test_settings_shape_the_stack(change: dict[str, Any]) -> None:
     def count(**changes: Any) -> int:
-        settings: dict[str, Any] = {"num_filters": 3, "width": 3, "num_layers": 2, "pool_size": 2, "dropout": 0.0}
+        settings: dict[str, Any] = {
+            "num_filters": 3,
+            "width": 3,
+            "num_layers": 2,
+            "pool_size": 2,
+            "pooling": "max",
+            "dropout": 0.0,
+        }
         network = StackedCNN(embedding(), 2, **{**settings, **changes})
         return sum(parameter.numel() for parameter in network.parameters())
 

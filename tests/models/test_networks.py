@@ -44,8 +44,17 @@ def naive_bayes() -> Network:
     return BagOfWords(one_hot(), 3, weighting="nb", hidden_sizes=[], dropout=0.1)
 
 
-def cnn() -> Network:
-    return StackedCNN(learned(), 3, num_filters=4, width=3, num_layers=2, pool_size=2, dropout=0.1)
+def cnn(pooling: str) -> Network:
+    return StackedCNN(
+        learned(),
+        3,
+        num_filters=4,
+        width=3,
+        num_layers=2,
+        pool_size=2,
+        pooling=pooling,
+        dropout=0.1,  # type: ignore[arg-type]
+    )
 
 
 def kim_cnn() -> Network:
@@ -58,7 +67,7 @@ def one_hot() -> Embedding:
 
 NETWORKS: dict[str, Callable[[], Network]] = {
     "bow nb": naive_bayes,
-    "cnn": cnn,
+    **{f"cnn {pooling}": partial(cnn, pooling) for pooling in ("max", "mean", "max_mean")},
     "kim_cnn": kim_cnn,
     **{
         f"{cell} {directions} {pooling}": partial(recurrent, cell, directions, pooling)

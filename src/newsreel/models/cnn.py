@@ -4,7 +4,7 @@ Axes: B documents, T tokens (or places after a convolution), E embedding dimensi
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
-from newsreel.models.pooling import token_mask
+from newsreel.models.pooling import MaskedPooling, token_mask
 from newsreel.rules import Range
 
 
 class StackedCNN(Network):
-    """Convolution, max pooling, convolution, … , maximum over time: the stack of Chollet 2017, section 6.4."""
+    """Convolution, max pooling, convolution, … , pooling over time: the stack of Chollet 2017, section 6.4.
+
+    pooling: what becomes of the last convolution's windows; `max` is the book's.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class StackedCNN(Network):
         width: Annotated[int, Range(min=1, max=1_000)],
         num_layers: Annotated[int, Range(min=1, max=100)],
         pool_size: Annotated[int, Range(min=1)],
+        pooling: Literal["max", "mean", "max_mean"],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()
@@ -36,7 +40,8 @@ class StackedCNN(Network):
         self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, width) for size in sizes)
         self.pool_size = pool_size
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(num_filters, num_outputs)
+        self.pooling = MaskedPooling(pooling, num_filters)
+        self.output = nn.Linear(self.pooling.num_parts * num_filters, num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
@@ -45,7 +50,7 @@ class StackedCNN(Network):
                 states = F.max_pool1d(states, self.pool_size, ceil_mode=True)  # (B, F, T / pool_size)
                 lengths = -(-lengths // self.pool_size)
             states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
-        document = states.amax(dim=2)  # (B, F)
+        document = self.pooling(states.transpose(1, 2), lengths)  # (B, num_parts · F)
         return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
 
 
