@@ -40,6 +40,7 @@ class TrainerSettings:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
+    projector_words: Annotated[int, Range(min=0)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def run_experiment(
     from newsreel.evaluation.metrics import metrics_for
     from newsreel.evaluation.report import Report, write_predictions, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
-    from newsreel.experiment.trainer import build_trainer, final_checkpoint, log_final_metrics
+    from newsreel.experiment.trainer import build_trainer, final_checkpoint, log_final_metrics, log_words
     from newsreel.models.classifier import TextClassifier
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
@@ -94,6 +94,7 @@ def run_experiment(
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
     write_atomically(folder / "labels.json", json.dumps({"task": corpus.task, "labels": list(corpus.label_names)}))
     tokenized.tokenizer.save(folder)
+    log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
     prepared = time.perf_counter()
 
     try:
@@ -133,6 +134,7 @@ def run_experiment(
         "memory/peak_rss_mb": round(peak_rss_mb(), 1),
         "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
     }
+    log_words(trainer, "words_after_training", vocabulary, embedding, experiment.trainer.projector_words)
     log_final_metrics(trainer, experiment.config, choices, results)
     write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
     published = str(experiment.published)

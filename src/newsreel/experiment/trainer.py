@@ -5,6 +5,7 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
+from newsreel.evaluation.projector import add_words
 from newsreel.experiment.settings import Experiment
 
 log = logging.getLogger(__name__)
@@ -92,6 +95,14 @@ class RunLogger(TensorBoardLogger):
 
     def close(self) -> None:
         self.experiment.close()
+
+
+def log_words(trainer: Trainer, tag: str, words: Sequence[str], embedding: Embedding, num_words: int) -> None:
+    """The most frequent words' vectors as they are now, in TensorBoard's projector; nothing for one-hot words."""
+    assert isinstance(trainer.logger, RunLogger)
+    rows = embedding.rows()
+    if rows is not None and num_words:
+        add_words(trainer.logger.experiment, tag, words, rows.cpu(), num_words)
 
 
 def log_final_metrics(

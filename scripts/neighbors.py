@@ -1,0 +1,130 @@
+"""Look at word vectors: `python scripts/neighbors.py run=outputs/… word=awful`, or `… embedding=glove word=awful`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from newsreel.errors import UserError
+from newsreel.experiment.entry import refusals, run
+from newsreel.rules import Range
+
+CHECKPOINT = Path("checkpoints") / "best.ckpt"
+TABLE = "embedding.table.weight"  # how the name of a table ends in a checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What configs/neighbors.yaml adds to the config of a training."""
+
+    run: str | None
+    word: str | None
+    analogy: str | None
+    words: Sequence[str]
+    num_neighbors: Annotated[int, Range(min=1)]
+    projector_words: Annotated[int, Range(min=0)]
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="neighbors")
+def main(config: DictConfig) -> None:
+    with refusals():
+        answer(config)
+
+
+def answer(config: DictConfig) -> None:
+    """Print what was asked. Raises UserError."""
+    from newsreel.embeddings.neighbors import WordVectors
+    from newsreel.experiment.settings import check_section
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    asked = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
+    if problems := check_section("", asked, Questions):
+        raise UserError("\n".join(problem.removeprefix(".") for problem in problems))
+    questions = Questions(**asked)
+    if questions.run is not None:
+        words, rows = table_of_run(Path(questions.run).expanduser())
+    else:
+        words, rows = table_of_config(plain)
+    vectors = WordVectors.of(words, rows)
+    if questions.word is not None:
+        found = vectors.nearest(vectors.direction(questions.word), questions.num_neighbors, but=[questions.word])
+        print_neighbors(f"nearest to {questions.word}", found)
+    if questions.analogy is not None:
+        query, terms = vectors.combine(questions.analogy)
+        print_neighbors(questions.analogy, vectors.nearest(query, questions.num_neighbors, but=terms))
+    if questions.words:
+        print_similarities(questions.words, vectors.similarities(questions.words).tolist())
+    if questions.projector_words:
+        show_in_projector(words, rows, questions.projector_words)
+
+
+def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
+    """The words of a finished run and the (V, E) table that its best checkpoint holds."""
+    import torch
+
+    from newsreel.text.loading import load_tokenizer
+
+    tokens = load_tokenizer(folder).tokens
+    try:
+        weights = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")["state_dict"]
+    except (OSError, RuntimeError, KeyError) as error:
+        raise UserError(f"{folder / CHECKPOINT} cannot be read: {error}. Name the folder of a finished run.") from error
+    tables = [value for name, value in weights.items() if name.endswith(TABLE)]
+    if not tables:
+        raise UserError(
+            f"{folder} has no table of word vectors: its words were one-hot. Name a run with another embedding."
+        )
+    return tokens, tables[0]
+
+
+def table_of_config(config: dict[str, Any]) -> tuple[Sequence[str], Any]:
+    """The words of a corpus and the (V, E) table that a training on it would begin with."""
+    from lightning.pytorch import seed_everything
+
+    from newsreel.experiment.settings import read_experiment
+
+    experiment = read_experiment(config)
+    seed_everything(experiment.seed, workers=True, verbose=False)
+    experiment.embedding.check(experiment.paths)
+    corpus = experiment.reader.load(experiment.paths)
+    tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
+    rows = experiment.embedding.build(tokenized, corpus, experiment.paths).rows()
+    if rows is None:
+        raise UserError(
+            "embedding=one_hot has no table of word vectors: every two words are equally far. Choose another."
+        )
+    return tokenized.tokenizer.tokens, rows
+
+
+def print_neighbors(title: str, found: list[tuple[str, float]]) -> None:
+    print(f"\n{title}")
+    for word, cosine in found:
+        print(f"  {cosine:7.4f}  {word}")
+
+
+def print_similarities(words: Sequence[str], cosines: list[list[float]]) -> None:
+    width = max(7, *map(len, words))
+    print("\nsimilarity\n" + " " * (width + 2) + "  ".join(f"{word:>{width}}" for word in words))
+    for word, row in zip(words, cosines, strict=True):
+        print(f"{word:>{width}}  " + "  ".join(f"{cosine:{width}.4f}" for cosine in row))
+
+
+def show_in_projector(words: Sequence[str], rows: Any, num_words: int) -> None:
+    """Write the most frequent words' vectors for TensorBoard's projector into this command's folder."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    from newsreel.evaluation.projector import add_words
+
+    folder = HydraConfig.get().runtime.output_dir
+    with SummaryWriter(folder) as writer:
+        add_words(writer, "words", words, rows, num_words)
+    print(f"\nprojector: tensorboard --logdir {folder}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""What a table of word vectors says of words: neighbours, analogies and similarities by cosine.
+
+Axes: V words, E dimensions, K neighbours.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from newsreel.errors import UserError
+from newsreel.rules import nearest
+
+TERM = re.compile(r"([+-])\s*(\S+)")
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Words with their vectors; those without one (all zeros) are not among them."""
+
+    words: list[str]
+    directions: Tensor  # (V, E), each of length 1
+
+    @classmethod
+    def of(cls, words: Sequence[str], rows: Tensor) -> "WordVectors":
+        """rows: (V, E). Raises UserError if no row has a length."""
+        known = rows.norm(dim=1).nonzero()[:, 0].tolist()
+        if not known:
+            raise UserError("The table has no row with a length: there is nothing to compare.")
+        return cls([words[row] for row in known], F.normalize(rows[known], dim=1))
+
+    def direction(self, word: str) -> Tensor:
+        """(E,) the word's. Raises UserError for a word that has none."""
+        if word not in self.words:
+            raise UserError(
+                f"{word!r} is not among the {len(self.words):,} words with a vector{nearest(word, self.words)}"
+            )
+        return self.directions[self.words.index(word)]
+
+    def similarities(self, words: Sequence[str]) -> Tensor:
+        """(N, N) cosines between the given words."""
+        directions = torch.stack([self.direction(word) for word in words])
+        return directions @ directions.T
+
+    def nearest(self, query: Tensor, num_neighbors: int, but: Sequence[str] = ()) -> list[tuple[str, float]]:
+        """The K words whose vectors have the highest cosine with an (E,) query, and the cosines; `but` left out."""
+        cosines = self.directions @ F.normalize(query, dim=0)  # (V,)
+        order = cosines.argsort(descending=True, stable=True).tolist()
+        found = [(self.words[row], float(cosines[row])) for row in order[: num_neighbors + len(but)]]
+        return [(word, cosine) for word, cosine in found if word not in but][:num_neighbors]
+
+    def combine(self, expression: str) -> tuple[Tensor, list[str]]:
+        """`king - man + woman` as an (E,) sum of unit vectors (Levy and Goldberg 2014, eq. 3), and its words.
+
+        Raises UserError for anything but words with + and - between them.
+        """
+        signed = expression.strip()
+        signed = signed if signed[:1] in ("+", "-") else f"+ {signed}"
+        terms = TERM.findall(signed)
+        if len(terms) < 2 or TERM.sub("", signed).strip():
+            raise UserError(
+                f"{expression!r} is not an analogy: write words with + and - between them: king - man + woman"
+            )
+        directions = [self.direction(word) * (1 if sign == "+" else -1) for sign, word in terms]
+        return torch.stack(directions).sum(dim=0), [word for _, word in terms]
