@@ -29,7 +29,7 @@ class BagOfWords(Network):
     Words outside the vocabulary weigh nothing.
     """
 
-    reads_bags = True
+    reads_rows = False
 
     def __init__(
         self,
