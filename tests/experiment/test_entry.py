@@ -33,7 +33,7 @@ def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model=lstmm"], "bilstm, birnn, bow, cnn, gru, kim_cnn, lstm, rnn; did you mean model=lstm?"),
+        (["model=lstmm"], "bilstm, birnn, bow, cnn, flatten, gru, kim_cnn, lstm, rnn; did you mean model=lstm?"),
         (["model.hiden_size=3"], "model.hiden_size is not a setting; did you mean model.hidden_size?"),
         (["modle=lstm"], "modle"),
         (["+model.colour=red"], "model.colour is not a setting; known are model.cell, model.directions"),

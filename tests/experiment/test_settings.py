@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from newsreel.embeddings.embedding import OneHotEmbedding
 from newsreel.errors import UserError
 from newsreel.experiment.settings import find_target, read_experiment
 
@@ -91,10 +92,22 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["data.path=/nowhere"], ["data.path=/nowhere: there is no such file or folder"]),
         (["data.path=/", "data.source=hub"], ["data.source=hub asks for another source"]),
         (
-            ["embedding=one_hot"],
-            ["32 documents × 600 tokens × 20000 words = 1.4 GiB", "use embedding=learned".replace("use", "Use")],
+            ["model=cnn", "embedding=one_hot"],
+            ["32 documents × 600 tokens × 20000 words = 1.4 GiB", "Use embedding=learned, which", "or a model that"],
         ),
-        (["embedding=one_hot", "batches.max_tokens=null"], ["set batches.max_tokens"]),
+        (["model=cnn", "embedding=one_hot", "batches.max_tokens=null"], ["set batches.max_tokens"]),
+        (
+            ["model=bilstm", "embedding=one_hot", "model.hidden_size=300", "tokenizer.max_size=1000000"],
+            [
+                "would take 9.0 GiB; 4 GiB is the limit",
+                "embedding.table.weight alone has 1,000,000 × 2,400 numbers of 4 bytes",
+            ],
+        ),
+        (
+            ["model=flatten", "model.hidden_sizes=[65536]"],
+            ["layers.1.weight alone has 65,536 × 25,600 numbers of 4 bytes", "Lower the sizes under model"],
+        ),
+        (["embedding.dimension=65536"], ["embedding.table.weight alone has 20,000 × 65,536 numbers of 4 bytes"]),
         (
             ["seed=1.5", "training.max_epochs=0", "model.dropout=2"],
             ["seed is", "training.max_epochs is", "model.dropout"],
@@ -106,6 +119,13 @@ def test_what_is_wrong_is_named_with_the_rule_and_the_remedy(overrides: list[str
         read_experiment(composed(*overrides))
     for message in messages:
         assert message in str(error.value)
+
+
+def test_weights_that_depend_on_the_documents_are_refused_once_these_are_known() -> None:
+    experiment = read_experiment(composed("embedding=one_hot", "tokenizer.max_size=null"))
+    assert experiment.build_network(OneHotEmbedding(100), 1)
+    with pytest.raises(UserError, match=r"embedding\.table\.weight alone has 9,000,000 × 256 numbers"):
+        experiment.build_network(OneHotEmbedding(9_000_000), 1)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

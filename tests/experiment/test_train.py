@@ -88,8 +88,14 @@ def test_predictions_give_the_reported_accuracy(lstm_run: tuple[Path, dict[str, 
 
 @pytest.mark.parametrize(
     "overrides",
-    [["model=bow"], ["model=bow", "model.weighting=nb", "tokenizer=ngrams"], [*SMALL_LSTM, "tokenizer=subwords"]],
-    ids=["bow", "ngrams", "subwords"],
+    [
+        ["model=bow"],
+        ["model=bow", "model.weighting=nb", "tokenizer=ngrams"],
+        [*SMALL_LSTM, "tokenizer=subwords"],
+        ["model=bilstm", "embedding=one_hot"],
+        ["model=flatten", "embedding.dimension=8"],
+    ],
+    ids=" ".join,
 )
 def test_a_run_folder_alone_gives_the_same_predictions(tmp_path: Path, overrides: list[str]) -> None:
     train_tiny(tmp_path, *overrides)
@@ -226,6 +232,8 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
         "model.dropout=0.9",
         "model.pooling=last",
         "model.num_layers=2",
+        "model.recurrent_dropout=0.5",
+        "model.layer_norm=true",
         "embedding.dropout=0.9",
         "embedding.word_dropout=0.9",
         "embedding.max_norm=0.01",

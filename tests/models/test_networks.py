@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
+from newsreel.models.flatten import FlattenedRows
 from newsreel.models.network import Network
 from newsreel.models.pooling import PoolingName
 from newsreel.models.recurrent import RecurrentNetwork
@@ -27,38 +28,36 @@ def bow(weighting: str, embedding: Callable[[], Embedding], hidden: list[int]) -
     return BagOfWords(embedding(), 3, weighting=weighting, hidden_sizes=hidden, dropout=0.1)  # type: ignore[arg-type]
 
 
-def recurrent(cell: str, directions: str, pooling: str) -> Network:
-    return RecurrentNetwork(
-        learned(),
-        3,
-        cell=cell,
-        directions=directions,
-        hidden_size=4,
-        num_layers=2,
-        pooling=pooling,
-        dropout=0.1,  # type: ignore[arg-type]
-    )
+def recurrent(
+    cell: str, directions: str, pooling: str, embedding: Callable[[], Embedding] = learned, **changes: Any
+) -> Network:
+    settings: dict[str, Any] = {
+        "cell": cell,
+        "directions": directions,
+        "hidden_size": 4,
+        "num_layers": 2,
+        "pooling": pooling,
+        "dropout": 0.1,
+        "recurrent_dropout": 0.0,
+        "layer_norm": False,
+    }
+    return RecurrentNetwork(embedding(), 3, **{**settings, **changes})
 
 
 def naive_bayes() -> Network:
     return BagOfWords(one_hot(), 3, weighting="nb", hidden_sizes=[], dropout=0.1)
 
 
-def cnn(pooling: str) -> Network:
-    return StackedCNN(
-        learned(),
-        3,
-        num_filters=4,
-        width=3,
-        num_layers=2,
-        pool_size=2,
-        pooling=pooling,
-        dropout=0.1,  # type: ignore[arg-type]
-    )
+def flatten(num_tokens: int, embedding: Callable[[], Embedding], hidden: list[int]) -> Network:
+    return FlattenedRows(embedding(), 3, num_tokens=num_tokens, hidden_sizes=hidden, dropout=0.1)
 
 
-def kim_cnn() -> Network:
-    return KimCNN(learned(), 3, num_filters=4, widths=[1, 2, 5], dropout=0.1)
+def cnn(embedding: Callable[[], Embedding], pooling: Any = "max") -> Network:
+    return StackedCNN(embedding(), 3, num_filters=4, width=3, num_layers=2, pool_size=2, pooling=pooling, dropout=0.1)
+
+
+def kim_cnn(embedding: Callable[[], Embedding]) -> Network:
+    return KimCNN(embedding(), 3, num_filters=4, widths=[1, 2, 5], dropout=0.1)
 
 
 def one_hot() -> Embedding:
@@ -67,8 +66,28 @@ def one_hot() -> Embedding:
 
 NETWORKS: dict[str, Callable[[], Network]] = {
     "bow nb": naive_bayes,
-    **{f"cnn {pooling}": partial(cnn, pooling) for pooling in ("max", "mean", "max_mean")},
-    "kim_cnn": kim_cnn,
+    **{f"cnn {pooling}": partial(cnn, learned, pooling) for pooling in ("max", "mean", "max_mean")},
+    **{
+        f"{network.__name__} {embedding.__name__}": partial(network, embedding)
+        for network in (cnn, kim_cnn)
+        for embedding in (one_hot, learned)
+    },
+    **{
+        f"flatten {num_tokens} {embedding.__name__} {hidden}": partial(flatten, num_tokens, embedding, hidden)
+        for num_tokens in (5, 9)
+        for embedding in (one_hot, learned)
+        for hidden in ([], [16, 16])
+    },
+    **{
+        f"{cell} {directions} one_hot": partial(recurrent, cell, directions, "max_mean", one_hot)
+        for cell in ("rnn", "gru", "lstm")
+        for directions in ("forward", "backward", "both")
+    },
+    **{
+        f"{cell} both {change}": partial(recurrent, cell, "both", "last", **change)
+        for cell in ("rnn", "gru", "lstm")
+        for change in ({"recurrent_dropout": 0.5}, {"layer_norm": True})
+    },
     **{
         f"{cell} {directions} {pooling}": partial(recurrent, cell, directions, pooling)
         for cell in ("rnn", "gru", "lstm")
@@ -123,9 +142,11 @@ def test_logits_depend_on_every_document_and_word(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+def test_every_trained_parameter_gets_a_finite_gradient(name: str) -> None:
     network = make(name).train()
     network(*documents()).square().sum().backward()
     for key, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key

@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from newsreel.embeddings.embedding import TableEmbedding
+from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
 from newsreel.models.recurrent import RecurrentNetwork, reversed_order
 
 WORDS = [f"word{number}" for number in range(30)]
 H = 4
 
 
-def network(**changes: Any) -> RecurrentNetwork:
+def initial(embedding: Embedding | None = None, **changes: Any) -> RecurrentNetwork:
     torch.manual_seed(0)
-    embedding = TableEmbedding(torch.randn(len(WORDS), 5))
     settings: dict[str, Any] = {
         "cell": "lstm",
         "directions": "forward",
@@ -23,8 +22,14 @@ def network(**changes: Any) -> RecurrentNetwork:
         "num_layers": 1,
         "pooling": "last",
         "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "layer_norm": False,
     }
-    made = RecurrentNetwork(embedding, 2, **{**settings, **changes})
+    return RecurrentNetwork(embedding or TableEmbedding(torch.randn(len(WORDS), 5)), 2, **{**settings, **changes})
+
+
+def network(embedding: Embedding | None = None, **changes: Any) -> RecurrentNetwork:
+    made = initial(embedding, **changes)
     for name, parameter in made.named_parameters():
         if "bias" in name:  # so that a bias in the wrong place is seen
             torch.nn.init.normal_(parameter)
@@ -120,16 +125,108 @@ def test_both_directions_equal_torchs_own_on_an_unpadded_document() -> None:
     assert torch.allclose(made(TOKEN_IDS[:1], LENGTHS[:1]), made.output(states.mean(dim=1)), atol=1e-6)
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("directions", ["forward", "backward", "both"])
+@pytest.mark.parametrize("cell", UNROLLED)
+def test_one_hot_words_are_looked_up_as_torchs_own_layers_multiply_them(
+    cell: str, directions: str, num_layers: int
+) -> None:
+    """States and the gradients of all weights, of two unpadded documents."""
+    made = network(OneHotEmbedding(len(WORDS)), cell=cell, directions=directions, num_layers=num_layers, pooling="mean")
+    token_ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2], [6, 5, 3, 5, 8, 9, 7]])
+    layers = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+    own = layers[cell](len(WORDS), H, num_layers, batch_first=True, bidirectional=directions == "both")
+    weights = own_names(made)
+    own.load_state_dict(weights)
+    words = torch.nn.functional.one_hot(token_ids, len(WORDS)).float()
+    states, _ = own(words.flip(1) if directions == "backward" else words)
+    logits = made(token_ids, torch.tensor([7, 7]))
+    expected = made.output(states.mean(dim=1))
+    assert torch.allclose(logits, expected, atol=1e-6)
+
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    gradients = own_names(made, gradient=True)
+    for name, parameter in own.named_parameters():
+        assert parameter.grad is not None
+        assert torch.allclose(gradients[name], parameter.grad, atol=1e-6), name
+
+
+def own_names(made: RecurrentNetwork, gradient: bool = False) -> dict[str, Tensor]:
+    """A one-hot network's weights, or their gradients, under the names and in the shapes of torch's own layers."""
+
+    def value(parameter: Any) -> Tensor:
+        return (parameter.grad if gradient else parameter).detach().clone()
+
+    found = {}
+    for number, layer in enumerate(made.layers):
+        for suffix, recurrence in zip(("", "_reverse"), layer, strict=False):  # type: ignore[call-overload]
+            for name, parameter in recurrence.named_parameters():
+                if parameter.requires_grad:
+                    found[f"{name.removesuffix('0')}{number}{suffix}"] = value(parameter)
+    table = value(made.embedding.table.weight)  # type: ignore[union-attr]
+    for suffix, part in zip(("", "_reverse"), table.chunk(len(made.reversed), dim=1), strict=False):
+        found[f"weight_ih_l0{suffix}"] = part.T
+    return found
+
+
+def test_a_one_hot_network_trains_a_row_of_gate_inputs_for_each_word_and_no_identity() -> None:
+    made = initial(OneHotEmbedding(len(WORDS)), directions="both")
+    trained = {name: weights for name, weights in made.named_parameters() if weights.requires_grad}
+    assert trained["embedding.table.weight"].shape == (len(WORDS), 2 * 4 * H)
+    assert trained["embedding.table.weight"].abs().max() <= (6 / (len(WORDS) + 2 * 4 * H)) ** 0.5
+    one_direction = 4 * H * H + 2 * 4 * H  # recurrent weights and biases
+    assert (
+        sum(weights.numel() for weights in trained.values()) == len(WORDS) * 8 * H + 2 * one_direction + 2 * H * 2 + 2
+    )
+
+
+@pytest.mark.parametrize("cell", UNROLLED)
+def test_dropped_recurrent_weights_are_the_same_at_every_step_and_only_while_training(cell: str) -> None:
+    made = network(cell=cell, directions="both", recurrent_dropout=0.5)
+    kept = made(TOKEN_IDS, LENGTHS)
+    torch.manual_seed(5)
+    logits = made.train()(TOKEN_IDS, LENGTHS)
+    logits.sum().backward()
+    torch.manual_seed(5)
+    masks = [(torch.nn.functional.dropout(torch.ones_like(cell.weight_hh_l0), 0.5) > 0) for cell in made.layers[0]]  # type: ignore[attr-defined, union-attr]
+    assert torch.equal(made.eval()(TOKEN_IDS, LENGTHS), kept)
+
+    assert all(0.2 < mask.float().mean() < 0.8 for mask in masks)
+    for recurrence, mask in zip(made.layers[0], masks, strict=True):  # type: ignore[arg-type]
+        assert ((recurrence.weight_hh_l0.grad != 0) <= mask).all()
+        with torch.no_grad():
+            recurrence.weight_hh_l0.mul_(mask / 0.5)
+    for document, length in enumerate(LENGTHS):
+        inputs = made.embedding(TOKEN_IDS[document : document + 1, :length])[0]
+        forward, backward = made.layers[0]  # type: ignore[misc]
+        final = torch.cat([UNROLLED[cell](forward, inputs)[-1], UNROLLED[cell](backward, inputs.flip(0))[-1]])
+        assert torch.allclose(logits[document], made.output(final), atol=1e-6)
+
+
+def test_each_batch_drops_other_recurrent_weights() -> None:
+    made = network(recurrent_dropout=0.5).train()
+    assert not torch.equal(made(TOKEN_IDS, LENGTHS), made(TOKEN_IDS, LENGTHS))
+
+
+def test_states_are_normalised_before_the_next_layer_and_the_pooling() -> None:
+    made = network(num_layers=2, layer_norm=True)
+    logits = made(TOKEN_IDS, LENGTHS)
+    for document, length in enumerate(LENGTHS):
+        states = made.embedding(TOKEN_IDS[document : document + 1, :length])[0]
+        for (recurrence,), norm in zip(made.layers, made.norms, strict=True):  # type: ignore[misc]
+            states = lstm(recurrence, states)  # (t, H)
+            centred = states - states.mean(dim=1, keepdim=True)
+            states = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+        assert torch.allclose(logits[document], made.output(states[-1]), atol=1e-5)
+
+
 def test_documents_are_reversed_within_their_length() -> None:
     assert reversed_order(torch.tensor([3, 0, 5]), 5).tolist() == [[2, 1, 0, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
 
 
 def test_weights_start_orthogonal_and_the_forget_gate_open() -> None:
-    torch.manual_seed(0)
-    embedding = TableEmbedding(torch.randn(len(WORDS), 5))
-    made = RecurrentNetwork(
-        embedding, 2, cell="lstm", directions="both", hidden_size=H, num_layers=2, pooling="last", dropout=0.0
-    )
+    made = initial(directions="both", num_layers=2)
     for layer in made.layers:
         for recurrence in layer:  # type: ignore[attr-defined]
             assert (recurrence.bias_ih_l0 + recurrence.bias_hh_l0).tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8

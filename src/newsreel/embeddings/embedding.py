@@ -50,6 +50,13 @@ class Embedding(nn.Module):
     def bag_layer(self, num_outputs: int) -> "BagLayer":
         """A linear layer on the weighted sum of a document's rows."""
 
+    def projected(self, num_outputs: int) -> "Embedding | None":
+        """A linear layer without bias on this embedding's rows, looked up as the rows of an embedding of its own.
+
+        None where that saves nothing, because the rows are dense.
+        """
+        return None
+
     def rows(self) -> Tensor | None:
         """(V, E) rows to look at, detached; None if there is no table."""
         return None
@@ -148,7 +155,11 @@ class TableBagLayer(BagLayer):
 
 
 class OneHotEmbedding(Embedding):
-    """Every word its own dimension: E = V. The identity table is never built; a layer on top looks its rows up."""
+    """Every word its own dimension: E = V. The identity table is never built; a layer on top looks its rows up.
+
+    Such a layer's weights start as those of the Keras layer of the same shape would (Glorot and Bengio 2010): uniform
+    in ±sqrt(6 / (V + H)).
+    """
 
     def __init__(self, num_words: int) -> None:
         super().__init__()
@@ -160,13 +171,12 @@ class OneHotEmbedding(Embedding):
     def bag_layer(self, num_outputs: int) -> BagLayer:
         return OneHotBagLayer(self.dimension, num_outputs)
 
+    def projected(self, num_outputs: int) -> "TableEmbedding":
+        return TableEmbedding(nn.init.xavier_uniform_(torch.empty(self.num_words, num_outputs)))
+
 
 class OneHotBagLayer(BagLayer):
-    """A linear layer on a V-dimensional bag of words, as sums of the rows of its words.
-
-    Initialised as the Keras dense layer of the same shape would be (Glorot and Bengio 2010): uniform in
-    ±sqrt(6 / (V + H)).
-    """
+    """A linear layer on a V-dimensional bag of words, as sums of the rows of its words."""
 
     weighs_outputs = True
 

@@ -30,6 +30,7 @@ Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network)  # sections whose `_target_` names a subclass
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
+MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +67,34 @@ class Experiment:
     reader: CorpusReader
     tokenizer: Tokenizer
     embedding: EmbeddingBuilder
-    build_network: Callable[[Embedding, int], Network]
+    network: Callable[[Embedding, int], Network]  # of an embedding and a number of outputs
     batches: BatchSettings
     training: TrainingSettings
     trainer: TrainerSettings
     published: Published
     config: Settings  # the whole resolved config, plain values
+
+    def build_network(self, embedding: Embedding, num_outputs: int) -> Network:
+        """The network on an embedding. Raises UserError if its weights would not fit."""
+        self.check_weights(embedding.num_words, embedding.dimension, num_outputs)
+        return self.network(embedding, num_outputs)
+
+    def check_weights(self, num_words: int, dimension: int, num_outputs: int) -> None:
+        """Refuse a network whose weights would not fit, before any memory is taken for them. Raises UserError."""
+        with torch.device("meta"):  # shapes without values
+            network = self.network(self.embedding.empty(num_words, dimension), num_outputs)
+        sizes = {name: 4 * weights.numel() for name, weights in network.named_parameters()}  # bytes
+        total = sum(sizes.values())
+        if total <= MAX_WEIGHT_BYTES:
+            return
+        largest = max(sizes, key=lambda name: sizes[name])
+        shape = " × ".join(f"{size:,}" for size in network.get_parameter(largest).shape)
+        raise UserError(
+            f"The weights of this model would take {total / 2**30:.1f} GiB; {MAX_WEIGHT_BYTES / 2**30:.0f} GiB is the "
+            f"limit. {largest} alone has {shape} numbers of 4 bytes. Lower the sizes under model, tokenizer.max_size "
+            "or embedding.dimension; with embedding=one_hot every word has weights of its own in the first layer, "
+            "with embedding=learned they share them"
+        )
 
 
 def read_experiment(config: Settings) -> Experiment:
@@ -108,19 +131,24 @@ def read_experiment(config: Settings) -> Experiment:
     def settings(name: str) -> Settings:
         return {key: value for key, value in config[name].items() if key != "_target_"}
 
-    return Experiment(
+    experiment = Experiment(
         seed=config["seed"],
         paths=Paths(**settings("paths")),
         reader=targets["data"](**settings("data")),
         tokenizer=targets["tokenizer"](**settings("tokenizer")),
         embedding=targets["embedding"](**settings("embedding")),
-        build_network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
+        network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
         batches=BatchSettings(**settings("batches")),
         training=TrainingSettings(**settings("training")),
         trainer=TrainerSettings(**settings("trainer")),
         published=Published(**settings("published")),
         config=config,
     )
+    num_words = config["tokenizer"].get("max_size")
+    dimension = num_words if isinstance(experiment.embedding, OneHot) else config["embedding"].get("dimension")
+    if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read
+        experiment.check_weights(num_words, dimension, num_outputs=1)
+    return experiment
 
 
 def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
@@ -222,7 +250,7 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             "tokenizer=ngrams makes tokens of several words, and this embedding has vectors for words: use "
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
-    if issubclass(targets["embedding"], OneHot) and not targets["model"].reads_bags:
+    if issubclass(targets["embedding"], OneHot) and targets["model"].reads_rows:
         num_words = config["tokenizer"].get("max_size")
         num_tokens = config["batches"]["max_tokens"]
         if num_words is None or num_tokens is None:
@@ -234,8 +262,9 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             problems.append(
                 f"embedding=one_hot with this model makes batches of {config['batches']['batch_size']} documents × "
                 f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; {MAX_BATCH_BYTES / 2**30:.0f} "
-                "GiB is the limit. Use embedding=learned, which computes the same from an index, or lower "
-                "tokenizer.max_size, batches.max_tokens or batches.batch_size"
+                "GiB is the limit. Use embedding=learned, which computes the same from an index, or a model that looks "
+                "one-hot words up (bow, the recurrent ones), or lower tokenizer.max_size, batches.max_tokens or "
+                "batches.batch_size"
             )
     return problems
 

@@ -37,6 +37,7 @@ class BagOfWords(Network):
     Raises UserError for `nb` weights of several outputs where the first layer does not lead to the outputs directly.
     """
 
+    reads_rows = False
     reads_bags = True
 
     def __init__(

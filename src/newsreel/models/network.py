@@ -16,7 +16,10 @@ class Network(nn.Module):
     user chooses are keyword-only ones, named as in the network's file under configs/model.
     """
 
-    reads_bags: ClassVar[bool] = False  # whether only sums of embedding rows are used, never (B, T, E)
+    # Whether every token's row is read, (B, T, E), one-hot rows too. A network that asks the embedding for `bag_layer`
+    # or `projected` instead is spared that.
+    reads_rows: ClassVar[bool] = True
+    reads_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing to it
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:

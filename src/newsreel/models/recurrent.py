@@ -1,12 +1,14 @@
 """Recurrent networks over the words of a document: simple RNN, GRU and LSTM, read forwards, backwards or both ways.
 
-Axes: B documents, T tokens, E embedding dimensions, H hidden size, D directions (1 or 2).
+Axes: B documents, T tokens, E embedding dimensions, H hidden size, G gates of a cell, D directions (1 or 2).
 """
 
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
@@ -14,6 +16,7 @@ from newsreel.models.pooling import MaskedPooling, PoolingName
 from newsreel.rules import Range
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+NUM_GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G; a cell without gates has the weights of one
 READINGS = {"forward": (False,), "backward": (True,), "both": (False, True)}  # which of them are reversed
 
 
@@ -24,10 +27,22 @@ class RecurrentNetwork(Network):
     gate of Gers et al. 2000, whose bias starts at 1: Jozefowicz et al. 2015). Recurrent weights start orthogonal
     (Saxe et al. 2014), input weights Glorot uniform, gate by gate.
 
+    recurrent_dropout: share p of the recurrent weights U that are zeroed while training: U ∘ M / (1 - p) with each
+    entry of M drawn from Bernoulli(1 - p) once for a batch, layer and direction, the same at every time step (the
+    weight-dropped LSTM of Merity et al. 2018, section 2). Unlike the mask on the states of each document (Gal and
+    Ghahramani 2016), it leaves the recurrence to one fast kernel.
+    layer_norm: whether each state of a layer is normalised, all directions together, before the next layer and the
+    pooling; the recurrence itself runs on states as they are, unlike in Ba et al. 2016.
+
+    An embedding that can look up what its rows times the input weights of the first layer give, all gates and
+    directions side by side, replaces these weights: those of the cells are then the identity, and not trained.
+
     Batches stay padded: padding stands after a document's last token, where it cannot reach the states of its tokens,
     and pooling leaves it out. Reading backwards reverses each document within its own length, so that it too begins
     with a token; with `pooling=last` a backward state is the one that has read everything, at the first token.
     """
+
+    reads_rows = False
 
     def __init__(
         self,
@@ -40,12 +55,17 @@ class RecurrentNetwork(Network):
         num_layers: Annotated[int, Range(min=1, max=100)],
         pooling: PoolingName,
         dropout: Annotated[float, Range(min=0, below=1)],
+        recurrent_dropout: Annotated[float, Range(min=0, below=1)],
+        layer_norm: bool,
     ) -> None:
         super().__init__()
-        self.embedding = embedding
         self.reversed = READINGS[directions]
+        gates_size = NUM_GATES[cell] * hidden_size  # G · H
+        projected = embedding.projected(len(self.reversed) * gates_size)
+        self.embedding = embedding if projected is None else projected
+        self.reads_gates = projected is not None
         width = len(self.reversed) * hidden_size  # D · H
-        sizes = [embedding.dimension, *[width] * (num_layers - 1)]
+        sizes = [gates_size if self.reads_gates else embedding.dimension, *[width] * (num_layers - 1)]
         self.layers = nn.ModuleList(
             nn.ModuleList(CELLS[cell](size, hidden_size, batch_first=True) for _ in self.reversed) for size in sizes
         )
@@ -54,25 +74,43 @@ class RecurrentNetwork(Network):
             for recurrence in layer:
                 assert isinstance(recurrence, nn.RNNBase)
                 initialize(recurrence)
+        if self.reads_gates:
+            for recurrence in self.layers[0]:  # type: ignore[attr-defined]
+                nn.init.eye_(recurrence.weight_ih_l0.requires_grad_(False))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for _ in sizes)
+        self.recurrent_dropout = recurrent_dropout
         self.pooling = MaskedPooling(pooling, width)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.pooling.num_parts * width, num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         order = reversed_order(lengths, token_ids.shape[1])  # (B, T)
-        states = self.embedding(token_ids)  # (B, T, E)
-        for number, layer in enumerate(self.layers):
+        num_directions = len(self.reversed)
+        states = self.embedding(token_ids)  # (B, T, E), or (B, T, D · G · H) in place of input weights
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if number:
                 states = self.dropout(states)
-            states = torch.cat(
-                [
-                    reorder(recurrence(reorder(states, order))[0], order) if backward else recurrence(states)[0]
-                    for recurrence, backward in zip(layer, self.reversed, strict=True)  # type: ignore[call-overload]
-                ],
-                dim=2,
-            )  # (B, T, D · H), every state at the place of its token
+            apart = self.reads_gates and not number
+            inputs = states.chunk(num_directions, dim=2) if apart else [states] * num_directions
+            parts = [
+                self.read(recurrence, part, order if backward else None)
+                for recurrence, part, backward in zip(layer, inputs, self.reversed, strict=True)  # type: ignore[call-overload]
+            ]
+            states = norm(torch.cat(parts, dim=2))  # (B, T, D · H), every state at the place of its token
         document = self.pooling(states, lengths, self.reversed)  # (B, num_parts · D · H)
         return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
+
+    def read(self, recurrence: nn.RNNBase, inputs: Tensor, order: Tensor | None) -> Tensor:
+        """(B, T, X) → (B, T, H): the states of a cell that reads in the (B, T) order, each at its token's place."""
+        if order is not None:
+            inputs = reorder(inputs, order)
+        if self.training and self.recurrent_dropout:
+            assert isinstance(recurrence.weight_hh_l0, Tensor)
+            dropped = F.dropout(recurrence.weight_hh_l0, self.recurrent_dropout)  # (G · H, H)
+            states, _ = functional_call(recurrence, {"weight_hh_l0": dropped}, (inputs,))
+        else:
+            states, _ = recurrence(inputs)
+        return states if order is None else reorder(states, order)
 
 
 def initialize(recurrence: nn.RNNBase) -> None:

@@ -1,0 +1,48 @@
+"""A dense network on the rows of a fixed number of words, laid end to end.
+
+Axes: B documents, T tokens, T0 places of the network, E embedding dimensions.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from newsreel.embeddings.embedding import Embedding
+from newsreel.models.network import Network
+from newsreel.rules import Range
+from newsreel.text.tokens import PAD
+
+
+class FlattenedRows(Network):
+    """Embedding, flatten, dense layers with ReLU: each place has weights of its own (Chollet 2017, section 6.1).
+
+    num_tokens: T0. Places count from a document's end, as after Keras' `pad_sequences`: of a longer document the last
+    T0 tokens are read, and before the first token of a shorter one there are zeros.
+    """
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        num_outputs: int,
+        *,
+        num_tokens: Annotated[int, Range(min=1)],
+        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
+        dropout: Annotated[float, Range(min=0, below=1)],
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.num_tokens = num_tokens
+        first, *sizes = [num_tokens * embedding.dimension, *hidden_sizes, num_outputs]
+        layers: list[nn.Module] = [nn.Dropout(dropout), nn.Linear(first, sizes[0])]
+        for size, next_size in pairwise(sizes):
+            layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(size, next_size)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        places = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), below 0: none
+        token_ids = token_ids.gather(1, places.clamp(min=0)).where(places >= 0, PAD)  # (B, T0)
+        rows = self.embedding(token_ids) * (places >= 0)[:, :, None]  # (B, T0, E); <pad> may have any row
+        return self.layers(rows.flatten(1))  # type: ignore[no-any-return]  # (B, num_outputs)
