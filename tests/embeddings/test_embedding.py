@@ -1,5 +1,6 @@
 """Embeddings."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -13,7 +14,13 @@ WEIGHTS = torch.tensor([[1.0, 2.0, 0.5], [3.0, 0.0, 0.0]])
 
 
 def learned(**changes: object) -> TableEmbedding:
-    settings: dict[str, object] = {"dimension": 6, "dropout": 0.0, "word_dropout": 0.0, "max_norm": None}
+    settings: dict[str, object] = {
+        "dimension": 6,
+        "initial_std": None,
+        "dropout": 0.0,
+        "word_dropout": 0.0,
+        "max_norm": None,
+    }
     builder = Learned(**{**settings, **changes})  # type: ignore[arg-type]
     return builder.build(tokenized_corpus(WORDS[2:], []), make_corpus([]), NOWHERE)
 
@@ -23,6 +30,12 @@ def test_padding_is_a_row_of_zeros() -> None:
     assert embedded.shape == (2, 3, 6)
     assert torch.equal(embedded[1, 1:], torch.zeros(2, 6))
     assert embedded[1, 0].abs().sum() > 0
+
+
+def test_values_start_as_spread_out_as_asked() -> None:
+    torch.manual_seed(0)
+    assert learned(dimension=400).rows()[1:].std().item() == pytest.approx(400**-0.5, rel=0.1)
+    assert learned(dimension=400, initial_std=0.3).rows()[1:].std().item() == pytest.approx(0.3, rel=0.1)
 
 
 def test_max_norm_bounds_the_rows_in_use() -> None:

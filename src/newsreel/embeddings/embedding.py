@@ -232,9 +232,11 @@ class Regularized(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Regularized):
-    """A table trained with the network from N(0, 1/E)."""
+        """A table trained with the network from normal values of mean 0 and standard deviation `initial_std`, or 1/√E."""
 
     dimension: Size
+    initial_std: Annotated[float, Range(above=0)] | None
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
-        return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * self.dimension**-0.5)
+        std = self.dimension**-0.5 if self.initial_std is None else self.initial_std
+        return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * std)
