@@ -232,7 +232,7 @@ class Regularized(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Regularized):
-        """A table trained with the network from normal values of mean 0 and standard deviation `initial_std`, or 1/√E."""
+    """A table trained with the network; its values start normal, with standard deviation `initial_std` or 1/√E."""
 
     dimension: Size
     initial_std: Annotated[float, Range(above=0)] | None
