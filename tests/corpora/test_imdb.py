@@ -86,7 +86,8 @@ def made_up_fingerprint() -> str:
         )
         for split in ("train", "test")
     }
-    return imdb.combined(imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()}))
+    found = imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()})
+    return imdb.IMDB_PUBLICATION.fingerprint_of(found)
 
 
 def read(

@@ -73,7 +73,7 @@ def test_every_source_and_layout_has_the_published_fingerprint_and_order(
 ) -> None:
     corpora = {"registry": load(tmp_path)} | {name: load(tmp_path, path) for name, path in layouts.items()}
     for name, corpus in corpora.items():
-        assert corpus.fingerprint == imdb.published_fingerprint(), name
+        assert corpus.fingerprint == imdb.IMDB_PUBLICATION.fingerprint, name
         assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {
             "train": 22_500,
             "validation": 2_500,
@@ -110,7 +110,7 @@ def test_a_local_copy_is_accepted_exactly_if_its_documents_are_the_published_one
         for split, table in published.items()
     )
     if same:
-        assert load(tmp_path, corpora=corpora).fingerprint == imdb.published_fingerprint()
+        assert load(tmp_path, corpora=corpora).fingerprint == imdb.IMDB_PUBLICATION.fingerprint
     else:
         with pytest.raises(UserError, match="not those of the published IMDB corpus"):
             load(tmp_path, corpora=corpora)
@@ -155,7 +155,7 @@ def test_preparation_killed_at_ten_random_moments_completes_when_started_again(
     begun = time.perf_counter()
     expected = prepare(source, path, tmp_path / "measure").communicate()[0].split()
     duration = time.perf_counter() - begun
-    assert expected[0] == imdb.published_fingerprint()
+    assert expected[0] == imdb.IMDB_PUBLICATION.fingerprint
     moments = random.Random(0)
     killed = 0
     for number in range(5):
@@ -176,6 +176,6 @@ def test_two_at_once_do_not_disturb_each_other(layouts: dict[str, Path], tmp_pat
     processes = [prepare("local", layouts["parquet"], tmp_path) for _ in range(2)]
     first, second = (process.communicate()[0].split() for process in processes)
     assert first == second
-    assert first[0] == imdb.published_fingerprint()
+    assert first[0] == imdb.IMDB_PUBLICATION.fingerprint
     assert len(list((tmp_path / "corpora").glob("imdb-*"))) == 1
     assert not list(tmp_path.rglob("*partial*"))
