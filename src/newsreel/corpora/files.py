@@ -1,4 +1,4 @@
-"""What reading a tar file can meet."""
+"""The user's files, read so that what is wrong with one names it."""
 
 import tarfile
 import zlib
@@ -21,3 +21,11 @@ def damage_named(archive: Path) -> Iterator[None]:
             f"{archive} cannot be read as a tar file: {type(error).__name__}: {error}.\n"
             "The download was cut short or is damaged: get the file again."
         ) from error
+
+
+def read_file(path: Path) -> bytes:
+    """The content of the user's file. Raises UserError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}. Get the corpus again.") from error

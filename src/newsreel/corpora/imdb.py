@@ -14,8 +14,8 @@ import polars as pl
 from tqdm import tqdm
 
 from newsreel.corpora import hub, npm
-from newsreel.corpora.archives import DAMAGE, damage_named
 from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.files import DAMAGE, damage_named, read_file
 from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
 from newsreel.corpora.published import (
     LocalSource,
@@ -224,19 +224,12 @@ def read_tree(root: Path) -> Documents:
 
     def members() -> Iterator[tuple[str, Callable[[], bytes]]]:
         for path in sorted(root.glob("*/*/*.txt")):
-            yield path.relative_to(root).as_posix(), partial(read_review, path)
+            yield path.relative_to(root).as_posix(), partial(read_file, path)
 
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
         raise UserError(f"{root} has no {', '.join(missing)}: the IMDB corpus is not whole. Unpack its tar file again.")
     return collect(members(), str(root), None)
-
-
-def read_review(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. Get the corpus again.") from error
 
 
 def read_tar(archive: Path) -> Documents:
