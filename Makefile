@@ -26,7 +26,7 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves
 	$(BIN)/python -m pytest -m 'not real' $(ARGS)
 
-test-real: $(READY) ## Run the tests on the real IMDB reviews (npm and its registry, or NEWSREEL_CORPORA_DIR)
+test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
 	$(BIN)/python -m pytest -m real $(ARGS)
 
 check: $(READY) ## Check format, lint and types

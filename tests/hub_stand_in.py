@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -30,7 +31,7 @@ class HubHandler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         name = self.server.dataset
         if listing := re.fullmatch(rf"/api/datasets/{name}/tree/[^/]+/?(.*)", path):
-            self.send_json(self.tree(listing.group(1), "recursive=true" in self.path.lower()), with_body)
+            self.send_json(self.tree(unquote(listing.group(1)), "recursive=true" in self.path.lower()), with_body)
         elif path == f"/api/datasets/{name}" or path.startswith(f"/api/datasets/{name}/revision/"):
             siblings = [{"rfilename": entry["path"]} for entry in self.tree()]
             self.send_json(
@@ -38,7 +39,7 @@ class HubHandler(BaseHTTPRequestHandler):
                 with_body,
             )
         elif match := re.fullmatch(rf"/datasets/{name}/resolve/[^/]+/(.+)", path):
-            self.send_file(self.server.folder / match.group(1), with_body)
+            self.send_file(self.server.folder / unquote(match.group(1)), with_body)
         else:
             self.send_bytes(404, b"not found", {"X-Error-Code": "EntryNotFound"}, with_body)
 

