@@ -13,7 +13,7 @@ from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbed
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.flatten import FlattenedRows
-from newsreel.models.network import Network
+from newsreel.models.network import Network, dense, perceptron
 from newsreel.models.pooling import PoolingName
 from newsreel.models.recurrent import RecurrentNetwork
 
@@ -150,3 +150,17 @@ def test_every_trained_parameter_gets_a_finite_gradient(name: str) -> None:
             continue
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
+
+
+def test_dense_layers_start_as_in_keras() -> None:
+    torch.manual_seed(0)
+    layer = dense(300, 100)
+    assert layer.bias.tolist() == [0] * 100
+    assert 0.95 * (6 / 400) ** 0.5 < layer.weight.abs().max() <= (6 / 400) ** 0.5
+
+
+def test_a_perceptron_goes_through_its_sizes() -> None:
+    kinds = [type(layer).__name__ for layer in perceptron([4, 3, 2], 0.1)]
+    assert kinds == ["ReLU", "Dropout", "Linear"] * 2
+    assert perceptron([4, 3, 2], 0.1)(torch.ones(5, 4)).shape == (5, 2)
+    assert len(perceptron([4], 0.1)) == 0

@@ -4,7 +4,6 @@ Axes: B documents, T tokens, V words of the vocabulary, H outputs of the first l
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
-from newsreel.models.network import Network
+from newsreel.models.network import Network, perceptron
 from newsreel.rules import Range
 from newsreel.text.tokens import UNK
 
@@ -53,10 +52,7 @@ class BagOfWords(Network):
         self.weighting = weighting
         sizes = [*hidden_sizes, num_outputs]
         self.bag = embedding.bag_layer(sizes[0])
-        rest: list[nn.Module] = []
-        for size, next_size in pairwise(sizes):
-            rest += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(size, next_size)]
-        self.rest = nn.Sequential(*rest)
+        self.rest = perceptron(sizes, dropout)
         self.word_dropout = nn.Dropout(dropout)
         self.idf: Tensor
         self.ratios: Tensor

@@ -4,14 +4,13 @@ Axes: B documents, T tokens, T0 places of the network, E embedding dimensions.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from newsreel.embeddings.embedding import Embedding
-from newsreel.models.network import Network
+from newsreel.models.network import Network, dense, perceptron
 from newsreel.rules import Range
 from newsreel.text.tokens import PAD
 
@@ -36,10 +35,7 @@ class FlattenedRows(Network):
         self.embedding = embedding
         self.num_tokens = num_tokens
         first, *sizes = [num_tokens * embedding.dimension, *hidden_sizes, num_outputs]
-        layers: list[nn.Module] = [nn.Dropout(dropout), nn.Linear(first, sizes[0])]
-        for size, next_size in pairwise(sizes):
-            layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(size, next_size)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(nn.Dropout(dropout), dense(first, sizes[0]), *perceptron(sizes, dropout))
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         places = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), below 0: none

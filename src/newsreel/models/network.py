@@ -1,7 +1,8 @@
 """The Network: token ids in, logits out."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -27,3 +28,19 @@ class Network(nn.Module):
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Set what is computed from the training documents rather than learned by gradients, before training."""
+
+
+def dense(size: int, num_outputs: int) -> nn.Linear:
+    """A linear layer that starts with Glorot-uniform weights (Glorot and Bengio 2010) and zero biases, as in Keras."""
+    layer = nn.Linear(size, num_outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def perceptron(sizes: Sequence[int], dropout: float) -> nn.Sequential:
+    """ReLU, dropout and a dense layer from each of the sizes to the next; nothing for one size."""
+    layers: list[nn.Module] = []
+    for size, next_size in pairwise(sizes):
+        layers += [nn.ReLU(), nn.Dropout(dropout), dense(size, next_size)]
+    return nn.Sequential(*layers)
