@@ -1,15 +1,16 @@
 """The Large Movie Review Dataset: 50,000 labelled reviews and 50,000 unlabelled ones (Maas et al. 2011)."""
 
 import json
+import logging
 import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import polars as pl
 from tqdm import tqdm
@@ -26,6 +27,12 @@ from newsreel.corpora.prepared import (
 )
 from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepared
 from newsreel.errors import UserError
+from newsreel.storage import build_once
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
@@ -84,7 +91,8 @@ class IMDB(CorpusReader):
         local = LocalFiles(place, self.path is not None, self.fingerprint)
         sources = [local, HubDataset(self.fingerprint), NpmPackage(self.fingerprint)]
         wanted: SourceName | None = "local" if self.path is not None else self.source
-        return open_prepared(find_prepared("imdb", sources, wanted, paths.cache, REMEDY))
+        corpus = open_prepared(find_prepared("imdb", sources, wanted, paths.cache, REMEDY))
+        return replace(corpus, find_unlabeled=partial(unlabeled_reviews, paths))
 
 
 class IMDBSource(Source):
@@ -125,25 +133,7 @@ class IMDBSource(Source):
                 f"These are not the published documents (data.fingerprint={found} accepted an altered copy): "
                 f"{'; '.join(differences)}. Figures are not comparable with others on this corpus."
             )
-        for split, table in documents.items():
-            batches = (
-                record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
-                for part in table.iter_slices(WRITE_BATCH)
-            )
-            write_split(folder, split, "binary", batches)
-        write_description(
-            folder,
-            Description(
-                name="imdb",
-                task="binary",
-                label_names=LABEL_NAMES,
-                metric="accuracy",
-                fingerprint=found,
-                source=f"{self.name}: {self.where}",
-                notes=notes,
-                tables=list(documents),
-            ),
-        )
+        write_prepared(folder, documents, found, f"{self.name}: {self.where}", notes)
 
     def refusal(self, difference: str) -> Exception:
         """What to raise about documents that are not the expected ones."""
@@ -181,7 +171,8 @@ class LocalFiles(IMDBSource):
     def identity(self) -> str | None:
         found = self.layout()
         if found is None:
-            if self.place.exists() and (self.named or any(self.place.iterdir())):
+            something_else = self.place.exists() and any(self.place.iterdir()) and unlabeled_layout(self.place) is None
+            if self.named or something_else:
                 raise UserError(
                     f"{self.place} is there, but holds none of the layouts of the IMDB corpus: train.parquet and "
                     "test.parquet, the aclImdb folder, or aclImdb_v1.tar.gz."
@@ -201,6 +192,71 @@ class LocalFiles(IMDBSource):
 
     def refusal(self, difference: str) -> Exception:
         return UserError(f"The documents in {self.place} are not those of the published IMDB corpus:\n{difference}")
+
+
+def write_prepared(folder: Path, documents: Documents, fingerprint: str, source: str, notes: list[str]) -> None:
+    """Write documents in canonical order, and what they are, for `open_prepared`."""
+    for split, table in documents.items():
+        batches = (
+            record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
+            for part in table.iter_slices(WRITE_BATCH)
+        )
+        write_split(folder, split, "binary", batches)
+    write_description(
+        folder,
+        Description(
+            name="imdb",
+            task="binary",
+            label_names=LABEL_NAMES,
+            metric="accuracy",
+            fingerprint=fingerprint,
+            source=source,
+            notes=notes,
+            tables=list(documents),
+        ),
+    )
+
+
+def unlabeled_reviews(paths: Paths) -> "Dataset | None":
+    """The published unlabelled reviews from the user's disk, prepared once; None if there are none.
+
+    Raises UserError for reviews that are not the published ones.
+    """
+    published_count, published_digest = PUBLISHED["unlabeled", UNLABELED]
+    folder = paths.cache / "corpora" / f"imdb-unlabeled-v{FORMAT_VERSION}-{published_digest[:16]}"
+    place = paths.corpora / "imdb"
+    found = unlabeled_layout(place)
+    if found is None and not folder.is_dir():
+        log.info(f"unlabeled   none: {place} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
+        return None
+
+    def prepare(partial: Path) -> None:
+        assert found is not None, "there is no folder, and so there was a layout"
+        reader, file = found
+        log.info(f"imdb: preparing the unlabelled reviews from {file}")
+        table = in_canonical_order(reader(file).get("unlabeled", pl.DataFrame(schema=SCHEMA)))
+        if part_digest(table) != published_digest:
+            raise UserError(
+                f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} documents "
+                f"of digest {part_digest(table)}, instead of {published_count:,} of digest {published_digest}.\n"
+                "Get them again, or do without unlabelled documents: embedding.unlabeled=false"
+            )
+        write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
+
+    prepared = open_prepared(build_once(folder, prepare, "the unlabelled reviews of the corpus 'imdb'"))
+    log.info(f"unlabeled   {prepared.source}")
+    return prepared.tables["unlabeled"]
+
+
+def unlabeled_layout(place: Path) -> tuple[Callable[[Path], Documents], Path] | None:
+    """How to read the unlabelled reviews of a folder, and the exact file or folder; None if it has none."""
+    if (file := place / "unsupervised.parquet").exists():
+        return lambda file: {"unlabeled": read_parquet_file(file)}, file
+    for root in (place, place / "aclImdb"):
+        if (root / "train" / "unsup").is_dir():
+            return lambda root: read_members(root, "train/unsup/*.txt"), root
+    archive = place / "aclImdb_v1.tar.gz"
+    return (read_tar, archive) if archive.exists() else None
 
 
 class HubDataset(IMDBSource):
@@ -260,12 +316,16 @@ def read_parquet(place: Path) -> Documents:
             if split == "unlabeled":
                 continue
             raise UserError(f"{folder} has no {name}: the IMDB corpus needs train.parquet and test.parquet.")
-        try:
-            documents[split] = table_from(pl.read_parquet(file), str(file))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{file} cannot be read as Parquet: {reason}.\nGet the file again.") from error
+        documents[split] = read_parquet_file(file)
     return documents
+
+
+def read_parquet_file(file: Path) -> pl.DataFrame:
+    try:
+        return table_from(pl.read_parquet(file), str(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} cannot be read as Parquet: {reason}.\nGet the file again.") from error
 
 
 def table_from(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -297,15 +357,16 @@ def require_labels(documents: Documents, where: str) -> None:
 
 def read_tree(root: Path) -> Documents:
     """The unpacked folder: {train,test}/{neg,pos}/*.txt and train/unsup/*.txt."""
-
-    def members() -> Iterator[tuple[str, Callable[[], bytes]]]:
-        for path in sorted(root.glob("*/*/*.txt")):
-            yield path.relative_to(root).as_posix(), partial(read_review, path)
-
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
         raise UserError(f"{root} has no {', '.join(missing)}: the IMDB corpus is not whole. Unpack its tar file again.")
-    return collect(members(), str(root), None)
+    return read_members(root, "*/*/*.txt")
+
+
+def read_members(root: Path, pattern: str) -> Documents:
+    """The reviews of an unpacked folder whose paths match."""
+    paths = sorted(root.glob(pattern))
+    return collect(((path.relative_to(root).as_posix(), partial(read_review, path)) for path in paths), str(root), None)
 
 
 def read_review(path: Path) -> bytes:
