@@ -237,8 +237,8 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
         table = in_canonical_order(reader(file).get("unlabeled", pl.DataFrame(schema=SCHEMA)))
         if part_digest(table) != published_digest:
             raise UserError(
-                f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} documents "
-                f"of digest {part_digest(table)}, instead of {published_count:,} of digest {published_digest}.\n"
+                f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} "
+                f"documents of digest {part_digest(table)}, instead of {published_count:,} of {published_digest}.\n"
                 "Get them again, or do without unlabelled documents: embedding.unlabeled=false"
             )
         write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
