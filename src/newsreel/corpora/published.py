@@ -146,10 +146,14 @@ class LocalSource(PublishedSource[Documents]):
     def layout(self) -> tuple[Callable[[Path], Documents], Path] | None:
         """How to read what is at the place, and the exact file or folder; None if no known layout is there."""
 
+    def looks_empty(self) -> bool:
+        """Whether nothing at the place suggests that the corpus was meant to be there."""
+        return not any(self.place.iterdir())
+
     def identity(self) -> str | None:
         found = self.layout()
         if found is None:
-            if self.place.exists() and (self.named or any(self.place.iterdir())):
+            if self.place.exists() and (self.named or not self.looks_empty()):
                 raise UserError(
                     f"{self.place} is there, but holds none of the layouts of the {self.publication.title}: "
                     f"{self.publication.layouts}."

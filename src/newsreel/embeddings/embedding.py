@@ -27,10 +27,12 @@ class Coverage:
     types: int  # words of the vocabulary, <pad> and <unk> not counted
     known_tokens: int
     tokens: int  # running words of the training documents, those outside the vocabulary among them
+    from_subwords: int = 0  # of the known types, those that were not seen and got a vector from their subwords
 
     def __str__(self) -> str:
+        composed = f", {self.from_subwords:,} of them from subwords" if self.from_subwords else ""
         return (
-            f"{self.known_types:,} of {self.types:,} words ({self.known_types / max(1, self.types):.1%}), "
+            f"{self.known_types:,} of {self.types:,} words ({self.known_types / max(1, self.types):.1%}{composed}), "
             f"{self.known_tokens / max(1, self.tokens):.1%} of the running words of the training documents"
         )
 

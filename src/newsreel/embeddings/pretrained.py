@@ -28,6 +28,7 @@ class Vectors:
 
     values: np.ndarray  # (V, E) float32; rows of unknown words hold anything
     known: np.ndarray  # (V,) bool
+    from_subwords: int = 0  # of the known words, those whose vectors were put together from their character n-grams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,12 @@ class Pretrained(Regularized):
         else:
             weights[~known_rows] = torch.randn(int((~known).sum()), weights.shape[1]) * weights[known_rows].std()
         embedding = self.table(weights, trainable=self.fine_tune)
-        embedding.coverage = coverage(known, tokenized, corpus)
+        embedding.coverage = coverage(known, vectors.from_subwords, tokenized, corpus)
         log.info(f"coverage    {embedding.coverage}")
         return embedding
 
 
-def coverage(known: np.ndarray, tokenized: TokenizedCorpus, corpus: Corpus) -> Coverage:
+def coverage(known: np.ndarray, from_subwords: int, tokenized: TokenizedCorpus, corpus: Corpus) -> Coverage:
     """What the known words of a vocabulary, (V,) bool, are of its types and of the training documents' tokens."""
     training = corpus.splits["train"]
     counts = tokenized.tables[training.table].count_tokens(training.rows, len(known))  # (V,)
@@ -81,6 +82,7 @@ def coverage(known: np.ndarray, tokenized: TokenizedCorpus, corpus: Corpus) -> C
         types=len(known) - len(SPECIAL_TOKENS),
         known_tokens=int(counts[known].sum()),
         tokens=int(counts[UNK:].sum()),
+        from_subwords=from_subwords,
     )
 
 

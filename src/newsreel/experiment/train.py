@@ -151,6 +151,7 @@ def coverage_figures(coverage: "Coverage | None") -> dict[str, float]:
     return {
         "embedding/coverage_types": round(coverage.known_types / max(1, coverage.types), 7),
         "embedding/coverage_tokens": round(coverage.known_tokens / max(1, coverage.tokens), 7),
+        "embedding/from_subwords": round(coverage.from_subwords / max(1, coverage.types), 7),
     }
 
 

@@ -1,0 +1,156 @@
+"""Vectors learned from the corpus's own documents before the network is trained.
+
+Axes: V words of the vocabulary, E dimensions of an embedding.
+"""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar
+from zipfile import BadZipFile
+
+import numpy as np
+from tqdm import tqdm
+
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.embeddings.pretrained import Pretrained, Vectors
+from newsreel.errors import UserError
+from newsreel.storage import build_once
+from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
+from newsreel.text.words import read_sequences, write_sequences
+
+log = logging.getLogger(__name__)
+
+VECTORS_VERSION = 1  # raise it when the same documents and settings give other vectors
+VECTORS_FILE = "vectors.npz"
+CHUNK_TOKENS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents to learn vectors from, as ids of the vocabulary's words.
+
+    Words outside the vocabulary are left out, as if they had not been written: their neighbours become neighbours of
+    each other, as gensim has it with rare words.
+    """
+
+    parts: Sequence[tuple[TokenSequences, np.ndarray]]  # sequences, and the rows of them that belong here
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self.parts)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for sequences, rows in self.parts:
+            for row in rows:
+                ids = sequences[row]
+                yield ids[ids > UNK]
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Word ids of many documents end to end, (n,), and the words of each document, (documents,)."""
+        pending: list[np.ndarray] = []
+        size = 0
+        for number, ids in enumerate(self, 1):
+            pending.append(ids)
+            size += len(ids)
+            if size >= CHUNK_TOKENS or number == len(self):
+                yield np.concatenate(pending), np.array([len(document) for document in pending])
+                pending, size = [], 0
+
+    def counts(self, num_words: int) -> np.ndarray:
+        """(V,) int64: how often each word occurs."""
+        counts = np.zeros(num_words, dtype=np.int64)
+        for ids, _ in self.chunks():
+            counts += np.bincount(ids, minlength=num_words)
+        return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusTrained(Pretrained):
+    """Vectors from the training documents and, if `unlabeled`, the corpus's unlabelled ones where it has any.
+
+    They are learned once for the same vocabulary, documents and settings, and kept in the cache; the settings of the
+    table and the run's seed make no others. Validation and test documents are never read.
+    """
+
+    unlabeled: bool
+
+    kind: ClassVar[str]  # in messages and names of folders
+    library: ClassVar[str]  # the package whose version the vectors depend on
+
+    @abstractmethod
+    def train(self, documents: Documents, vocabulary: Sequence[str]) -> Vectors:
+        """Learn vectors for the words of the vocabulary. Raises UserError if the documents do not suffice."""
+
+    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
+        tokenizer = tokenized.tokenizer
+        if self.unlabeled:
+            corpus = corpus.with_unlabeled()
+        read_unlabeled = self.unlabeled and "unlabeled" in corpus.tables
+        training = corpus.splits["train"]
+        labelled = (tokenized.tables[training.table], training.rows)
+        more = f" and {len(corpus.tables['unlabeled']):,} unlabelled" if read_unlabeled else ""
+        log.info(f"vectors     {self.kind} from {len(training.rows):,} training{more} documents")
+
+        key = sha256(f"{VECTORS_VERSION} {self.own_settings()} {version(self.library)} {tokenizer.to_json()}".encode())
+        for ids in Documents([labelled]):
+            key.update(sha256(ids.tobytes()).digest())
+        if read_unlabeled:
+            for texts in corpus.texts("unlabeled"):
+                for text in texts.to_pylist():
+                    key.update(sha256(text.encode()).digest())
+        folder = paths.cache / "embeddings" / f"{corpus.name}-{self.kind}-{key.hexdigest()[:16]}"
+
+        def learn(partial: Path) -> Vectors:
+            parts = [labelled]
+            if read_unlabeled:
+                unlabeled = encode_unlabeled(tokenizer, corpus, partial)
+                parts.append((unlabeled, np.arange(len(unlabeled))))
+            return self.train(Documents(parts), tokenizer.tokens)
+
+        return kept_vectors(folder, learn, f"the {self.kind} vectors of {corpus.name!r}")
+
+    def own_settings(self) -> dict[str, object]:
+        """The settings that the vectors depend on; the documents' digest stands for `unlabeled`."""
+        others = {"unlabeled", *(field.name for field in fields(Pretrained))}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
+
+
+def encode_unlabeled(tokenizer: FittedTokenizer, corpus: Corpus, folder: Path) -> TokenSequences:
+    """The unlabelled documents as token ids, kept in a file of the folder so that memory stays flat."""
+
+    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        with tqdm(total=len(corpus.tables["unlabeled"]), unit=" documents", desc="encoding", disable=None) as bar:
+            for texts in corpus.texts("unlabeled"):
+                encoded = tokenizer.encode(texts.to_pylist())
+                yield encoded.ids, encoded.lengths
+                bar.update(len(texts))
+
+    write_sequences(folder, "unlabeled", chunks())
+    return read_sequences(folder, "unlabeled")
+
+
+def kept_vectors(folder: Path, make: Callable[[Path], Vectors], what: str) -> Vectors:
+    """The vectors in a folder of the cache, made (with an empty folder to work in) if they are not there yet.
+
+    Raises UserError if they are not as they were written.
+    """
+
+    def build(partial: Path) -> None:
+        vectors = make(partial)
+        for leftover in partial.iterdir():
+            leftover.unlink()
+        np.savez(partial / VECTORS_FILE, **vars(vectors))
+
+    build_once(folder, build, what)
+    try:
+        with np.load(folder / VECTORS_FILE) as arrays:
+            return Vectors(arrays["values"], arrays["known"], int(arrays["from_subwords"]))
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise UserError(
+            f"The vectors in {folder} cannot be read: {error}.\n"
+            "Something changed them after they were written. Delete that folder: the next run makes it anew."
+        ) from error

@@ -1,0 +1,68 @@
+"""fastText (Bojanowski et al. 2017): a word's vector is the mean of its own and those of its character n-grams.
+
+Axes: V words of the vocabulary, E dimensions of an embedding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from newsreel.embeddings.pretrained import Vectors
+from newsreel.embeddings.word2vec import Word2Vec
+from newsreel.errors import UserError
+from newsreel.rules import Range
+from newsreel.text.tokens import SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from gensim.models import FastText as Model
+    from gensim.models import KeyedVectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastText(Word2Vec):
+    """word2vec with character n-grams, learned from the corpus by gensim or read from a file.
+
+    A word that was not seen (rarer than `min_count`, or not among the words of the file) gets the mean of its n-grams'
+    vectors. It counts as known, and the coverage says how many such words there are.
+    """
+
+    min_n: Annotated[int, Range(min=1, max=100)]
+    max_n: Annotated[int, Range(min=1, max=100)]
+    bucket: Annotated[int, Range(min=1, max=100_000_000)]
+
+    kind: ClassVar[str] = "fasttext"
+    binary_format: ClassVar[str] = "Facebook's binary format"
+
+    def __post_init__(self) -> None:
+        if self.min_n > self.max_n:
+            raise UserError(
+                f"embedding.min_n is {self.min_n} and embedding.max_n {self.max_n}: the shortest n-grams cannot be "
+                "longer than the longest."
+            )
+
+    def read_binary(self, file: str) -> "KeyedVectors":
+        from gensim.models.fasttext import load_facebook_vectors
+
+        return load_facebook_vectors(file)
+
+    def model(self) -> "Model":
+        from gensim.models import FastText as Model
+
+        return Model(**self.model_settings())
+
+    def model_settings(self) -> dict[str, Any]:
+        ngrams = {"min_n": self.min_n, "max_n": self.max_n, "bucket": self.bucket}
+        return {**super().model_settings(), **ngrams}
+
+    def choose(self, vectors: "KeyedVectors", vocabulary: Sequence[str]) -> Vectors:
+        from gensim.models.fasttext import FastTextKeyedVectors
+
+        seen = super().choose(vectors, vocabulary)
+        if not isinstance(vectors, FastTextKeyedVectors) or not vectors.bucket:  # words without their n-grams
+            return seen
+        values, known = seen.values, seen.known.copy()
+        for row in range(len(SPECIAL_TOKENS), len(vocabulary)):
+            if not known[row]:
+                values[row] = vectors.get_vector(vocabulary[row])
+                known[row] = values[row].any()  # zeros: too short for any n-gram
+        return Vectors(values, known, from_subwords=int(known.sum() - seen.known.sum()))

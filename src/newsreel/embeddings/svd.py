@@ -1,0 +1,132 @@
+"""Counts of neighbours, their pointwise mutual information and its truncated singular value decomposition.
+
+Levy, Goldberg and Dagan 2015, "Improving Distributional Similarity with Lessons Learned from Word Embeddings".
+
+Axes: V words of the vocabulary, E dimensions of an embedding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from tqdm import tqdm
+
+from newsreel.embeddings.corpus_trained import CorpusTrained, Documents
+from newsreel.embeddings.embedding import Size
+from newsreel.embeddings.pretrained import Vectors
+from newsreel.errors import UserError
+from newsreel.rules import Range
+from newsreel.text.tokens import SPECIAL_TOKENS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+DENSE_WORDS = 1_000  # up to here the whole decomposition is as fast as the truncated one
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVD(CorpusTrained):
+    """Rows U · Σ^exponent of the decomposition of the words' shifted positive pointwise mutual information."""
+
+    dimension: Size
+    window: Annotated[int, Range(min=1, max=1_000)]
+    shift: Annotated[float, Range(min=1)]
+    context_smoothing: Annotated[float, Range(above=0, max=1)]
+    exponent: Annotated[float, Range(min=0, max=1)]
+
+    kind: ClassVar[str] = "svd"
+    library: ClassVar[str] = "scipy"
+
+    def train(self, documents: Documents, vocabulary: Sequence[str]) -> Vectors:
+        num_words = len(vocabulary)
+        if self.dimension >= num_words - len(SPECIAL_TOKENS):
+            raise UserError(
+                f"embedding.dimension={self.dimension} has to be below the size of the vocabulary, which is "
+                f"{num_words - len(SPECIAL_TOKENS):,}: lower it."
+            )
+        information = ppmi(count_pairs(documents, num_words, self.window), self.shift, self.context_smoothing)
+        known = np.diff(information.indptr) > 0  # (V,)
+        if not known.any():
+            raise UserError(
+                f"No two words are found within embedding.window={self.window} of each other more often than by chance "
+                f"(times embedding.shift={self.shift:g}) in the {len(documents):,} documents: there is nothing to "
+                "learn from. Lower embedding.shift, or give more documents."
+            )
+        left, singular_values = truncated_svd(information, self.dimension)
+        return Vectors((left * singular_values**self.exponent).astype(np.float32), known)
+
+
+def count_pairs(documents: Documents, num_words: int, window: int) -> "csr_array":
+    """(V, V) how often the column's word stands within `window` words of the row's, before or after it."""
+    from scipy.sparse import coo_array, csr_array
+
+    counts = csr_array((num_words, num_words), dtype=np.int32)  # each pair once: the row is the smaller id
+    with tqdm(total=len(documents), unit=" documents", desc="counting neighbours", disable=None) as bar:
+        for ids, lengths in documents.chunks():
+            numbers = np.repeat(np.arange(len(lengths)), lengths)  # the document of each word
+            smaller, larger = [], []
+            for distance in range(1, window + 1):
+                together = numbers[distance:] == numbers[:-distance]
+                first, second = ids[:-distance][together], ids[distance:][together]
+                smaller.append(np.minimum(first, second))
+                larger.append(np.maximum(first, second))
+            places = (np.concatenate(smaller), np.concatenate(larger))
+            ones = np.ones(len(places[0]), dtype=np.int32)
+            counts = counts + coo_array((ones, places), counts.shape).tocsr()
+            bar.update(len(lengths))
+    return counts + counts.T.tocsr()
+
+
+def ppmi(counts: "csr_array", shift: float, context_smoothing: float) -> "csr_array":
+    """max(0, log (P(w, c) / (P(w) P(c))) - log shift) for words w in the rows and contexts c in the columns, (V, V).
+
+    The probabilities are those of the counted pairs; P(c) is proportional to the count of c to the power of
+    `context_smoothing` (Levy et al. 2015, eq. 3), and `shift` is the number of negative samples that word2vec would
+    have (Levy and Goldberg 2014).
+    """
+    word_counts = counts.sum(axis=1).astype(np.float64)  # (V,)
+    smoothed = word_counts**context_smoothing
+    with np.errstate(divide="ignore", invalid="ignore"):  # words without neighbours, which no pair names
+        word_logs = np.log(word_counts)
+        context_logs = np.log(smoothed / smoothed.sum())
+    information = counts.astype(np.float32)
+    np.log(information.data, out=information.data)
+    information.data -= np.repeat(word_logs.astype(np.float32), np.diff(counts.indptr))
+    information.data -= context_logs.astype(np.float32)[counts.indices]
+    information.data -= np.float32(np.log(shift))
+    np.maximum(information.data, 0, out=information.data)
+    information.eliminate_zeros()
+    return information
+
+
+def truncated_svd(matrix: "csr_array", dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first left singular vectors, (V, E), and singular values, (E,), the largest first.
+
+    The same on each call: what is largest in a vector is positive, and the iteration starts from one vector.
+    """
+    from scipy.sparse.linalg import LinearOperator, svds
+
+    num_words = matrix.shape[0]
+    if num_words <= DENSE_WORDS:
+        left, values, _ = np.linalg.svd(matrix.toarray().astype(np.float64))
+    else:
+        transposed = matrix.T.tocsr()
+        with tqdm(unit=" products", desc="decomposing", disable=None) as bar:
+
+            def product(of: "csr_array", vector: np.ndarray) -> Any:
+                bar.update()
+                return of @ vector
+
+            operator = LinearOperator(
+                matrix.shape,
+                matvec=lambda vector: product(matrix, vector),
+                rmatvec=lambda vector: product(transposed, vector),
+                dtype=matrix.dtype,
+            )
+            start = np.random.default_rng(0).standard_normal(num_words)
+            left, values, _ = svds(operator, dimension, v0=start, return_singular_vectors="u")
+    first = np.argsort(-values)[:dimension]
+    left, values = left[:, first], values[first]
+    largest = left[np.abs(left).argmax(axis=0), np.arange(dimension)]  # (E,)
+    return left * np.sign(largest), values
