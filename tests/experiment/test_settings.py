@@ -92,7 +92,7 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["data.path=/nowhere"], ["data.path=/nowhere: there is no such file or folder"]),
         (["data.path=/", "data.source=hub"], ["data.source=hub asks for another source"]),
         (
-            ["model=cnn", "embedding=one_hot"],
+            ["model=cnn", "embedding=one_hot", "tokenizer.max_size=20000"],
             ["32 documents × 600 tokens × 20000 words = 1.4 GiB", "Use embedding=learned, which", "or a model that"],
         ),
         (["model=cnn", "embedding=one_hot", "batches.max_tokens=null"], ["set batches.max_tokens"]),
@@ -107,7 +107,10 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
             ["model=flatten", "model.hidden_sizes=[65536]"],
             ["layers.1.weight alone has 65,536 × 25,600 numbers of 4 bytes", "Lower the sizes under model"],
         ),
-        (["embedding.dimension=65536"], ["embedding.table.weight alone has 20,000 × 65,536 numbers of 4 bytes"]),
+        (
+            ["embedding.dimension=65536", "tokenizer.max_size=20000"],
+            ["embedding.table.weight alone has 20,000 × 65,536 numbers of 4 bytes"],
+        ),
         (
             ["seed=1.5", "training.max_epochs=0", "model.dropout=2"],
             ["seed is", "training.max_epochs is", "model.dropout"],
