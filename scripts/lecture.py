@@ -84,8 +84,9 @@ def settings(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Path:
-    """Where a run of these settings belongs; other settings have another folder."""
+    """Where a run of these settings belongs; other settings have another folder, other places and machines do not."""
     decisive = {key: value for key, value in config.items() if key not in ("seed", "paths", "trainer", "published")}
+    decisive["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
     return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
 
 

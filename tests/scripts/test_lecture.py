@@ -55,7 +55,7 @@ def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path
     def folder(*overrides: str) -> Path:
         return run_folder(tmp_path, "lstm", settings("lstm", overrides), 1)
 
-    assert folder() == folder("trainer.threads=1", "paths.cache_dir=elsewhere", "published.val_accuracy=0.1")
+    assert folder() == folder("trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub")
     assert folder() != folder("model.hidden_size=16")
 
 
