@@ -115,6 +115,13 @@ def test_every_setting_changes_the_rows(paths: Paths, change: dict[str, object])
     assert usual.shape != changed.shape or not np.allclose(usual, changed)
 
 
+def test_small_corpora_are_read_more_often_than_large_ones(paths: Paths) -> None:
+    ten, unset = (build(paths, two_topics(), epochs=epochs)[0].rows() for epochs in (10, None))
+    assert ten.tolist() == unset.tolist()
+    builder = Word2Vec(**{**SETTINGS, "epochs": None})  # type: ignore[arg-type]
+    assert [builder.enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 3, 1, 1]
+
+
 def test_words_rarer_than_min_count_have_no_vector(paths: Paths) -> None:
     embedding, words = build(paths, [*two_topics(), "cow rare", "rare"], min_count=3)
     assert embedding.rows()[words.index("rare")].tolist() == [0] * 8

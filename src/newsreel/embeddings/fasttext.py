@@ -32,6 +32,7 @@ class FastText(Word2Vec):
 
     kind: ClassVar[str] = "fasttext"
     binary_format: ClassVar[str] = "Facebook's binary format"
+    words_to_read: ClassVar[int] = 30_000_000
 
     def __post_init__(self) -> None:
         if self.min_n > self.max_n:

@@ -33,6 +33,7 @@ logging.getLogger("gensim").setLevel(logging.ERROR)  # it reports every second w
 CHOICE_VERSION = 1  # raise it when the same file gives other vectors
 TEXT, BINARY, PICKLE = (".vec", ".txt"), ".bin", ".kv"
 PACKED = (".gz", ".zip")
+MAX_EPOCHS = 10  # where their number is not given
 MAX_SENTENCE = 10_000  # words that gensim takes at once; it drops what follows them
 
 
@@ -51,12 +52,13 @@ class Word2Vec(CorpusTrained):
     negative: Annotated[int, Range(min=1, max=1_000)]
     sample: Annotated[float, Range(min=0, below=1)]
     min_count: Annotated[int, Range(min=1)]
-    epochs: Annotated[int, Range(min=1)]
+    epochs: Annotated[int, Range(min=1)] | None
     seed: Annotated[int, Range(min=0, max=2**32 - 1)]
 
     kind: ClassVar[str] = "word2vec"
     library: ClassVar[str] = "gensim"
     binary_format: ClassVar[str] = "word2vec's binary format"
+    words_to_read: ClassVar[int] = 50_000_000  # in all epochs together, where their number is not given
 
     def check(self, paths: Paths) -> None:
         if self.path is None:
@@ -133,11 +135,16 @@ class Word2Vec(CorpusTrained):
         model = self.model()
         frequencies = {word: count for word, count in zip(vocabulary, counts.tolist(), strict=True) if count}
         model.build_vocab_from_freq(frequencies)
-        total = self.epochs * len(documents)
+        epochs = self.epochs or self.enough_epochs(int(counts.sum()))
+        total = epochs * len(documents)
         with tqdm(total=total, unit=" documents", desc=f"training {self.kind}", disable=None) as bar:
             sentences = Sentences(documents, vocabulary, bar)
-            model.train(sentences, total_words=int(counts.sum()), epochs=self.epochs)
+            model.train(sentences, total_words=int(counts.sum()), epochs=epochs)
         return self.choose(model.wv, vocabulary)
+
+    def enough_epochs(self, num_words: int) -> int:
+        """More for small corpora, which need them, than for large ones, which cost them."""
+        return max(1, min(MAX_EPOCHS, round(self.words_to_read / num_words)))
 
     def model(self) -> "Model":
         """An untrained model of gensim's."""
