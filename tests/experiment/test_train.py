@@ -135,7 +135,7 @@ def test_checkpoints_load_as_plain_weights(lstm_run: tuple[Path, dict[str, Any]]
 
 
 def test_tensorboard_holds_every_promised_tag(lstm_run: tuple[Path, dict[str, Any]]) -> None:
-    (file,) = (lstm_run[0] / "tensorboard").iterdir()
+    (file,) = (lstm_run[0] / "tensorboard").glob("events.*")
     events = EventAccumulator(str(file), size_guidance={"scalars": 0})
     events.Reload()
     scalars = set(events.Tags()["scalars"])
@@ -277,7 +277,8 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> Non
 def test_given_vectors_stay_as_they_are_and_their_coverage_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "vectors.txt"
     file.write_text("".join(f"{word} {number / 8} -0.5 0.25\n" for number, word in enumerate(pseudo_words(40))))
-    given = ["embedding=glove", "embedding.dimension=3", f"embedding.path={file}", "model=lstm", "model.hidden_size=6"]
+    frozen = ["embedding=glove", "embedding.fine_tune=false", "embedding.dimension=3", f"embedding.path={file}"]
+    given = [*frozen, "model=lstm", "model.hidden_size=6"]
     results = train_tiny(tmp_path, *given)
     tokens = load_tokenizer(tmp_path / "run").tokens
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
