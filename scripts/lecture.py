@@ -116,7 +116,7 @@ def table(rows: Sequence[Row]) -> str:
     lines += [f"| {' | '.join(row.cells())} |" for row in rows]
     runs = [run for row in rows for run in row.runs]
     seeds = sorted({run["environment"]["seed"] for run in runs})
-    machines = sorted({f"{run['environment']['threads']} threads of {run['environment']['processor']}" for run in runs})
+    machines = sorted({f"threads: {run['environment']['threads']}, {run['environment']['processor']}" for run in runs})
     measured = f"\nSeeds {', '.join(map(str, seeds))}; {' and '.join(machines)}.\n" if runs else ""
     return f"{HEAD}\n" + "\n".join(lines) + f"\n{measured}"
 

@@ -47,7 +47,7 @@ def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
         "`python train.py experiment=lecture/lstm`",
     ]  # fmt: skip
     assert spread([0.5]) == "0.5000"
-    assert "Seeds 1, 2; 2 threads of abacus." in table([row])
+    assert "Seeds 1, 2; threads: 2, abacus." in table([row])
     assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lstm", []), [])])
 
 
