@@ -36,7 +36,7 @@ faithful to a published set-up (vocabulary, length, sizes, optimiser, epochs; se
 `configs/experiment/lecture/`), the row after it is the same family of models with this project's settings. Figures are
 accuracies of the epoch with the best validation accuracy, as the published validation figures are: mean ± standard
 deviation over the seeds. All but the newswires validate on 5,000 of the 25,000 training reviews, which are drawn at
-random where the notebooks took the last ones. Epochs are timed with their validation.
+random where the notebooks took the last ones. Epochs are timed with their validation. A dash: not run yet.
 """
 
 

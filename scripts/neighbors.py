@@ -44,7 +44,7 @@ def answer(config: DictConfig) -> None:
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     asked = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
     if problems := check_section("", asked, Questions):
-        raise UserError("\n".join(problem.removeprefix(".") for problem in problems))
+        raise UserError("\n".join(problems))
     questions = Questions(**asked)
     if questions.run is not None:
         words, rows = table_of_run(Path(questions.run).expanduser())

@@ -62,6 +62,16 @@ def word_tokenizer(**changes: object) -> WordTokenizer:
     return WordTokenizer(**{**settings, **changes})
 
 
+TABLE_SETTINGS: dict[str, object] = {  # of every embedding with given vectors
+    "fine_tune": False,
+    "unknown": "zero",
+    "value_std": None,
+    "dropout": 0.0,
+    "word_dropout": 0.0,
+    "max_norm": None,
+}
+
+
 def tokenized_corpus(
     words: Sequence[str], train: Sequence[Sequence[str]], test: Sequence[Sequence[str]] = ()
 ) -> TokenizedCorpus:

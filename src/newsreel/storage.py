@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from newsreel.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def damaged(what: str, folder: Path, reason: object) -> UserError:
+    """What to raise about a folder of the cache whose content is not as it was written; what: things in the plural."""
+    return UserError(
+        f"The {what} in {folder} cannot be read: {reason}.\n"
+        "Something changed them after they were written. Delete that folder: the next run makes it anew."
+    )
 
 
 def flush_to_disk(path: Path) -> None:

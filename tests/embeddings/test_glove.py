@@ -18,22 +18,13 @@ from newsreel.embeddings.glove import PACKAGE, GloVe
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.errors import UserError
 
-from conftest import make_corpus, tokenized_corpus
+from conftest import TABLE_SETTINGS, make_corpus, tokenized_corpus
 
 LINES = ["film 0.1 -0.2", "good 1.5 2e-05", "awful -3.0 4"]
 
 
 def glove(**changes: object) -> GloVe:
-    settings: dict[str, object] = {
-        "path": None,
-        "dimension": 2,
-        "fine_tune": False,
-        "unknown": "zero",
-        "value_std": None,
-        "dropout": 0.0,
-        "word_dropout": 0.0,
-        "max_norm": None,
-    }
+    settings = {**TABLE_SETTINGS, "path": None, "dimension": 2}
     return GloVe(**{**settings, **changes})  # type: ignore[arg-type]
 
 

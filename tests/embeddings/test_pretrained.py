@@ -12,7 +12,7 @@ from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.errors import UserError
 from newsreel.text.tokens import TokenizedCorpus
 
-from conftest import NOWHERE, make_corpus, tokenized_corpus
+from conftest import NOWHERE, TABLE_SETTINGS, make_corpus, tokenized_corpus
 
 GIVEN = {"film": [1.0, 2.0], "good": [3.0, 4.0], "elsewhere": [9.0, 9.0], "<unk>": [7.0, 7.0]}
 DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]
@@ -25,16 +25,8 @@ class Given(Pretrained):
 
 
 def built(words: tuple[str, ...] = ("odd", "film", "good"), **changes: object) -> TableEmbedding:
-    settings: dict[str, object] = {
-        "dropout": 0.0,
-        "word_dropout": 0.0,
-        "max_norm": None,
-        "fine_tune": False,
-        "unknown": "zero",
-        "value_std": None,
-    }
     corpus = make_corpus([(" ".join(document), 0) for document in DOCUMENTS])
-    builder = Given(**{**settings, **changes})  # type: ignore[arg-type]
+    builder = Given(**{**TABLE_SETTINGS, **changes})  # type: ignore[arg-type]
     return builder.build(tokenized_corpus(words, DOCUMENTS), corpus, NOWHERE)
 
 

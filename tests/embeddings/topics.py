@@ -2,17 +2,11 @@
 
 import numpy as np
 
+from conftest import TABLE_SETTINGS
+
 ANIMALS = ["cow", "calf", "milk", "barn", "hay"]
 SHIPS = ["sail", "mast", "wind", "crew", "rope"]
-TABLE: dict[str, object] = {
-    "fine_tune": False,
-    "unknown": "zero",
-    "value_std": None,
-    "dropout": 0.0,
-    "word_dropout": 0.0,
-    "max_norm": None,
-    "unlabeled": True,
-}
+TABLE: dict[str, object] = {**TABLE_SETTINGS, "unlabeled": True}
 
 
 def two_topics(num_documents: int = 30) -> list[str]:

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors
-from newsreel.errors import UserError
-from newsreel.storage import build_once
+from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import read_sequences, write_sequences
 
@@ -150,7 +149,4 @@ def kept_vectors(folder: Path, make: Callable[[Path], Vectors], what: str) -> Ve
         with np.load(folder / VECTORS_FILE) as arrays:
             return Vectors(arrays["values"], arrays["known"], int(arrays["from_subwords"]))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise UserError(
-            f"The vectors in {folder} cannot be read: {error}.\n"
-            "Something changed them after they were written. Delete that folder: the next run makes it anew."
-        ) from error
+        raise damaged("vectors", folder, error) from error

@@ -21,7 +21,7 @@ import polars as pl
 from tqdm import tqdm
 
 from newsreel.errors import UserError
-from newsreel.storage import build_once
+from newsreel.storage import build_once, damaged
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,7 @@ def read_once(file: Path, dimension: int, cache: Path) -> tuple[pl.Series, np.nd
             raise ValueError(f"{VALUES_FILE} has {size:,} bytes instead of {expected:,}")
         values = np.memmap(folder / VALUES_FILE, dtype=np.float32, mode="r", shape=(len(words), dimension))
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UserError(
-            f"The vectors in {folder} cannot be read: {str(error).splitlines()[0]}.\n"
-            "Something changed them after they were written. Delete that folder: the next run makes it anew."
-        ) from error
+        raise damaged("vectors", folder, str(error).splitlines()[0]) from error
     for note in notes:
         log.info(f"note        {file.name}: {note}")
     return words, values

@@ -170,7 +170,11 @@ def find_target(name: str, section: Settings, kind: type, problems: list[str]) -
 
 
 def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
-    """Problems of one section: keys that the target does not know or misses, and values it cannot take."""
+    """Problems of one section: keys that the target does not know or misses, and values it cannot take.
+
+    name: the section's; empty for keys that stand in none.
+    """
+    prefix = f"{name}." if name else ""
     parameters = [
         parameter.name
         for parameter in signature(target).parameters.values()
@@ -178,12 +182,14 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
     ]
     initializer = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = get_type_hints(initializer, include_extras=True)
-    problems = unknown_keys({key: None for key in section if key != "_target_"}, parameters, f"{name}.")
+    problems = unknown_keys({key: None for key in section if key != "_target_"}, parameters, prefix)
     for key in parameters:
         if key not in section:
-            problems.append(f"{name}.{key} is missing")
+            problems.append(f"{prefix}{key} is missing")
         else:
-            problems += [f"{name}.{key} is {show(section[key])}: {rule}" for rule in violated(section[key], hints[key])]
+            problems += [
+                f"{prefix}{key} is {show(section[key])}: {rule}" for rule in violated(section[key], hints[key])
+            ]
     return problems
 
 

@@ -20,14 +20,14 @@ import polars as pl
 
 from newsreel.corpora.corpus import Corpus
 from newsreel.rules import Range
-from newsreel.storage import build_once, write_atomically
+from newsreel.storage import build_once, damaged, write_atomically
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import (
+    DOCUMENTS,
     FittedWords,
     RuleTokenizer,
     WordRules,
     WordTokenizer,
-    damaged,
     read_sequences,
     write_sequences,
 )
@@ -72,7 +72,7 @@ class NgramTokenizer(RuleTokenizer):
             content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
             tokenizer = FittedNgrams.restore(content, folder)
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise damaged(folder, f"{type(error).__name__}: {error}") from error
+            raise damaged(DOCUMENTS, folder, f"{type(error).__name__}: {error}") from error
         return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in words.tables})
 
     def find(self, words: TokenizedCorpus, corpus: Corpus) -> "FittedNgrams":

@@ -13,9 +13,9 @@ import numpy as np
 from newsreel.corpora.corpus import Corpus
 from newsreel.errors import UserError
 from newsreel.rules import Range
-from newsreel.storage import build_once
+from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
-from newsreel.text.words import ENCODED_TABLES, HTML_TAG, damaged, read_sequences, write_sequences
+from newsreel.text.words import DOCUMENTS, ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
 
 if TYPE_CHECKING:
     import tokenizers
@@ -55,7 +55,7 @@ class SubwordTokenizer(Tokenizer):
         try:
             tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception for a file that it cannot parse
-            raise damaged(folder, f"{MODEL_FILE}: {error}") from error
+            raise damaged(DOCUMENTS, folder, f"{MODEL_FILE}: {error}") from error
         return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
 
     def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":

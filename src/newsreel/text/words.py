@@ -14,7 +14,7 @@ import polars as pl
 from newsreel.corpora.corpus import Corpus
 from newsreel.errors import UserError
 from newsreel.rules import Range
-from newsreel.storage import build_once
+from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 ENCODING_VERSION = 1  # raise it when the same rules give other words
 HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
 PUNCTUATION = r"[\p{P}\p{S}]"
+DOCUMENTS = "encoded documents"  # in messages
 ENCODED_TABLES = ("train", "validation", "test")  # what a run reads ids of; never the unlabelled documents
 
 
@@ -149,7 +150,7 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
     try:
         return pl.read_parquet(folder / "types.parquet")["type"], tables
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise damaged(folder, str(error).splitlines()[0]) from error
+        raise damaged(DOCUMENTS, folder, str(error).splitlines()[0]) from error
 
 
 def number_words(
@@ -185,16 +186,8 @@ def read_sequences(folder: Path, name: str) -> TokenSequences:
             raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
         ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
     except (OSError, ValueError, IndexError) as error:
-        raise damaged(folder, str(error)) from error
+        raise damaged(DOCUMENTS, folder, str(error)) from error
     return TokenSequences(ids, offsets)
-
-
-def damaged(folder: Path, reason: str) -> UserError:
-    """What to raise about encoded documents that are not as they were written."""
-    return UserError(
-        f"The encoded documents in {folder} cannot be read: {reason}.\n"
-        "Something changed them after they were written. Delete that folder: the next run makes it anew."
-    )
 
 
 def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> tuple[np.ndarray, np.ndarray]:
