@@ -29,6 +29,7 @@ from newsreel.storage import write_atomically
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
+NOT_DECISIVE = ("seed", "paths", "trainer", "published", "evaluation")  # sections that leave accuracies as they are
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
@@ -85,7 +86,7 @@ def settings(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Path:
     """Where a run of these settings belongs; other settings have another folder, other places and machines do not."""
-    decisive = {key: value for key, value in config.items() if key not in ("seed", "paths", "trainer", "published")}
+    decisive = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
     decisive["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
     return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
 

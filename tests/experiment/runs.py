@@ -19,6 +19,7 @@ TINY = [
     "training.max_epochs=2",
     "trainer=cpu",
     "trainer.log_every_n_steps=1",
+    "evaluation.figures=false",
 ]
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import polars as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.preprocessing import MultiLabelBinarizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from newsreel.batches.batch import BucketSampler
@@ -41,6 +43,7 @@ def test_a_run_folder_holds_what_is_promised(lstm_run: tuple[Path, dict[str, Any
         "checkpoints",
         "tensorboard",
         "report.md",
+        "labels.csv",
         "predictions.parquet",
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -106,7 +109,9 @@ def test_a_run_folder_alone_gives_the_same_predictions(tmp_path: Path, overrides
     tokenizer = load_tokenizer(folder)
     weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     network = experiment.build_network(experiment.embedding.empty(len(tokenizer.tokens), 8), 1).eval()
-    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    network.load_state_dict(
+        {name.removeprefix("network."): value for name, value in weights.items() if name.startswith("network.")}
+    )
     documents = experiment.reader.load(experiment.paths)["test"]["text"][:5]
     predictions = pl.read_parquet(folder / "predictions.parquet")["p(label1)"].to_list()
     for text, expected in zip(documents, predictions, strict=False):
@@ -223,6 +228,9 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
         "training.warmup_fraction=0.5",
         "training.gradient_clip=0.001",
         "training.max_epochs=3",
+        "training.class_balance=1",
+        "training.focal_gamma=2",
+        "training.label_smoothing=0.2",
         "batches.batch_size=10",
         "batches.max_tokens=3",
         "data.split_seed=7",
@@ -249,6 +257,85 @@ def test_every_setting_changes_something(tmp_path_factory: pytest.TempPathFactor
     base = json.loads((folder / "base" / "metrics.json").read_text())
     changed = train_tiny(folder, *SMALL_LSTM, change, folder=change)
     assert changed["test/loss"] != base["test/loss"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "evaluation.thresholds=global",
+        "evaluation.thresholds=top_k",
+        "evaluation.thresholds=fixed",
+        "evaluation.shrinkage=0",
+        "training.initial_accumulator=0.001",
+    ],
+)
+def test_every_setting_for_several_labels_changes_something(
+    tmp_path_factory: pytest.TempPathFactory, change: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "several"
+    settings = ["model=bow", "data.num_labels=5", "data.multilabel=true"]
+    if not (folder / "base" / "metrics.json").exists():
+        train_tiny(folder, *settings, folder="base")
+    base = json.loads((folder / "base" / "metrics.json").read_text())
+    changed = train_tiny(folder, *settings, change, folder=change)
+    assert [changed[key] for key in ("test/f1_micro", "test/f1_macro", "test/loss")] != [
+        base[key] for key in ("test/f1_micro", "test/f1_macro", "test/loss")
+    ]
+
+
+def test_thresholds_are_kept_and_explain_the_predictions(tmp_path: Path) -> None:
+    results = train_tiny(tmp_path, "model=bow", "data.num_labels=4", "data.multilabel=true", "training.max_epochs=4")
+    kept = json.loads((tmp_path / "run" / "thresholds.json").read_text())
+    assert kept["rule"] == "per_label"
+    assert kept["labels_with_global_threshold"] == results["labels_with_global_threshold"]
+    table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    for document in table.iter_rows(named=True):
+        above = [name for name, threshold in kept["thresholds"].items() if document[f"p({name})"] > threshold]
+        assert document["predicted"] == above
+    labels = MultiLabelBinarizer(classes=list(kept["thresholds"]))
+    wanted = labels.fit_transform(table["labels"].to_list())
+    assert f1_score(wanted, labels.transform(table["predicted"].to_list()), average="micro") == pytest.approx(
+        results["test/f1_micro"], abs=1e-6
+    )
+    by_label = pl.read_csv(tmp_path / "run" / "labels.csv")
+    assert by_label["documents"].to_list() == wanted.sum(axis=0).tolist()
+    assert by_label["f1"].mean() == pytest.approx(results["test/f1_macro"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (["data.num_labels=2"], {"confusions", "learning_curves", "precision_recall", "reliability"}),
+        (
+            ["data.num_labels=20", "data.multilabel=true"],
+            {"confusions", "f1_by_label", "learning_curves", "precision_recall", "reliability"},
+        ),
+    ],
+    ids=["binary", "multilabel"],
+)
+def test_the_report_shows_its_figures_and_so_does_tensorboard(
+    tmp_path: Path, settings: list[str], names: set[str]
+) -> None:
+    train_tiny(tmp_path, "model=bow", *settings, "evaluation.figures=true", "training.max_epochs=1")
+    folder = tmp_path / "run"
+    assert {file.stem for file in (folder / "figures").glob("*.png")} == names
+    report = (folder / "report.md").read_text()
+    assert set(re.findall(r"\(figures/(\w+)\.png\)", report)) == names
+    (file,) = (folder / "tensorboard").glob("events.*")
+    events = EventAccumulator(str(file), size_guidance={"images": 0})
+    events.Reload()
+    assert set(events.Tags()["images"]) == {f"figures/{name}" for name in names}
+
+
+def test_the_report_tells_the_most_confident_mistakes(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "model=bow", "data.difficulty=1", "data.num_labels=3")
+    table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    wrong = table.filter(pl.col("labels") != pl.col("predicted")).with_columns(
+        worst=pl.max_horizontal("p(label0)", "p(label1)", "p(label2)")
+    )
+    expected = wrong.sort("worst", descending=True)["document"].head(10).to_list()
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert [int(number) for number in re.findall(r"^test document (\d+):", report, re.MULTILINE)] == expected
 
 
 def test_weight_decay_of_adamw_is_decoupled(tmp_path: Path) -> None:

@@ -1,16 +1,15 @@
-"""Losses, probabilities and decisions."""
+"""Log losses and probabilities."""
 
 import torch
 from sklearn.metrics import log_loss
 
-from newsreel.models.outputs import decisions, loss_of, num_outputs, probabilities
+from newsreel.models.outputs import loss_of, num_outputs, probabilities
 
 
 def test_a_binary_task_has_one_logit_for_its_second_label() -> None:
     assert num_outputs("binary", 2) == 1
     scores = probabilities(torch.tensor([[0.0], [2.0]]), "binary")
     assert torch.allclose(scores, torch.tensor([[0.5, 0.5], [0.1192, 0.8808]]), atol=1e-4)
-    assert decisions(scores, "binary").tolist() == [0, 1]
 
 
 def test_losses_are_those_of_scikit_learn() -> None:
@@ -25,8 +24,3 @@ def test_losses_are_those_of_scikit_learn() -> None:
     scores = probabilities(logits, "multilabel")
     expected = sum(log_loss(indicators[:, k], scores[:, k], labels=[0, 1]) for k in range(4)) / 4
     assert torch.isclose(loss_of(logits, indicators, "multilabel"), torch.tensor(expected, dtype=torch.float32))
-
-
-def test_labels_of_a_document_are_decided_one_by_one() -> None:
-    assert decisions(torch.tensor([[0.6, 0.4, 0.9]]), "multilabel").tolist() == [[1, 0, 1]]
-    assert decisions(torch.tensor([[0.2, 0.5, 0.3]]), "multiclass").tolist() == [1]

@@ -71,6 +71,8 @@ class Corpus:
     source: str  # where this copy came from, in words
     notes: tuple[str, ...] = ()  # what a reader of the run's report has to know
     splits: dict[str, Rows] = field(default_factory=dict)
+    parents: tuple[int, ...] = ()  # each label's parent, -1 for none; empty where labels have no hierarchy
+    label_titles: tuple[str, ...] = ()  # what reports call the labels; empty: their names
     find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks beyond a source that has only labelled ones
 
     def __post_init__(self) -> None:
@@ -179,10 +181,14 @@ class Corpus:
 
     def labels_present(self, split: str) -> np.ndarray:
         """(L,) bool: which labels some document of the split has."""
+        return self.label_counts(split) > 0
+
+    def label_counts(self, split: str) -> np.ndarray:
+        """(L,) int64: how many documents of the split have each label."""
         targets = self.targets(split)
         if self.task == "multilabel":
-            return np.asarray(targets.any(axis=0))
-        return np.bincount(targets, minlength=self.num_labels) > 0
+            return np.asarray(targets.sum(axis=0, dtype=np.int64))
+        return np.bincount(targets, minlength=self.num_labels)
 
 
 def first_found(find: Callable[[], "Dataset | None"], num_documents: int) -> "Dataset | None":

@@ -1,19 +1,28 @@
-"""What a run leaves for people and for tables: report.md, predictions.parquet and the closing table."""
+"""What a run leaves for people: the closing table and report.md."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from torch import Tensor
 
-from newsreel.corpora.corpus import Corpus
-from newsreel.models.outputs import decisions
+from newsreel.evaluation.metrics import HEADLINES
+from newsreel.evaluation.predictions import Predictions
 from newsreel.storage import write_atomically
+
+MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
+MAX_DOCUMENTS = 10
+MAX_EXCERPT = 400  # characters of a document
+CAPTIONS = {
+    "learning_curves": "How it learned",
+    "confusions": "What it takes for what",
+    "precision_recall": "Precision and recall",
+    "f1_by_label": "Labels by their documents",
+    "reliability": "What its probabilities mean",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,8 @@ class Report:
     epochs: list[dict[str, float]]
     results: dict[str, Any]
     metric: str
+    predictions: Predictions  # of the test documents
+    figures: Sequence[str]  # names of those in figures/
     published: str  # what others reached with these settings, in words; empty if nothing is known
 
     @property
@@ -42,8 +53,8 @@ class Report:
             ("epochs", f"{results['train/epochs']}, best {results['train/best_epoch']}"),
         ]
         for stage, name in (("val", "validation"), ("test", "test")):
-            figures = [f"{key.partition('/')[2]} {results[key]:.4f}" for key in results if key.startswith(f"{stage}/")]
-            rows.append((name, "  ".join(figures)))
+            shown = [key for key in self.headlines() if f"{stage}/{key}" in results]
+            rows.append((name, "  ".join(f"{key} {results[f'{stage}/{key}']:.4f}" for key in shown)))
         if self.published:
             rows.append(("published", self.published))
         phases = "  ".join(
@@ -53,6 +64,10 @@ class Report:
         rows.append(("speed", f"{results['throughput/train_documents_per_s']:,.0f} training documents/s"))
         rows.append(("peak memory", f"{results['memory/peak_rss_mb']:,.0f} MB"))
         return rows
+
+    def headlines(self) -> list[str]:
+        """The figures that the closing table shows, the one that training followed first."""
+        return [self.metric, *(name for name in HEADLINES if name != self.metric)]
 
     def table(self) -> str:
         rows = [*self.rows(), ("run folder", str(self.folder)), ("look at it", f"tensorboard --logdir {self.folder}")]
@@ -64,34 +79,40 @@ class Report:
 
 
 def write_report(report: Report) -> None:
-    """Write report.md into the run folder."""
+    """Write report.md and labels.csv into the run folder."""
     results = report.results
     environment = results["environment"]
-    names = list(report.epochs[0])
+    labels = report.predictions.by_label()
+    write_atomically(report.folder / "labels.csv", labels.write_csv(float_precision=6))
     lines = [
         f"# {report.choices['model']} on {report.choices['data']}",
         "",
         *(f"> {note}\n" for note in report.notes),
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in report.rows()),
+        *markdown_table(["", ""], report.rows()),
         "",
+        *figure(report, "learning_curves"),
+        f"The checkpoint is that of the epoch with the highest validation {report.metric}; "
+        "the test documents were read once, by it.",
+        "",
+        "## Test documents",
+        "",
+        *measures_table(results),
+        "",
+        *(line for name in ("confusions", "precision_recall", "reliability") for line in figure(report, name)),
+        *labels_section(report, labels),
+        *documents_section(report.predictions),
         "## Data",
         "",
         f"Source: {environment['corpus_source']}. Fingerprint: `{environment['corpus_fingerprint']}`.",
         "",
-        "| split | documents |",
-        "|---|---|",
-        *(f"| {key.partition('/')[2]} | {results[key]:,} |" for key in results if key.startswith("documents/")),
+        *markdown_table(
+            ["split", "documents"],
+            [(key.partition("/")[2], f"{results[key]:,}") for key in results if key.startswith("documents/")],
+        ),
         "",
         "## Epochs",
         "",
-        "| " + " | ".join(names) + " |",
-        "|" + "---|" * len(names),
-        *("| " + " | ".join(f"{value:.4g}" for value in epoch.values()) + " |" for epoch in report.epochs),
-        "",
-        f"The checkpoint is that of the epoch with the highest validation {report.metric}; "
-        "the test documents were read once, by it.",
+        *epochs_table(report),
         "",
         "## How to repeat it",
         "",
@@ -106,27 +127,73 @@ def write_report(report: Report) -> None:
     write_atomically(report.folder / "report.md", "\n".join(lines))
 
 
-def write_predictions(folder: Path, corpus: Corpus, scores: Tensor, order: np.ndarray) -> None:
-    """Write predictions.parquet: for each test document in the corpus's order its labels, predicted ones, scores.
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names), *(f"| {' | '.join(row)} |" for row in rows)]
 
-    scores: (N, L) probabilities; row i is of test document order[i].
-    """
-    in_order = scores[np.argsort(order)]
-    names = np.array(corpus.label_names)
 
-    def named(labels: np.ndarray) -> list[Any]:
-        if labels.ndim == 1:
-            return list(names[labels])
-        return [list(names[row.astype(bool)]) for row in labels]
+def figure(report: Report, name: str) -> list[str]:
+    """The lines that show a figure, if it was drawn."""
+    if name not in report.figures:
+        return []
+    return [f"### {CAPTIONS[name]}", "", f"![{CAPTIONS[name]}](figures/{name}.png)", ""]
 
-    table = pl.DataFrame(
-        {
-            "document": np.arange(len(order)),
-            "labels": named(corpus.targets("test")),
-            "predicted": named(decisions(in_order, corpus.task).numpy()),
-            **{f"p({name})": in_order[:, label].numpy() for label, name in enumerate(corpus.label_names)},
-        }
-    )
-    content = BytesIO()
-    table.write_parquet(content)
-    write_atomically(folder / "predictions.parquet", content.getvalue())
+
+def measures_table(results: dict[str, Any]) -> list[str]:
+    names = [key.partition("/")[2] for key in results if key.startswith("test/")]
+    return markdown_table(
+        ["", "validation", "test"],
+        [(name, f"{results[f'val/{name}']:.4f}" if f"val/{name}" in results else "", f"{results[f'test/{name}']:.4f}")
+         for name in names],
+    )  # fmt: skip
+
+
+def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
+    if len(labels) <= 2:
+        return []
+    shown = labels.sort("documents", descending=True, maintain_order=True).head(MAX_LABEL_ROWS)
+    more = f" The {len(shown)} most frequent of {len(labels)}; labels.csv has all." if len(shown) < len(labels) else ""
+    rules = []
+    if "labels_with_global_threshold" in report.results:
+        rules = [
+            f"Labels without a validation document, which take the global threshold: "
+            f"{report.results['labels_with_global_threshold']} of {len(labels)}.",
+            "",
+        ]
+    rows = [[f"{value:.4f}" if isinstance(value, float) else escape(str(value)) for value in row]
+            for row in shown.iter_rows()]  # fmt: skip
+    return [
+        f"### {CAPTIONS['f1_by_label']}",
+        "",
+        *figure(report, "f1_by_label")[2:],
+        *rules,
+        f"Documents are the test split's.{more}",
+        "",
+        *markdown_table([name.replace("_", " ") for name in labels.columns], rows),
+        "",
+    ]
+
+
+def documents_section(predictions: Predictions) -> list[str]:
+    """The documents with the most confident wrong decisions, with their beginnings."""
+    wrong = predictions.confidently_wrong(MAX_DOCUMENTS)
+    if not wrong:
+        return []
+    texts = predictions.corpus[predictions.split]
+    lines = ["### Most confidently wrong", ""]
+    for row, label, probability in wrong:
+        text = " ".join(texts[row]["text"].split())
+        wanted, given = predictions.names(predictions.wanted[row]), predictions.names(predictions.given[row])
+        lines += [
+            f"{predictions.split} document {row}: labelled **{escape(', '.join(wanted) or 'nothing')}**, predicted "
+            f"**{escape(', '.join(given) or 'nothing')}**, p({escape(predictions.titles[label])}) = {probability:.4f}",
+            "",
+            f"> {escape(text[:MAX_EXCERPT])}{' …' if len(text) > MAX_EXCERPT else ''}",
+            "",
+        ]
+    return lines
+
+
+def epochs_table(report: Report) -> list[str]:
+    shown = ["epoch", *(f"{split}/{name}" for name in ("loss", report.metric) for split in ("train", "val"))]
+    names = [*shown, "time/epoch_s"]
+    return markdown_table(names, [[f"{epoch[name]:.4g}" for name in names] for epoch in report.epochs])

@@ -21,6 +21,7 @@ from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
 from newsreel.errors import UserError
+from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
 from newsreel.rules import Range, nearest
@@ -70,6 +71,7 @@ class Experiment:
     network: Callable[[Embedding, int], Network]  # of an embedding and a number of outputs
     batches: BatchSettings
     training: TrainingSettings
+    evaluation: EvaluationSettings
     trainer: TrainerSettings
     published: Published
     config: Settings  # the whole resolved config, plain values
@@ -107,6 +109,7 @@ def read_experiment(config: Settings) -> Experiment:
         "model": Network,
         "batches": BatchSettings,
         "training": TrainingSettings,
+        "evaluation": EvaluationSettings,
         "trainer": TrainerSettings,
         "published": Published,
         "paths": Paths,
@@ -140,6 +143,7 @@ def read_experiment(config: Settings) -> Experiment:
         network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
         batches=BatchSettings(**settings("batches")),
         training=TrainingSettings(**settings("training")),
+        evaluation=EvaluationSettings(**settings("evaluation")),
         trainer=TrainerSettings(**settings("trainer")),
         published=Published(**settings("published")),
         config=config,

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,20 @@ def run_experiment(
     from lightning.pytorch import seed_everything
 
     from newsreel.batches.datamodule import TextDataModule
-    from newsreel.evaluation.metrics import metrics_for
-    from newsreel.evaluation.report import Report, write_predictions, write_report
+    from newsreel.evaluation.metrics import measure
+    from newsreel.evaluation.predictions import Predictions
+    from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
-    from newsreel.experiment.trainer import build_trainer, final_checkpoint, log_final_metrics, log_words
+    from newsreel.experiment.trainer import (
+        build_trainer,
+        final_checkpoint,
+        log_figures,
+        log_final_metrics,
+        log_words,
+    )
     from newsreel.models.classifier import TextClassifier
+    from newsreel.models.decisions import Decisions
+    from newsreel.models.loss import Loss
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
 
@@ -81,9 +91,15 @@ def run_experiment(
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())
-    metrics = metrics_for(corpus.task, corpus.num_labels)
+    counts = torch.from_numpy(corpus.label_counts("train"))
     classifier = TextClassifier(
-        network, corpus.task, metrics, corpus.metric, experiment.training, hyperparameters=experiment.config
+        network,
+        Loss(corpus.task, counts, sizes["train"], experiment.training),
+        Decisions(corpus.task, corpus.num_labels, corpus.parents, experiment.evaluation),
+        partial(measure, task=corpus.task, parents=corpus.parents),
+        corpus.metric,
+        experiment.training,
+        hyperparameters=experiment.config,
     )
     num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     log.info(f"model       {choices['model']} on {choices['embedding']} embedding: {num_parameters:,} parameters")
@@ -111,8 +127,19 @@ def run_experiment(
     test_metrics = rounded(trainer.callback_metrics, "test/")
     finished = time.perf_counter()
 
-    order = loader.sampler.order  # type: ignore[attr-defined]
-    write_predictions(folder, corpus, torch.cat(classifier.test_probabilities), order)
+    decisions = classifier.decisions.cpu()
+    scores, _ = classifier.outputs.whole()
+    predictions = Predictions.in_order(
+        corpus,
+        "test",
+        loader.sampler.order,  # type: ignore[attr-defined]
+        scores,
+        decisions(scores),
+        decisions.thresholds if decisions.by_thresholds else None,
+    )
+    predictions.write(folder / "predictions.parquet")
+    if corpus.task == "multilabel":
+        write_atomically(folder / "thresholds.json", json.dumps(decisions.describe(corpus.label_names), indent=1))
     best = history.best
     results: dict[str, Any] = {
         **test_metrics,
@@ -124,6 +151,7 @@ def run_experiment(
         "model/parameters": num_parameters,
         "model/vocabulary": len(vocabulary),
         **coverage_figures(embedding.coverage),
+        **({"labels_with_global_threshold": int(decisions.fallbacks)} if decisions.by_thresholds else {}),
         **{f"documents/{split}": count for split, count in sizes.items()},
         "time/prepare_s": round(prepared - started, 3),
         "time/fit_s": round(fitted - prepared, 3),
@@ -135,10 +163,27 @@ def run_experiment(
         "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
     }
     log_words(trainer, "words_after_training", vocabulary, embedding, experiment.trainer.projector_words)
+    figures = []
+    if experiment.evaluation.figures:
+        from newsreel.evaluation.figures import draw_figures
+
+        drawn = draw_figures(predictions, history.epochs, corpus.metric)
+        log_figures(trainer, drawn, folder / "figures")
+        figures = list(drawn)
     log_final_metrics(trainer, experiment.config, choices, results)
     write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
-    published = str(experiment.published)
-    report = Report(folder, choices, overrides, corpus.notes, history.epochs, results, corpus.metric, published)
+    report = Report(
+        folder,
+        choices,
+        overrides,
+        corpus.notes,
+        history.epochs,
+        results,
+        corpus.metric,
+        predictions,
+        figures,
+        published=str(experiment.published),
+    )
     write_report(report)
     log.info("\n" + report.table())
     return results

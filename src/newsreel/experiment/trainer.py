@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
@@ -20,8 +20,12 @@ from newsreel.errors import UserError
 from newsreel.evaluation.projector import add_words
 from newsreel.experiment.settings import Experiment
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 log = logging.getLogger(__name__)
 
+DOTS_PER_INCH = 120
 LINE_EVERY_SECONDS = 30.0
 
 
@@ -103,6 +107,15 @@ def log_words(trainer: Trainer, tag: str, words: Sequence[str], embedding: Embed
     rows = embedding.rows()
     if rows is not None and num_words:
         add_words(trainer.logger.experiment, tag, words, rows.cpu(), num_words)
+
+
+def log_figures(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) -> None:
+    """Keep figures as PNG files in a folder and show them in TensorBoard."""
+    assert isinstance(trainer.logger, RunLogger)
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH)
+        trainer.logger.experiment.add_figure(f"figures/{name}", figure, close=False)
 
 
 def log_final_metrics(

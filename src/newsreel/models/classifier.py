@@ -1,8 +1,10 @@
 """The LightningModule: a network with its loss, metrics and optimiser.
 
-Axes: B documents in a batch, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
+Axes: B documents in a batch, N of a split, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,13 +12,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 
 from newsreel.batches.batch import Batch
 from newsreel.corpora.corpus import Task
+from newsreel.models.decisions import Decisions
+from newsreel.models.loss import Loss
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings, schedule_factor
-from newsreel.models.outputs import decisions, loss_of, probabilities
+from newsreel.models.outputs import loss_of, probabilities
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,
@@ -28,6 +32,24 @@ OPTIMIZERS = {
 MOMENTS = {"sgd": {"momentum": 0.9}, "rmsprop": {"alpha": 0.9}}  # the latter as Keras has it
 FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU too
 
+Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # of probabilities, decisions and targets of a split
+
+
+@dataclass
+class Outputs:
+    """What the network says of a split, batch by batch in the loader's order."""
+
+    probabilities: list[Tensor] = field(default_factory=list)  # (B, L) each
+    targets: list[Tensor] = field(default_factory=list)  # (B,) class numbers or (B, L) indicators each
+
+    def add(self, probabilities: Tensor, targets: Tensor) -> None:
+        self.probabilities.append(probabilities.cpu())
+        self.targets.append((targets > 0 if targets.ndim == 2 else targets).cpu())
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """(N, L) probabilities, and the split's targets."""
+        return torch.cat(self.probabilities), torch.cat(self.targets)
+
 
 class TextClassifier(LightningModule):
     """Trains and evaluates any Network on any task."""
@@ -35,25 +57,33 @@ class TextClassifier(LightningModule):
     def __init__(
         self,
         network: Network,
-        task: Task,
-        metrics: MetricCollection,
+        loss: Loss,
+        decisions: Decisions,
+        measure: Measure,
         metric: str,
         training: TrainingSettings,
         hyperparameters: dict[str, Any],
     ) -> None:
-        """metric: the one of `metrics` to follow while training. hyperparameters: plain values, for checkpoints."""
+        """metric: the figure of `measure` to follow while training. hyperparameters: plain values, for checkpoints."""
         super().__init__()
         self.network = network
         for module in network.modules():
             if isinstance(module, nn.Embedding):
                 module.sparse = training.sparse_gradients
-        self.task: Task = task
+        self.loss = loss
+        self.task: Task = loss.task
+        self.decisions = decisions
+        self.measure = measure
         self.metric = metric
         self.training_settings = training
-        self.train_metric = metrics[metric].clone()
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
-        self.test_probabilities: list[Tensor] = []  # (B, L) of each test batch, in the loader's order
+        num_labels = len(decisions.thresholds)
+        several = self.task == "multilabel"
+        self.train_metric = (
+            MultilabelF1Score(num_labels, average="micro")
+            if several
+            else MulticlassAccuracy(num_labels, average="micro")
+        )
+        self.outputs = Outputs()  # of the split that was last evaluated
         self.save_hyperparameters(hyperparameters, logger=False)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -62,9 +92,8 @@ class TextClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
-        loss = loss_of(logits, batch.targets, self.task)
-        predictions = decisions(probabilities(logits.detach(), self.task), self.task)
-        self.train_metric(predictions, batch.targets.long())
+        loss: Tensor = self.loss(logits, batch.targets)
+        self.train_metric(self.decisions(probabilities(logits.detach().float(), self.task)), batch.targets.long())
         size = len(batch.lengths)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
@@ -72,24 +101,35 @@ class TextClassifier(LightningModule):
         self.log("train/learning_rate", learning_rate, batch_size=size)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self.outputs = Outputs()
+
+    def on_test_epoch_start(self) -> None:
+        self.outputs = Outputs()
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self.test_probabilities.append(self._evaluate(batch, "test").cpu())
+        self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        logits = self(batch.token_ids, batch.lengths)
-        scores = probabilities(logits.float(), self.task)  # (B, L)
-        size = len(batch.lengths)
-        self.log(f"{stage}/loss", loss_of(logits, batch.targets, self.task), batch_size=size)
-        metrics = self.val_metrics if stage == "val" else self.test_metrics
-        metrics.update(decisions(scores, self.task), batch.targets.long())
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)
-        return scores
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        logits = self(batch.token_ids, batch.lengths).float()
+        self.outputs.add(probabilities(logits, self.task), batch.targets)
+        self.log(f"{stage}/loss", loss_of(logits, batch.targets, self.task), batch_size=len(batch.lengths))
 
-    def on_test_epoch_start(self) -> None:
-        self.test_probabilities.clear()
+    def on_validation_epoch_end(self) -> None:
+        scores, targets = self.outputs.whole()
+        self.decisions.fit(scores.to(self.device), targets.to(self.device))
+        self._log_measures("val", scores, targets)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_measures("test", *self.outputs.whole())
+
+    def _log_measures(self, stage: str, scores: Tensor, targets: Tensor) -> None:
+        decided = self.decisions(scores.to(self.device)).cpu()
+        figures = self.measure(scores, decided, targets)
+        self.log_dict({f"{stage}/{name}": figure for name, figure in figures.items()}, batch_size=len(scores))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
@@ -97,6 +137,8 @@ class TextClassifier(LightningModule):
         if settings.optimizer in FUSED and self.trainer.precision == "32-true":
             options["fused"] = True  # with mixed precision, Lightning cannot clip what a fused step unscales
         options |= MOMENTS.get(settings.optimizer, {})
+        if settings.optimizer == "adagrad":
+            options["initial_accumulator_value"] = settings.initial_accumulator
         optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), **options)
         num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: schedule_factor(settings, step, num_steps))

@@ -4,16 +4,18 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from newsreel.models.loss import LossSettings
 from newsreel.rules import Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
+class TrainingSettings(LossSettings):
     """The section `training` of the config."""
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     learning_rate: Annotated[float, Range(above=0, max=1_000)]
     weight_decay: Annotated[float, Range(min=0)]
+    initial_accumulator: Annotated[float, Range(min=0)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_fraction: Annotated[float, Range(min=0, below=1)]
     gradient_clip: Annotated[float, Range(above=0)] | None

@@ -1,4 +1,4 @@
-"""From a network's logits to probabilities and decisions.
+"""From a network's logits to probabilities.
 
 Axes: B documents, L labels; logits are (B, 1) for a binary task, else (B, L).
 """
@@ -9,8 +9,6 @@ from torch import Tensor
 
 from newsreel.corpora.corpus import Task
 
-THRESHOLD = 0.5  # a label is predicted where its probability is above this
-
 
 def num_outputs(task: Task, num_labels: int) -> int:
     """Logits that a network has to give: one for a binary task, one a label otherwise."""
@@ -18,7 +16,7 @@ def num_outputs(task: Task, num_labels: int) -> int:
 
 
 def loss_of(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Mean loss of a batch: cross-entropy between classes, or binary cross-entropy of each yes-or-no decision."""
+    """Mean log loss of a batch: of the right class, or of each yes-or-no decision."""
     if task == "multiclass":
         return F.cross_entropy(logits, targets)
     if task == "multilabel":
@@ -33,10 +31,3 @@ def probabilities(logits: Tensor, task: Task) -> Tensor:
     if task == "multilabel":
         return logits.sigmoid()
     return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
-
-
-def decisions(probabilities: Tensor, task: Task) -> Tensor:
-    """(B, L) probabilities → (B,) class numbers, or (B, L) indicators for `multilabel`."""
-    if task == "multilabel":
-        return (probabilities > THRESHOLD).long()
-    return probabilities.argmax(dim=1)

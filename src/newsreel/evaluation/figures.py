@@ -1,0 +1,180 @@
+"""A run's figures: how it learned, and where it is right and wrong.
+
+Axes: N documents, L labels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from newsreel.evaluation.metrics import CALIBRATION_BINS
+from newsreel.evaluation.predictions import Predictions
+
+TRAINING, VALIDATION, GOOD, BAD, GREY = "#8a9ba8", "#0b6e99", "#0b6e99", "#c8553d", "#d0d4d8"
+MAX_MATRIX_LABELS = 15  # more of them are told as a list of the most frequent confusions
+MAX_CURVES = 5
+MAX_CONFUSIONS = 20
+MAX_NAME = 24  # characters of a label's name in a figure
+
+
+def draw_figures(predictions: Predictions, epochs: Sequence[dict[str, float]], metric: str) -> dict[str, Figure]:
+    """All figures that say something about these predictions, by file name without suffix."""
+    figures = {
+        "learning_curves": draw_learning_curves(epochs, metric),
+        "confusions": draw_confusions(predictions),
+        "precision_recall": draw_precision_recall(predictions),
+        "reliability": draw_reliability(predictions),
+    }
+    if len(predictions.titles) > 2:
+        figures["f1_by_label"] = draw_f1_by_label(predictions)
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def draw_learning_curves(epochs: Sequence[dict[str, float]], metric: str) -> Figure:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    numbers = [epoch["epoch"] for epoch in epochs]
+    best = max(epochs, key=lambda epoch: epoch[f"val/{metric}"])
+    for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
+        for split, title, color in (("train", "training", TRAINING), ("val", "validation", VALIDATION)):
+            axes.plot(numbers, [epoch[f"{split}/{name}"] for epoch in epochs], "o-", ms=4, color=color, label=title)
+        axes.axvline(best["epoch"], color=GREY, zorder=0)
+        axes.annotate("kept", (best["epoch"], 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+                      textcoords="offset points", fontsize=8, color="#606468")  # fmt: skip
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        tidy(axes)
+    figure.axes[0].legend(frameon=False)
+    return figure
+
+
+def draw_confusions(predictions: Predictions) -> Figure | None:
+    """A matrix of few labels, each row by its documents; else the most frequent confusions. None without any."""
+    if predictions.targets.ndim == 1 and len(predictions.titles) <= MAX_MATRIX_LABELS:
+        return draw_matrix(predictions)
+    confusions = predictions.confusions()[:MAX_CONFUSIONS]
+    if not confusions:
+        return None
+    figure = Figure(figsize=(9, 0.8 + 0.26 * len(confusions)), layout="constrained")
+    axes = figure.add_subplot(title=f"The {len(confusions)} most frequent confusions: label → given instead")
+    names = [f"{short(label)} → {short(instead)}" for label, instead, _ in confusions]
+    bars = axes.barh(np.arange(len(names)), [count for *_, count in confusions], color=BAD)
+    axes.bar_label(bars, padding=3, fontsize=8)
+    axes.set_yticks(np.arange(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("documents")
+    tidy(axes)
+    return figure
+
+
+def draw_matrix(predictions: Predictions) -> Figure:
+    num_labels = len(predictions.titles)
+    counts = np.zeros((num_labels, num_labels), dtype=np.int64)
+    np.add.at(counts, (predictions.targets, predictions.decided), 1)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = 2.4 + 0.5 * num_labels
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot(title="documents of a label (row), by the label given")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [short(title) for title in predictions.titles]
+    axes.set_xticks(np.arange(num_labels), names, rotation=0 if num_labels <= 3 else 60, ha="center", fontsize=8)
+    axes.set_yticks(np.arange(num_labels), names, fontsize=8)
+    for row, column in np.argwhere(counts > 0):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{counts[row, column]:,}" + (f"\n{shares[row, column]:.1%}" if num_labels <= 8 else "")
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    return figure
+
+
+def draw_precision_recall(predictions: Predictions) -> Figure:
+    """The curve over all decisions and those of the most frequent labels, with the point that was chosen."""
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    axes = figure.add_subplot(title="precision and recall at every threshold", xlabel="recall", ylabel="precision")
+    if predictions.corpus.task == "binary":
+        curves = [(predictions.titles[1], [1])]
+    else:
+        most = np.argsort(-predictions.wanted.sum(axis=0), kind="stable")[:MAX_CURVES]
+        everything = list(range(len(predictions.titles)))
+        curves = [("all labels", everything), *((predictions.titles[label], [label]) for label in most)]
+    for number, (name, labels) in enumerate(curves):
+        wanted, given = predictions.wanted[:, labels].ravel(), predictions.given[:, labels].ravel()
+        if not wanted.any():
+            continue
+        color, width = (GOOD, 2.2) if not number else (f"C{number}", 1.1)
+        precision, recall = precision_recall_curve(predictions.probabilities[:, labels].ravel(), wanted)
+        axes.plot(recall, precision, color=color, lw=width, label=short(name))
+        if given.any():
+            hits = (wanted & given).sum()
+            axes.plot(hits / wanted.sum(), hits / given.sum(), "o", color=color, ms=5)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="lower left", title="● as decided", title_fontsize=8)
+    tidy(axes)
+    return figure
+
+
+def precision_recall_curve(scores: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall of the best 1 … N by score, at no more than a thousand places."""
+    hits = np.cumsum(truths[np.argsort(-scores, kind="stable")])
+    places = np.unique(np.linspace(0, len(hits) - 1, 1_000).astype(np.int64))
+    return hits[places] / (places + 1), hits[places] / hits[-1]
+
+
+def draw_f1_by_label(predictions: Predictions) -> Figure:
+    """Each label's F1 over its documents, the most frequent ones and the worst of the frequent by name."""
+    table = predictions.by_label()
+    support, f1 = table["documents"].to_numpy(), table["f1"].to_numpy()
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    axes = figure.add_subplot(title="F1 of each label", xlabel="documents of the label", ylabel="F1", xscale="symlog")
+    axes.scatter(support, f1, s=22, color=GOOD, alpha=0.7, lw=0)
+    frequent = np.argsort(-support, kind="stable")
+    worst = frequent[np.argsort(f1[frequent[: max(6, len(f1) // 4)]], kind="stable")[:3]]
+    for label in {*frequent[:4].tolist(), *worst.tolist()}:
+        axes.annotate(short(predictions.titles[label]), (support[label], f1[label]), xytext=(4, 3),
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.axhline(f1.mean(), color=GREY, zorder=0)
+    axes.annotate(f"mean {f1.mean():.3f}", (0, f1.mean()), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                  textcoords="offset points", fontsize=8, color="#606468")  # fmt: skip
+    axes.set_xlim(left=0)
+    axes.set_ylim(-0.03, 1.05)
+    tidy(axes)
+    return figure
+
+
+def draw_reliability(predictions: Predictions) -> Figure:
+    """How often predictions of a probability are right: of the label given, or of every label's yes or no."""
+    if predictions.targets.ndim == 1:
+        confidence = predictions.probabilities.max(axis=1)
+        right = predictions.decided == predictions.targets
+        name = "probability of the label given"
+    else:
+        confidence, right = predictions.probabilities.ravel(), predictions.wanted.ravel()
+        name = "probability of a label"
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    bins = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+    held = counts > 0
+    means = np.bincount(bins, confidence, minlength=CALIBRATION_BINS)[held] / counts[held]
+    shares = np.bincount(bins, right, minlength=CALIBRATION_BINS)[held] / counts[held]
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], color=GREY)
+    above.plot(means, shares, "o-", ms=5, color=GOOD)
+    above.set(title="reliability: on the line, a probability means what it says", ylabel="share that is right")
+    above.yaxis.set_major_formatter(PercentFormatter(1))
+    below.bar(edges[:-1], counts, width=1 / CALIBRATION_BINS, align="edge", color=GREY, edgecolor="white")
+    below.set(xlabel=name, ylabel="decisions", yscale="log")
+    tidy(above)
+    tidy(below)
+    return figure
+
+
+def short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(color="#eceff1", lw=0.8)

@@ -1,0 +1,144 @@
+"""A split's predictions, document by document and label by label.
+
+Axes: N documents, L labels.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from newsreel.corpora.corpus import Corpus
+from newsreel.storage import write_atomically
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of the documents of a split, in the corpus's order."""
+
+    corpus: Corpus
+    split: str
+    probabilities: np.ndarray  # (N, L) float32
+    decided: np.ndarray  # (N,) class numbers, or (N, L) indicators for `multilabel`
+    targets: np.ndarray  # of the same shape
+    thresholds: np.ndarray | None  # (L,) where labels are decided by thresholds
+
+    @classmethod
+    def in_order(
+        cls,
+        corpus: Corpus,
+        split: str,
+        order: np.ndarray,
+        probabilities: Tensor,
+        decided: Tensor,
+        thresholds: Tensor | None,
+    ) -> "Predictions":
+        """From rows that were evaluated in another order: row i is of the split's document order[i]."""
+        rows = np.argsort(order)
+        return cls(
+            corpus,
+            split,
+            probabilities.numpy()[rows],
+            decided.numpy()[rows],
+            corpus.targets(split),
+            None if thresholds is None else thresholds.cpu().numpy(),
+        )
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What people call the labels."""
+        return self.corpus.label_titles or self.corpus.label_names
+
+    @cached_property
+    def wanted(self) -> np.ndarray:
+        """(N, L) bool: which labels a document has."""
+        return self._indicators(self.targets)
+
+    @cached_property
+    def given(self) -> np.ndarray:
+        """(N, L) bool: which labels it was given."""
+        return self._indicators(self.decided)
+
+    def _indicators(self, labels: np.ndarray) -> np.ndarray:
+        if labels.ndim == 2:
+            return labels.astype(bool)
+        return np.asarray(labels[:, None] == np.arange(self.probabilities.shape[1]))
+
+    def names(self, indicators: np.ndarray) -> list[str]:
+        """Names of the labels of one document."""
+        return [self.titles[label] for label in np.flatnonzero(indicators)]
+
+    def by_label(self) -> pl.DataFrame:
+        """One row a label: documents in training and in this split, precision, recall, F1 and threshold."""
+        hits = (self.wanted & self.given).sum(axis=0)
+        support, predicted = self.wanted.sum(axis=0), self.given.sum(axis=0)
+        columns: dict[str, Any] = {
+            "label": self.corpus.label_names,
+            "title": self.titles,
+            "training_documents": self.corpus.label_counts("train"),
+            "documents": support,
+            "predicted": predicted,
+            "precision": hits / np.maximum(1, predicted),
+            "recall": hits / np.maximum(1, support),
+            "f1": 2 * hits / np.maximum(1, support + predicted),
+        }
+        if self.thresholds is not None:
+            columns["threshold"] = self.thresholds
+        table = pl.DataFrame(columns)
+        return table if self.corpus.label_titles else table.drop("title")
+
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """(label of the document, label given instead, documents), the most frequent first.
+
+        Where documents have several labels: each label that was missed with each that was given wrongly.
+        """
+        missed, wrong = self.wanted & ~self.given, self.given & ~self.wanted
+        counts: Counter[tuple[int, int]] = Counter()
+        for row in np.flatnonzero(missed.any(axis=1) & wrong.any(axis=1)):
+            counts.update(product(np.flatnonzero(missed[row]).tolist(), np.flatnonzero(wrong[row]).tolist()))
+        titles = self.titles
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [(titles[label], titles[instead], count) for (label, instead), count in ordered]
+
+    def confidently_wrong(self, num_documents: int) -> list[tuple[int, int, float]]:
+        """(document, label, probability) of the worst wrong decisions, one a document, the most confident first.
+
+        Where documents have one label, the label given in its place; where they have several, the label with the
+        probability furthest from the truth.
+        """
+        errors = np.where(self.given & ~self.wanted, self.probabilities, 0)
+        if self.corpus.task == "multilabel":
+            errors = np.where(self.wanted & ~self.given, 1 - self.probabilities, errors)
+        labels = errors.argmax(axis=1)
+        worst = errors[np.arange(len(errors)), labels]
+        rows = np.argsort(-worst, kind="stable")[:num_documents]
+        return [(int(row), int(labels[row]), float(self.probabilities[row, labels[row]]))
+                for row in rows if worst[row] > 0]  # fmt: skip
+
+    def write(self, path: Path) -> None:
+        """A Parquet file: for each document its labels, the predicted ones and all probabilities."""
+        names = np.array(self.corpus.label_names)
+
+        def named(labels: np.ndarray) -> list[Any]:
+            if labels.ndim == 1:
+                return list(names[labels])
+            return [list(names[row.astype(bool)]) for row in labels]
+
+        table = pl.DataFrame(
+            {
+                "document": np.arange(len(self.targets)),
+                "labels": named(self.targets),
+                "predicted": named(self.decided),
+                **{f"p({name})": self.probabilities[:, label] for label, name in enumerate(names)},
+            }
+        )
+        content = BytesIO()
+        table.write_parquet(content)
+        write_atomically(path, content.getvalue())

@@ -1,0 +1,145 @@
+"""From probabilities to the labels that are predicted.
+
+Axes: N documents, L labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from newsreel.corpora.corpus import Task
+from newsreel.errors import UserError
+from newsreel.rules import Range
+
+EVEN = 0.5  # the threshold of labels before any is fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """The section `evaluation` of the config."""
+
+    thresholds: Literal["fixed", "global", "per_label", "top_k"]
+    shrinkage: Annotated[float, Range(min=0)]
+    hierarchy: Literal["none", "close"]
+    figures: bool
+
+
+class Decisions(nn.Module):
+    """Which labels a document gets: the most probable one, or for `multilabel` all that a rule lets through.
+
+    The rules (Yang 2001, section 2.2, has them as SCut and RCut), each fitted to make F1 on validation documents
+    highest. `global`: probabilities above one threshold, for the highest micro-F1. `per_label`: above a threshold of
+    the label's own, drawn towards the global one in log-odds with the weight of `shrinkage` documents against the n
+    validation documents of the label, since a handful of them says little (0: as published); labels without any take
+    the global one. `top_k`: the k most probable labels, one k for all documents. `fixed`: above 0.5, nothing fitted.
+    Thresholds lie halfway, in log-odds, between the probabilities that they separate.
+    `hierarchy=close` adds the ancestors of every predicted label.
+
+    The rule's numbers are buffers: a checkpoint of the model has them.
+    """
+
+    def __init__(self, task: Task, num_labels: int, parents: Sequence[int], settings: EvaluationSettings) -> None:
+        """parents: each label's parent, -1 for none; empty where the corpus has no hierarchy.
+
+        Raises UserError if a hierarchy is to be closed where there is none.
+        """
+        super().__init__()
+        if settings.hierarchy == "close" and not parents:
+            raise UserError(
+                "evaluation.hierarchy is close, and the labels of this corpus have none: use evaluation.hierarchy=none."
+            )
+        self.task: Task = task
+        self.rule = settings.thresholds
+        self.shrinkage = settings.shrinkage
+        self.climb = upwards(parents) if settings.hierarchy == "close" else []
+        self.thresholds: Tensor
+        self.k: Tensor
+        self.fallbacks: Tensor
+        self.register_buffer("thresholds", torch.full((num_labels,), EVEN))  # (L,)
+        self.register_buffer("k", torch.tensor(1))
+        self.register_buffer("fallbacks", torch.tensor(0))  # labels that took the global threshold
+
+    def fit(self, probabilities: Tensor, targets: Tensor) -> None:
+        """Choose the rule's numbers by validation documents: (N, L) each, the targets as indicators."""
+        if self.task != "multilabel" or self.rule == "fixed":
+            return
+        if self.rule == "top_k":
+            self.k.fill_(best_k(probabilities, targets))
+            return
+        overall = best_thresholds(probabilities.reshape(-1, 1), targets.reshape(-1, 1))  # (1,)
+        self.thresholds.copy_(overall.expand_as(self.thresholds))
+        if self.rule == "per_label":
+            counts = targets.sum(dim=0)  # (L,)
+            held = counts > 0
+            own = log_odds(best_thresholds(probabilities[:, held], targets[:, held]))
+            weights = counts[held] / (counts[held] + self.shrinkage)
+            self.thresholds[held] = (weights * own + (1 - weights) * log_odds(overall)).sigmoid()
+            self.fallbacks.fill_(int((~held).sum()))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """(N, L) probabilities → (N,) class numbers, or (N, L) indicators for `multilabel`."""
+        if self.task != "multilabel":
+            return probabilities.argmax(dim=1)
+        if self.rule == "top_k":
+            best = probabilities.topk(int(self.k), dim=1).indices  # (N, k)
+            decided = torch.zeros_like(probabilities, dtype=torch.long).scatter_(1, best, 1)
+        else:
+            decided = (probabilities > self.thresholds).long()
+        for label, parent in self.climb:
+            decided[:, parent] |= decided[:, label]
+        return decided
+
+    @property
+    def by_thresholds(self) -> bool:
+        """Whether each label has a threshold."""
+        return self.task == "multilabel" and self.rule != "top_k"
+
+    def describe(self, label_names: Sequence[str]) -> dict[str, Any]:
+        """The rule as plain values, for thresholds.json."""
+        if self.rule == "top_k":
+            return {"rule": self.rule, "k": int(self.k)}
+        values = {name: round(float(value), 7) for name, value in zip(label_names, self.thresholds, strict=True)}
+        return {"rule": self.rule, "labels_with_global_threshold": int(self.fallbacks), "thresholds": values}
+
+
+def upwards(parents: Sequence[int]) -> list[tuple[int, int]]:
+    """(label, parent) of every label that has one, the deepest first."""
+    below = [label for label in range(len(parents)) if parents[label] >= 0]
+    return [(label, parents[label]) for label in sorted(below, key=lambda label: -level_of(label, parents))]
+
+
+def level_of(label: int, parents: Sequence[int]) -> int:
+    """How far below the top of a hierarchy a label is: 1 for those without a parent."""
+    return 1 if parents[label] < 0 else 1 + level_of(parents[label], parents)
+
+
+def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """(N, L) probabilities, (N, L) indicators with at least one positive a label → (L,) thresholds of highest F1.
+
+    Of cuts with the same F1 it takes the one that predicts the fewest documents.
+    """
+    scores, order = probabilities.double().sort(dim=0, descending=True)  # (N, L)
+    hits = targets.long().gather(0, order).cumsum(dim=0)  # (N, L) true positives if a label's n + 1 best are predicted
+    predicted = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
+    f1 = 2 * hits / (predicted + hits[-1:])  # (N, L)
+    below = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
+    f1[scores == below] = -1  # no threshold lies between equal ones
+    cut = f1.argmax(dim=0, keepdim=True)  # (1, L)
+    upper, lower = scores.gather(0, cut)[0], below.gather(0, cut)[0]  # (L,)
+    halfway = ((log_odds(upper) + log_odds(lower)) / 2).sigmoid().to(probabilities.dtype)
+    return torch.where((lower <= halfway) & (halfway < upper), halfway, lower.to(halfway.dtype))  # rounding may cross
+
+
+def log_odds(probabilities: Tensor) -> Tensor:
+    return probabilities.logit(torch.finfo(torch.float32).eps)  # finite at 0 and 1
+
+
+def best_k(probabilities: Tensor, targets: Tensor) -> int:
+    """The number of labels a document for which the most probable ones give the highest micro-F1."""
+    order = probabilities.argsort(dim=1, descending=True)  # (N, L)
+    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) right ones among the k best of all documents
+    predicted = len(order) * torch.arange(1, len(hits) + 1, device=hits.device)
+    return int((2 * hits / (predicted + targets.sum())).argmax()) + 1
