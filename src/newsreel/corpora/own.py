@@ -295,8 +295,8 @@ def require_learnable(tables: dict[str, Table], task: Task, names: list[str], co
     if columns.separator is not None and train.documents["labels"].list.len().max() == 1:
         raise UserError(
             f"{train.where}: data.separator={columns.separator!r} divides no label (data.label={columns.label}); the "
-            f"first is {example!r}.\nName what stands between two labels, or leave data.separator out if every document "
-            "has one label."
+            f"first is {example!r}.\nName what stands between two labels, or leave data.separator out if every "
+            "document has one label."
         )
     if task != "multilabel" and len(names) == len(train.documents):
         raise UserError(
@@ -340,21 +340,21 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
     for split, table in tables.items():
         without = table.documents["labels"].list.len().eq(0).sum()
         if without:
-            notes.append(f"{without:,} of {len(table.documents):,} {split} documents have none of the labels.")
+            notes.append(f"{without:,} of the {len(table.documents):,} documents in {split} have none of the labels.")
     texts = {split: table.documents.select("text") for split, table in tables.items()}
     for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
         if split in texts and other in texts:
             shared = len(texts[split].join(texts[other], on="text", how="semi"))
             if shared:
                 notes.append(
-                    f"{shared:,} of {len(texts[split]):,} {split} documents are also in {other}, where a model has seen "
-                    "them: figures are too good."
+                    f"{shared:,} of the {len(texts[split]):,} documents in {split} have the text of one in {other}: "
+                    "figures measured on them are too good."
                 )
     repeated = len(texts["train"]) - texts["train"]["text"].n_unique()
     if repeated and len(tables) < len(SPLITS):
         notes.append(
-            f"{repeated:,} of {len(texts['train']):,} training documents repeat another's text: documents divided off "
-            "to validate or to test can be among those that stay in training."
+            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat another's text: of two that are alike, "
+            "one can stay in training while the other is divided off to validate or to test."
         )
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if numbers and len(numbers) < len(names):

@@ -123,7 +123,7 @@ def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Ta
         frame = pl.DataFrame(dict(zip(SCHEMA, contents, strict=True)), schema=SCHEMA)
         chunks.append(frame.with_columns(place=pl.Series(places)))
     problems = [
-        f"{len(places):,} have no {what} ({in_words(unit, places)})"
+        f"{len(places):,} {'have' if len(places) > 1 else 'has'} no {what} ({in_words(unit, places)})"
         for what, places in (("text", without_text), ("label", without_label))
         if places
     ]
