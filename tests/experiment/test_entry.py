@@ -41,6 +41,7 @@ def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, 
         (["model"], "missing EQUAL"),
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
         (["data.source=local"], "The corpus 'imdb' was not found"),
+        (["data=files"], "data.train is null: name the training documents, such as data.train=train.csv"),
     ],
 )
 def test_mistakes_get_one_message_status_2_and_no_folder(

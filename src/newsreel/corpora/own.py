@@ -353,8 +353,8 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
     repeated = len(texts["train"]) - texts["train"]["text"].n_unique()
     if repeated and len(tables) < len(SPLITS):
         notes.append(
-            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat another's text: of two that are alike, "
-            "one can stay in training while the other is divided off to validate or to test."
+            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat another's text: one of two "
+            "that are alike can stay in training while the other is divided off to validate or to test."
         )
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if numbers and len(numbers) < len(names):
