@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.corpora.own import Files
+from newsreel.corpora.own import Files, HubDataset
 from newsreel.corpora.tables import label_name
 from newsreel.errors import UserError
 
@@ -168,14 +169,16 @@ def test_missing_splits_are_divided_off_stratified_and_said(csv_file: Path, path
     assert counts == {"train": [6, 6, 6], "test": [2, 2, 2], "validation": [2, 2, 2]}
     texts = [text for text, _ in all_documents(corpus)]
     assert sorted(texts) == sorted(text for text, _ in TRAIN)
-    assert "6 of the 30 training documents serve (stratified; data.test_fraction=0.2, data.split_seed=1)" in str(
-        corpus.notes
+    assert corpus.notes[1:] == (
+        "No test documents were given: 6 of the 30 training documents serve (stratified; data.test_fraction=0.2, "
+        "data.split_seed=1).",
+        "No validation documents were given: 6 of the 30 training documents serve (stratified; "
+        "data.validation_fraction=0.25, data.split_seed=1).",
     )
-    assert "No validation documents were given" in str(corpus.notes)
     assert contents(load(paths, train=csv_file, test_fraction=0.2)) == contents(corpus)
     other = load(paths, train=csv_file, test_fraction=0.2, split_seed=2)
     assert other["test"]["text"][:] != corpus["test"]["text"][:]
-    assert other.fingerprint != corpus.fingerprint  # its table of test documents is another
+    assert other.fingerprint == corpus.fingerprint  # the documents are the same
     assert len(load(paths, train=csv_file, test_fraction=0.4)["test"]) == 12
 
 
@@ -275,7 +278,7 @@ JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "
         ("train.csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"},
          ["data.separator='|' divides no label", "the first is 'x;y'", "leave data.separator out"]),
         ("train.xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
-        ("train.csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3 training", "data.test)"]),
+        ("train.csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
         ("train.csv", HEADER + FINE, {"text": "stars"}, ["data.text and data.label are both stars"]),
         ("train.csv", HEADER + FINE, {"separator": ""}, ["data.separator is empty"]),
     ],
@@ -336,7 +339,14 @@ def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths
     write_tree(folder, TRAIN)
     (folder / "notes").mkdir()
     assert f"{folder / 'notes'} has no .txt files" in refusal(paths, train=folder)
-    (folder / "notes").rmdir()
+    (folder / "notes" / "more").mkdir()
+    assert f"{folder / 'notes' / 'more'} is no .txt file" in refusal(paths, train=folder)
+    shutil.rmtree(folder / "notes")
+    (folder / "0" / "text.doc").write_text("film")
+    assert "text.doc is no .txt file, and a label's folder holds its documents only (1 of 11" in refusal(
+        paths, train=folder
+    )
+    (folder / "0" / "text.doc").unlink()
     (folder / "0" / "bad.txt").write_bytes(b"one\ntwo \xff\n")
     assert f"{folder / '0' / 'bad.txt'}, line 2: byte 0xff" in refusal(paths, train=folder)
     (folder / "0" / "bad.txt").write_text(" \n")
@@ -345,5 +355,15 @@ def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths
 
 def test_a_limit_takes_documents_of_each_class(csv_file: Path, paths: Paths) -> None:
     corpus = load(paths, train=csv_file, limit=4)
-    assert np.bincount(corpus.targets("train")).tolist() == [3, 3, 3]
-    assert len(corpus["test"]) == 6  # 2 of each class, all of them
+    counts = {split: np.bincount(corpus.targets(split)).tolist() for split in corpus.splits}
+    assert counts == {"train": [2, 2, 2], "test": [1, 1, 1], "validation": [1, 1, 1]}
+
+
+def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "news").mkdir()
+    settings = {**SETTINGS, "train": "train", "config_name": None, "revision": None}
+    with pytest.raises(UserError, match=r"data\.name=news is a file or folder here: read it with data=files"):
+        HubDataset(**settings, name="news")
+    with pytest.raises(UserError, match=r"data\.name is null: name a data set of the Hub"):
+        HubDataset(**settings, name=None)

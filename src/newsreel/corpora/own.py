@@ -27,7 +27,6 @@ from newsreel.corpora.prepared import (
 )
 from newsreel.corpora.published import part_digest
 from newsreel.corpora.sources import Unavailable
-from newsreel.corpora.splitting import stratified_holdout
 from newsreel.corpora.tables import (
     CHUNK,
     Columns,
@@ -88,7 +87,7 @@ class OwnCorpus(CorpusReader):
     @property
     @abstractmethod
     def corpus_name(self) -> str:
-        """What reports call the corpus."""
+        """What reports and the cache's folders call the corpus."""
 
     @property
     @abstractmethod
@@ -110,16 +109,19 @@ class OwnCorpus(CorpusReader):
     def read(self, paths: Paths) -> Corpus:
         key = sha256(f"{FORMAT_VERSION} {READING_VERSION} {self.columns} {self.identity()}".encode()).hexdigest()
         folder = paths.cache / "corpora" / f"own-{key[:16]}"
-        corpus = open_prepared(build_once(folder, self.prepare, f"the documents from {self.source}"))
-        if "test" not in corpus.tables:
-            corpus = with_test(corpus, self.test_fraction, self.split_seed)
-        if "validation" not in corpus.tables:
-            note = (
-                f"No validation documents were given: a share of {self.validation_fraction} of the training documents "
-                f"serves (stratified; data.validation_fraction, data.split_seed={self.split_seed})."
-            )
-            corpus = replace(corpus, notes=(*corpus.notes, note))
-        return corpus
+        return open_prepared(build_once(folder, self.prepare, f"the documents from {self.source}"))
+
+    def divided(self, corpus: Corpus) -> Corpus:
+        """The corpus with the splits that were not given, and a note on each of these."""
+        divided = super().divided(corpus.with_test(self.test_fraction, self.split_seed))
+        whole = len(corpus.splits["train"].rows)
+        notes = [
+            f"No {split} documents were given: {len(divided.splits[split].rows):,} of the {whole:,} training documents "
+            f"serve (stratified; data.{split}_fraction={fraction}, data.split_seed={self.split_seed})."
+            for split, fraction in (("test", self.test_fraction), ("validation", self.validation_fraction))
+            if split not in corpus.splits
+        ]
+        return replace(divided, notes=(*corpus.notes, *notes))
 
     def prepare(self, folder: Path) -> None:
         """Write the checked documents in the order of their digests: the same from every format."""
@@ -198,7 +200,7 @@ class HubDataset(OwnCorpus):
 
     @property
     def corpus_name(self) -> str:
-        return str(self.name)
+        return str(self.name).rpartition("/")[2]
 
     @property
     def source(self) -> str:
@@ -211,7 +213,7 @@ class HubDataset(OwnCorpus):
     def read_tables(self) -> dict[str, Table]:
         try:
             options = {"name": self.config_name, "revision": self.revision}
-            splits = hub.load(self.corpus_name, **{key: value for key, value in options.items() if value is not None})
+            splits = hub.load(str(self.name), **{key: value for key, value in options.items() if value is not None})
         except Unavailable as reason:
             raise UserError(
                 f"The data set {self.source} cannot be had: {reason}\n"
@@ -234,7 +236,7 @@ class HubDataset(OwnCorpus):
         return {split: chosen[split] for split in SPLITS if split in chosen}
 
     def read_split(self, name: str, dataset: "Dataset") -> Table:
-        where = f"the split {name!r} of {self.corpus_name}"
+        where = f"the split {name!r} of {self.name}"
         find_columns(where, dataset.column_names, self.columns)
         return collect(where, "row", hub_rows(dataset, self.columns), self.columns)
 
@@ -361,26 +363,3 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
         words = [name for name in names if name not in numbers]
         notes.append(f"Some labels are numbers ({numbers[0]}) and others are not ({words[0]}).")
     return notes
-
-
-def with_test(corpus: Corpus, fraction: float, seed: int) -> Corpus:
-    """Divide a stratified test split off the training documents. Raises UserError if that leaves either empty."""
-    documents = corpus.tables["train"]
-    training, test = stratified_holdout(corpus.targets("train"), fraction, seed)
-    if not len(training) or not len(test):
-        raise UserError(
-            f"data.test_fraction is {fraction}: of {len(documents)} training documents that leaves {len(training)} to "
-            f"train on and {len(test)} to test on; both need some (a label's only document stays in training).\n"
-            "Use more documents, another data.test_fraction, or test documents of their own (data.test)."
-        )
-    note = (
-        f"No test documents were given: {len(test):,} of the {len(documents):,} training documents serve (stratified; "
-        f"data.test_fraction={fraction}, data.split_seed={seed})."
-    )
-    return replace(
-        corpus,
-        tables={**corpus.tables, "train": documents.select(training), "test": documents.select(test)},
-        splits={},
-        fingerprint=sha256(f"{corpus.fingerprint} test={fraction} seed={seed}".encode()).hexdigest(),
-        notes=(*corpus.notes, note),
-    )

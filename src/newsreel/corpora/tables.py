@@ -294,11 +294,16 @@ def tree_rows(folder: Path) -> Iterator[Row]:
             f"documents in that: {folder / '<label>' / '*.txt'}."
         )
     for label in labels:
-        files = sorted(label.glob("*.txt"))
+        files = sorted(child for child in label.iterdir() if not child.name.startswith("."))
         if not files:
             raise UserError(
                 f"{label} has no .txt files, and every folder in {folder} stands for a label: put the label's "
                 "documents there, or remove it."
+            )
+        if others := [file for file in files if file.suffix.lower() != ".txt" or not file.is_file()]:
+            raise UserError(
+                f"{others[0]} is no .txt file, and a label's folder holds its documents only ({len(others):,} of "
+                f"{len(files):,} there are something else). Move the others elsewhere."
             )
         for file in files:
             try:
