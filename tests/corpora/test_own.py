@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.corpora.own import Files, HubDataset
-from newsreel.corpora.tables import label_name
+from newsreel.corpora.own import Files, HubDataset, hub_rows
+from newsreel.corpora.tables import Columns, collect, label_name
 from newsreel.errors import UserError
 
 SETTINGS: dict[str, Any] = {
@@ -38,8 +39,8 @@ TEST: Documents = [(f"a {word} film", number % 3) for number, word in enumerate(
 def write_csv(file: Path, documents: Documents, delimiter: str = ",") -> Path:
     with file.open("w", newline="", encoding="utf-8") as output:
         writer = csv.writer(output, delimiter=delimiter)
-        writer.writerow(["id", "review", "stars"])
-        writer.writerows([number, text, label] for number, (text, label) in enumerate(documents))
+        writer.writerow(["review", "id", "stars"])
+        writer.writerows([text, number, label] for number, (text, label) in enumerate(documents))
     return file
 
 
@@ -367,3 +368,12 @@ def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch
         HubDataset(**settings, name="news")
     with pytest.raises(UserError, match=r"data\.name is null: name a data set of the Hub"):
         HubDataset(**settings, name=None)
+
+
+def test_lists_of_class_numbers_get_their_names() -> None:
+    features = Features({"text": Value("string"), "label": List(ClassLabel(names=["z", "a"]))})
+    dataset = Dataset.from_dict({"text": ["one", "two", "three"], "label": [[0, 1], [], [0]]}, features)
+    columns = Columns("text", "label", None)
+    table = collect("here", "row", hub_rows(dataset, columns), columns)
+    assert table.several
+    assert table.documents["labels"].to_list() == [["a", "z"], [], ["z"]]
