@@ -313,7 +313,7 @@ def test_labels_that_training_never_saw_are_named_with_their_lines(
 ) -> None:
     test = write_csv(tmp_path / "test.csv", [*TEST, ("odd", 7), ("odder", 8), ("fine", 1)])
     said = refusal(paths, train=csv_file, test=test)
-    assert f"{test} has 2 labels that no training document in {csv_file} has: 7, 8 (lines 6, 7)." in said
+    assert f"{test} has labels that no training document in {csv_file} has: 7, 8 (lines 6, 7)." in said
     assert "remove those test documents, or give each label training documents" in said
 
 

@@ -311,15 +311,17 @@ def require_learnable(tables: dict[str, Table], task: Task, names: list[str], co
         unseen = labels.filter(~pl.col("labels").is_in(names))
         if len(unseen):
             unseen_names = unseen["labels"].unique(maintain_order=True).to_list()
+            more = f" and {len(unseen_names) - SHOWN_LABELS:,} more" if len(unseen_names) > SHOWN_LABELS else ""
+            listed = ", ".join(unseen_names[:SHOWN_LABELS]) + more
             raise UserError(
-                f"{table.where} has {len(unseen_names)} labels that no training document in {train.where} has: "
-                f"{', '.join(unseen_names[:SHOWN_LABELS])}{' …' if len(unseen_names) > SHOWN_LABELS else ''} "
-                f"({in_words(table.unit, unseen['place'].to_list())}).\nNo model can learn them: remove those "
-                f"{split} documents, or give each label training documents."
+                f"{table.where} has labels that no training document in {train.where} has: {listed} "
+                f"({in_words(table.unit, unseen['place'].to_list())}).\nNo model can learn them: remove those {split} "
+                "documents, or give each label training documents."
             )
 
 
 def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[pa.RecordBatch]:
+    """Documents with their labels as numbers, some at a time."""
     numbers = {name: number for number, name in enumerate(names)}
     for part in documents.iter_slices(CHUNK):
         labels: list[Any] = [sorted(numbers[name] for name in of_document) for of_document in part["labels"].to_list()]
