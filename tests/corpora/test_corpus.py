@@ -25,6 +25,21 @@ def test_an_official_validation_split_is_kept() -> None:
     assert corpus.with_validation(0.5, seed=0)["train"]["text"][:] == ["a", "b"]
 
 
+def test_test_and_validation_documents_can_both_leave_training() -> None:
+    corpus = make_corpus([(f"document {number}", number % 2) for number in range(20)])
+    corpus = type(corpus)(**{**vars(corpus), "tables": {"train": corpus.tables["train"]}, "splits": {}})
+    corpus = corpus.with_test(0.2, seed=0).with_validation(0.25, seed=0)
+    assert {split: np.bincount(corpus.targets(split)).tolist() for split in corpus.splits} == {
+        "train": [6, 6],
+        "test": [2, 2],
+        "validation": [2, 2],
+    }
+    assert sorted(text for split in corpus.splits for text in corpus[split]["text"]) == sorted(
+        corpus.tables["train"]["text"]
+    )
+    assert corpus.with_test(0.5, seed=0) is corpus
+
+
 def test_multilabel_targets_are_indicators() -> None:
     corpus = make_corpus([("a", [0, 2]), ("b", []), ("c", [1])], [("d", [2])], task="multilabel", num_labels=3)
     assert corpus.targets("train").tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from newsreel.corpora.corpus import Paths
+from newsreel.corpora.own import Files, HubDataset
 
+import test_own
 import test_reuters
 from hub_stand_in import hub_stand_in
 from test_imdb import contents, made_up_fingerprint, read, write_parquet
@@ -32,10 +35,11 @@ import json
 import sys
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.imdb import IMDB
+from newsreel.corpora.own import HubDataset
 from newsreel.corpora.reuters import Reuters
 from newsreel.errors import UserError
 reader, cache, settings = sys.argv[1:]
-readers = {"imdb": IMDB, "reuters": Reuters}
+readers = {"imdb": IMDB, "reuters": Reuters, "own": HubDataset}
 paths = Paths(corpora_dir="none", cache_dir=cache, output_dir="none")
 try:
     corpus = readers[reader](**json.loads(settings)).load(paths)
@@ -44,14 +48,25 @@ except UserError as error:
     print("refused", error)
 """
 COMMON = {
-    "source": "hub",
-    "path": None,
     "limit": None,
     "train_limit": None,
     "validation_fraction": 0.25,
     "split_seed": 0,
 }
+PUBLISHED = {"source": "hub", "path": None}
 REUTERS = {"subset": "reuters90", "keep_unlabeled": False, "unprocessed": True}
+OWN = {
+    "name": "someone/news",
+    "config_name": None,
+    "revision": None,
+    "train": "train",
+    "validation": None,
+    "test": None,
+    "text": "text",
+    "label": "label",
+    "separator": None,
+    "test_fraction": 0.25,
+}
 
 
 @pytest.fixture
@@ -65,12 +80,13 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def load(tmp_path: Path, endpoint: str, reader: str = "imdb") -> str:
+def load(tmp_path: Path, endpoint: str, reader: str = "imdb", **changes: str) -> str:
     """What a process of its own says: the Hub's client reads its settings when it is imported."""
     variables = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")}
     own = {
-        "imdb": {"fingerprint": made_up_fingerprint()},
-        "reuters": {**REUTERS, "fingerprint": test_reuters.made_up_fingerprint()},
+        "imdb": {**PUBLISHED, "fingerprint": made_up_fingerprint()},
+        "reuters": {**PUBLISHED, **REUTERS, "fingerprint": test_reuters.made_up_fingerprint()},
+        "own": {**OWN, **changes},
     }
     process = subprocess.run(
         [sys.executable, "-c", LOAD, reader, str(tmp_path / "cache"), json.dumps({**COMMON, **own[reader]})],
@@ -162,3 +178,70 @@ def test_a_table_of_another_form_is_named(
         said = load(tmp_path, server.url, "reuters")
     assert said.startswith("refused"), said
     assert f"is not what it should be: {problem}" in said
+
+
+@pytest.fixture
+def news(tmp_path: Path) -> Path:
+    """A data set of someone's, with class labels, in a configuration of three splits; those to test have no labels."""
+    folder = tmp_path / "news"
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["World", "Sports"])})
+    for split, labels in (("train", [0, 1] * 8), ("validation", [1, 0, 0, 1]), ("test", [-1, -1])):
+        texts = [f"{split} {number}" for number in range(len(labels))]
+        (folder / "plain").mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict({"text": texts, "label": labels}, features).to_parquet(
+            folder / "plain" / f"{split}-0.parquet"
+        )
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: plain\n  data_files:\n"
+        + "".join(f"  - {{split: {split}, path: plain/{split}-*}}\n" for split in ("train", "validation", "test"))
+        + "- config_name: other\n  data_files: plain/train-*\n---\n"
+    )
+    return folder
+
+
+def test_any_data_set_is_read_by_its_columns_and_class_names(tmp_path: Path, news: Path, paths: Paths) -> None:
+    changes = {"config_name": "plain", "test": "validation"}
+    with hub_stand_in(news, "someone/news") as server:
+        said = load(tmp_path, server.url, "own", **changes)
+    assert said.startswith("source someone/news, plain on the Hugging Face Hub"), said
+    assert said.endswith("{'train': 16, 'test': 4}\n")
+    from_hub = HubDataset(**{**COMMON, **OWN, **changes}).load(paths)  # from the cache, without any Hub
+    assert from_hub.label_names == ("Sports", "World")
+    names = {0: "World", 1: "Sports"}
+    written = {
+        split: test_own.write_csv(tmp_path / f"{split}.csv", [(f"{part} {n}", names[label]) for n, label in rows])
+        for split, part, rows in (
+            ("train", "train", list(enumerate([0, 1] * 8))),
+            ("test", "validation", list(enumerate([1, 0, 0, 1]))),
+        )
+    }
+    columns = {"text": "review", "label": "stars", "train": str(written["train"]), "test": str(written["test"])}
+    settings = {key: value for key, value in OWN.items() if key not in ("name", "config_name", "revision")}
+    local = Files(**{**COMMON, **settings, **columns}).load(paths)
+    assert test_own.contents(from_hub) == test_own.contents(local)
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"config_name": "plain"}, ["the split 'test' of someone/news", "2 have no label (rows 1, 2)", "name other"]),
+        ({}, ["cannot be had: ValueError: Config name is missing", "'plain'", "data.config_name"]),
+        ({"config_name": "plain", "train": "trian"}, ["data.train=trian", "validation, test; did you mean train?"]),
+        ({"config_name": "plain", "label": "labels"}, ["has the columns text, label; did you mean data.label=label?"]),
+        ({"name": "someone/new s"}, ["The data set someone/new s on the Hugging Face Hub cannot be had", "Not Found"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_data_set_is_named(
+    tmp_path: Path, news: Path, changes: dict[str, str], messages: list[str]
+) -> None:
+    with hub_stand_in(news, "someone/news") as server:
+        said = load(tmp_path, server.url, "own", **changes)
+    assert said.startswith("refused"), said
+    for message in messages:
+        assert message in said
+
+
+def test_a_data_set_without_a_hub_is_reported_with_the_ways_to_go_on(tmp_path: Path) -> None:
+    said = load(tmp_path, "http://127.0.0.1:9", "own")
+    assert "someone/news on the Hugging Face Hub cannot be had: http://127.0.0.1:9 does not give it" in said
+    assert "data=files" in said

@@ -41,6 +41,7 @@ def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, 
         (["model"], "missing EQUAL"),
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
         (["data.source=local"], "The corpus 'imdb' was not found"),
+        (["data=files"], "data.train is null: name the training documents, such as data.train=train.csv"),
     ],
 )
 def test_mistakes_get_one_message_status_2_and_no_folder(
@@ -66,7 +67,7 @@ def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
     assert time.perf_counter() - begun < 3
     assert process.returncode == 0
     assert "kim_cnn, lstm, rnn" in process.stdout
-    assert "data: imdb, r52, r8, reuters, reuters10, reuters115, reuters46, synthetic" in process.stdout
+    assert "data: files, hub, imdb, r52, r8, reuters, reuters10, reuters115, reuters46, synthetic" in process.stdout
 
 
 def test_folders_that_cannot_be_written_to_are_named(command: Command, tmp_path: Path) -> None:

@@ -128,18 +128,25 @@ class Corpus:
 
     def with_validation(self, fraction: float, seed: int) -> "Corpus":
         """Carve a stratified validation split out of `train`, unless the corpus has an official one."""
-        if "validation" in self.splits:
-            return self
-        training, validation = stratified_holdout(self.targets("train"), fraction, seed)
-        if not len(training) or not len(validation):
+        return self if "validation" in self.splits else self._with_holdout("validation", "validate", fraction, seed)
+
+    def with_test(self, fraction: float, seed: int) -> "Corpus":
+        """Carve a stratified test split out of `train`, unless the corpus has an official one."""
+        return self if "test" in self.splits else self._with_holdout("test", "test", fraction, seed)
+
+    def _with_holdout(self, split: Literal["validation", "test"], purpose: str, fraction: float, seed: int) -> "Corpus":
+        whole = self.splits["train"]
+        training, held_out = stratified_holdout(self.targets("train"), fraction, seed)
+        if not len(training) or not len(held_out):
             raise UserError(
-                f"data.validation_fraction is {fraction}: of {len(self.splits['train'].rows)} training documents that "
-                f"leaves {len(training)} to train on and {len(validation)} to validate on; both need some (a class's "
+                f"data.{split}_fraction is {fraction}: of {len(whole.rows)} training documents that "
+                f"leaves {len(training)} to train on and {len(held_out)} to {purpose} on; both need some (a class's "
                 "only document stays in training).\n"
-                "Use more documents (data.limit, data.num_documents), or another data.validation_fraction."
+                f"Use more documents (data.limit, data.num_documents), or another data.{split}_fraction."
             )
-        splits = {**self.splits, "train": Rows("train", training), "validation": Rows("train", validation)}
-        return replace(self, splits=splits)
+        rows = {"train": training, split: held_out}
+        divided = {name: Rows(whole.table, whole.rows[chosen]) for name, chosen in rows.items()}
+        return replace(self, splits={**self.splits, **divided})
 
     def with_training_limit(self, num_documents: int) -> "Corpus":
         """Train on so many of the training documents only, stratified; the other splits stay whole."""
@@ -225,12 +232,16 @@ class CorpusReader(ABC):
     def read(self, paths: Paths) -> Corpus:
         """The corpus as it was published."""
 
+    def divided(self, corpus: Corpus) -> Corpus:
+        """The corpus with all the splits that a run needs."""
+        return corpus.with_validation(self.validation_fraction, self.split_seed)
+
     def load(self, paths: Paths) -> Corpus:
         """The corpus, limited and with a validation split, ready to train on. Raises UserError."""
         corpus = self.read(paths)
         if self.limit is not None:
             corpus = corpus.limited(self.limit)
-        corpus = corpus.with_validation(self.validation_fraction, self.split_seed)
+        corpus = self.divided(corpus)
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
         return corpus.checked()

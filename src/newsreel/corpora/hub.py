@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub, fetched by `datasets`."""
 
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,18 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT_SECONDS = 10
 
 
-def load(name: str, **options: Any) -> "DatasetDict":
+def load(name: str, /, **options: Any) -> "DatasetDict":
     """All splits of the data set `name`, downloaded (with a progress bar, resumed, checked) or from the Hub's cache.
 
-    options: what `datasets.load_dataset` needs besides the name, such as `revision` and `data_files`.
+    options: what `datasets.load_dataset` needs besides the name, such as `revision` and `data_files`; `name` is that
+    of one of its configurations.
     Asks once whether the Hub answers before anything is downloaded: the client alone would retry for half a minute.
     Raises Unavailable with the client's own reason.
     """
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE:
-        url = f"{constants.ENDPOINT}/api/datasets/{name}"
+        url = f"{constants.ENDPOINT}/api/datasets/{urllib.parse.quote(name)}"
         try:
             urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_SECONDS).close()
         except (urllib.error.URLError, OSError, ValueError) as error:

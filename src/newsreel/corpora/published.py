@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from newsreel.corpora.corpus import CorpusReader, Paths
+from newsreel.corpora.files import content_key
 from newsreel.corpora.prepared import FORMAT_VERSION
 from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepared
 from newsreel.errors import UserError
@@ -160,10 +161,7 @@ class LocalSource(PublishedSource[Documents]):
                 )
             return None
         _, place = found
-        files = [place] if place.is_file() else place.rglob("*")
-        stats = [file.stat() for file in files if file.is_file()]
-        newest = max((stat.st_mtime_ns for stat in stats), default=0)
-        return f"{place.resolve()} {len(stats)} {sum(stat.st_size for stat in stats)} {newest}"
+        return content_key(place)
 
     def read(self, folder: Path) -> Documents:
         found = self.layout()

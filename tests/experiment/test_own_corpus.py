@@ -1,0 +1,53 @@
+"""Trainings on the user's own corpus."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from newsreel.experiment.settings import read_experiment
+from newsreel.experiment.train import run_experiment
+
+from runs import CONFIGS, without_times
+
+SINGLE = [(f"a {'fine' if number % 2 else 'dull'} film, number {number % 7}", number % 2) for number in range(60)]
+SEVERAL = [(text, [["fine"], ["dull", "long"]][label]) for text, label in SINGLE]
+
+
+def train(tmp_path: Path, file: Path, *overrides: str) -> dict[str, Any]:
+    """metrics.json of a training on a file, without times and without where the documents came from."""
+    overrides = (
+        "data=files", f"data.train={file}", "data.text=review", "data.label=stars", "model=bow", "trainer=cpu",
+        "training.max_epochs=2", f"paths.cache_dir={tmp_path / 'cache'}", *overrides,
+    )  # fmt: skip
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    experiment = read_experiment({str(key): value for key, value in config.items()})
+    choices = {"data": "files", "model": "bow", "tokenizer": "words", "embedding": "one_hot"}
+    results = run_experiment(experiment, tmp_path / file.suffix[1:], choices, list(overrides), time.perf_counter())
+    environment = results["environment"]
+    return {**without_times(results), "environment": environment["corpus_fingerprint"]}
+
+
+@pytest.mark.parametrize(
+    ("documents", "settings", "metric"),
+    [(SINGLE, [], "test/accuracy"), (SEVERAL, ["data.separator='|'"], "test/f1_micro")],
+)
+def test_the_same_documents_give_the_same_figures_from_csv_and_json(
+    tmp_path: Path, documents: list[tuple[str, Any]], settings: list[str], metric: str
+) -> None:
+    table, lines = tmp_path / "train.csv", tmp_path / "train.jsonl"
+    rows = [
+        f'"{text}",{"|".join(labels) if isinstance(labels, list) else labels}\n' for text, labels in reversed(documents)
+    ]
+    table.write_text("review,stars\n" + "".join(rows))
+    lines.write_text("".join(json.dumps({"review": text, "stars": labels}) + "\n" for text, labels in documents))
+    from_csv = train(tmp_path, table, *settings)
+    assert from_csv == train(tmp_path, lines)
+    assert from_csv[metric] > 0.5
+    assert "No test documents were given: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
