@@ -13,6 +13,7 @@ SETTINGS = Synthetic(
     num_documents=500,
     num_labels=3,
     multilabel=False,
+    hierarchy=None,
     difficulty=0.2,
     vocabulary_size=1000,
     mean_length=40,
