@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -325,6 +327,47 @@ def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     assert not any(place.exists() for place in places)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    def read() -> None:
+        list(rcv1_parts.read_parts([EndlessPart(tmp_path / "a"), EndlessPart(tmp_path / "b")], tmp_path, 2))
+
+    parent = multiprocessing.get_context("fork").Process(target=read)
+    parent.start()
+    pids = [tmp_path / "a", tmp_path / "b"]
+    wait_until(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+    parent.kill()
+    parent.join()
+    wait_until(lambda: not any(is_running(int(pid.read_text())) for pid in pids))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class EndlessPart:
+    """A part that is read until its process is killed; the process writes its id to a file."""
+
+    def __init__(self, pid: Path) -> None:
+        self.name = pid.name
+        self.pid = pid
+
+    def stories(self, bad_files: list[str]) -> Iterator[Story]:
+        self.pid.write_text(str(os.getpid()))
+        time.sleep(600)
+        yield Story(1, [], "")
+
+
 class DeadlyPart:
     """A part that no process survives."""
 
@@ -400,9 +443,13 @@ def test_a_truncated_public_file_stops_the_reading_unless_a_bad_file_is_allowed(
 @pytest.mark.parametrize(
     ("qrels", "problem"),
     [
-        ("C15 26150 1\nC15 26151\n", r"line 2 is 'C15 26151' instead of one of the 103 topics, a number and 1"),
-        ("G11 26150 1\n", r"line 1 is 'G11 26150 1' instead of"),
-        ("", r"cannot be read: empty"),
+        ("C15 26150 1\nC15 26151\n", r"line 2 is not one of the 103 topics, a number and 1"),
+        ("C15 26150 1\n\nC15 26151 1\n", r"line 2 is not one of the 103 topics, a number and 1"),
+        ("C15 26150 1\nC15 26151 0\n", r"line 2 is not"),
+        ("C15 26150 1\nC15 one 1\n", r"line 2 is not"),
+        ("C15 26150 1\nC15 26151 1 2\n", r"cannot be read: found more fields"),
+        ("G11 26150 1\n", r"line 1 is not"),
+        ("", r"is empty"),
     ],
 )
 def test_topics_of_another_form_are_refused_by_line(paths: Paths, tmp_path: Path, qrels: str, problem: str) -> None:

@@ -59,8 +59,9 @@ class Corpus:
 
     `tables` are the splits as they were published (`train`, `test`, perhaps `validation`, `unlabeled`), each a
     memory-mapped `datasets.Dataset` with the columns `text` and `labels`: an integer, or for `multilabel` a list of
-    them; -1 or an empty list where the split has no labels. `splits` says which rows of which table a split has:
-    validation documents are rows of the training table, and encoded tables serve every way of splitting.
+    them; -1 or an empty list where the split has no labels. Some corpora have more columns, as `id`. `splits` says
+    which rows of which table a split has: validation documents are rows of the training table, and encoded tables
+    serve every way of splitting.
     """
 
     name: str

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 NAME = "rcv1"
 READER_VERSION = 1  # raise it when the same files give other documents
-LAST_TRAINING_ID = 26150  # LYRL2004: the training stories are those of the first eleven days
+LAST_TRAINING_ID = 26150  # LYRL2004: the training stories are those of 20 to 31 August 1996
 PUBLISHED = {"train": 23_149, "test": 781_265}
 TOKEN_FILES = [f"lyrl2004_tokens_{name}.dat" for name in ("train", "test_pt0", "test_pt1", "test_pt2", "test_pt3")]
 QRELS = "rcv1-v2.topics.qrels"
@@ -257,7 +257,7 @@ def files_below(folder: str | Path) -> Iterator["os.DirEntry[str]"]:
     """All files in a folder and those in it; there may be 800,000."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir():
                 yield from files_below(entry.path)
             elif entry.is_file():
                 yield entry

@@ -31,7 +31,7 @@ MAX_STORY_BYTES = 10_000_000  # of an XML file; stories have a few thousand
 CLIMBS = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|\Z)", re.DOTALL)  # absolute, or with a step upwards
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 CONTROL_CODES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
-QREL = r"^(\S+) (\d{1,18}) 1$"  # topic, id, "relevant"
+QREL = {"code": pl.String, "id": pl.Int64, "relevant": pl.Int64}
 
 
 class Topics(NamedTuple):
@@ -314,22 +314,20 @@ def read_qrels(file: Path) -> Qrels:
     """The topics of `rcv1-v2.topics.qrels`: lines `CODE id 1`. Raises UserError naming file and line."""
     try:
         with opened(file) as content:
-            lines = pl.read_csv(
-                content.read(), has_header=False, new_columns=["line"], separator="\x01", quote_char=None,
-                schema_overrides=[pl.String], encoding="utf8-lossy",
-            )  # fmt: skip
+            lines = pl.read_csv(content.read(), separator=" ", schema=QREL, has_header=False, quote_char=None,
+                                ignore_errors=True, encoding="utf8-lossy")  # fmt: skip
     except (EOFError, zlib.error, OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{file} cannot be read: {reason_of(error).splitlines()[0]}. Get it again.") from error
-    fields = lines["line"].str.strip_chars_end().str.extract_groups(QREL).struct.unnest()
+    if lines.is_empty():
+        raise UserError(f"{file} is empty. Get it again.")
     numbers = {code: number for number, code in enumerate(topics().codes)}
-    of_code = pl.DataFrame({"1": list(numbers), "topic": list(numbers.values())})
-    pairs = fields.join(of_code, on="1", how="left", maintain_order="left").with_columns(pl.col("2").cast(pl.Int64))
-    broken = pairs.with_row_index().filter(pl.col("topic").is_null() | pl.col("2").is_null())
-    if len(broken):
-        number = broken["index"][0]
+    pairs = lines.with_columns(topic=pl.col("code").replace_strict(numbers, default=None, return_dtype=pl.Int64))
+    valid = pl.col("topic").is_not_null() & pl.col("id").is_not_null() & (pl.col("relevant") == 1)
+    if len(broken := pairs.with_row_index().filter(~valid.fill_null(False))):
+        number = broken["index"][0] + 1
         raise UserError(
-            f"{file}, line {number + 1} is {str(lines['line'][number])[:40]!r} instead of one of the "
-            f"{len(numbers)} topics, a number and 1, as in CCAT 2286 1. Get the file again."
+            f"{file}, line {number} is not one of the {len(numbers)} topics, a number and 1, as in CCAT 2286 1. Get "
+            "the file again."
         )
-    pairs = pairs.sort("2")
-    return Qrels(pairs["2"].to_numpy(), pairs["topic"].to_numpy())
+    pairs = pairs.select("id", "topic").sort("id")
+    return Qrels(pairs["id"].to_numpy(), pairs["topic"].to_numpy())
