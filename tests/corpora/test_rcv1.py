@@ -379,6 +379,25 @@ class DeadlyPart:
         yield Story(1, [], "")
 
 
+@pytest.mark.parametrize("file", ["bad_files.json", "stories.arrow"])
+def test_damaged_parts_are_named(made_up: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setattr(rcv1, "PartsInOrder", lambda *arguments: (_ for _ in ()).throw(RuntimeError("stopped")))
+    with pytest.raises(RuntimeError, match="stopped"):
+        reader(made_up / "public").read(paths)
+    monkeypatch.undo()
+    (part,) = (paths.cache / "corpora").glob(".rcv1-parts-*/00002")
+    truncate(part / file)
+    with pytest.raises(UserError, match=r"documents in .*00002 cannot be read: .*\n.*Delete that folder"):
+        reader(made_up / "public").read(paths)
+
+
+def test_stories_of_one_split_alone_can_be_read_but_not_trained_on(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(LAST_TRAINING_ID + 1)})
+    assert [len(table) for table in reader(tmp_path / "discs").read(paths).tables.values()] == [0, 1]
+    with pytest.raises(UserError, match="of 0 training documents"):
+        reader(tmp_path / "discs").load(paths)
+
+
 def test_changed_files_are_read_anew(paths: Paths, tmp_path: Path) -> None:
     write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1)})
     assert len(reader(tmp_path / "discs").read(paths).tables["train"]) == 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -243,7 +243,10 @@ class CorpusReader(ABC):
     validation_fraction: Annotated[float, Range(above=0, below=1)]
     split_seed: Annotated[int, Range(min=0)]
 
-    unseen_labels: ClassVar[bool] = False  # whether the task has labels that no training document need have
+    @property
+    def unseen_labels(self) -> bool:
+        """Whether the task has labels that no training document need have."""
+        return False
 
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:

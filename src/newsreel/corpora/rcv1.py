@@ -54,11 +54,14 @@ class RCV1(CorpusReader):
     max_bad_files: Annotated[int, Range(min=0)] | None
     num_processes: Annotated[int, Range(min=1, max=1024)] | None
 
-    unseen_labels: ClassVar[bool] = True  # 101 of the 103 topics have a training story
-
     def __post_init__(self) -> None:
         if self.path is not None and not Path(self.path).expanduser().is_dir():
             raise UserError(f"data.path={self.path}: there is no such folder.")
+
+    @property
+    def unseen_labels(self) -> bool:
+        """101 of the 103 topics have a training story."""
+        return True
 
     def read(self, paths: Paths) -> Corpus:
         place = Path(self.path).expanduser() if self.path is not None else paths.corpora / NAME
@@ -106,7 +109,7 @@ class LocalFiles(Source):
 
     def prepared_folder(self, cache: Path) -> Path | None:
         if self._layout is None:
-            if self.place.exists() and (self.named or any(self.place.iterdir())):
+            if self.place.is_dir() and (self.named or any(self.place.iterdir())):
                 raise UserError(
                     f"{self.place} is there, but holds neither zip or XML files of the discs nor {TOKEN_FILES[0]} and "
                     "its like, packed (.gz) or not."

@@ -20,7 +20,7 @@ import pyarrow as pa
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
 from newsreel.errors import UserError
-from newsreel.storage import build_once
+from newsreel.storage import build_once, damaged
 
 DOCUMENTS = MULTI_LABEL.append(pa.field("id", pa.int64()))  # of the parts and of the tables made from them
 TABLE = "stories"
@@ -111,7 +111,11 @@ def write_bad_files(folder: Path, bad_files: Sequence[str]) -> None:
 
 
 def read_bad_files(folder: Path) -> list[str]:
-    return [str(file) for file in json.loads((folder / BAD_FILES).read_text(encoding="utf-8"))]
+    """The bad files that were left out of what is in the folder. Raises UserError if that cannot be told."""
+    try:
+        return [str(file) for file in json.loads((folder / BAD_FILES).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged("documents", folder, error) from error
 
 
 class PartsInOrder:
@@ -158,6 +162,9 @@ class PartsInOrder:
 
 
 def part_batches(folder: Path) -> list[pa.RecordBatch]:
-    """The documents of a part, memory-mapped."""
-    with pa.memory_map(str(folder / f"{TABLE}.arrow")) as file, pa.ipc.open_stream(file) as reader:
-        return list(reader)
+    """The documents of a part, memory-mapped. Raises UserError if they are not whole."""
+    try:
+        with pa.memory_map(str(folder / f"{TABLE}.arrow")) as file, pa.ipc.open_stream(file) as reader:
+            return list(reader)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise damaged("documents", folder, error) from error

@@ -55,7 +55,7 @@ class Synthetic(CorpusReader):
             )
 
     @property
-    def unseen_labels(self) -> bool:  # type: ignore[override]
+    def unseen_labels(self) -> bool:
         """As in RCV1-v2, the rarest topics may have no training document."""
         return self.hierarchy is not None
 
