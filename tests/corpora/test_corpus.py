@@ -1,8 +1,12 @@
 """The Corpus: splits, limits and what it refuses."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
 from newsreel.errors import UserError
 
 from conftest import make_corpus
@@ -81,6 +85,40 @@ def test_texts_come_in_chunks_in_order() -> None:
     chunks = [chunk.to_pylist() for chunk in corpus.texts("train", chunk_size=3)]
     assert chunks == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
     assert np.array_equal(corpus.splits["train"].rows, np.arange(7))
+
+
+def test_labels_that_training_never_saw_are_noted_where_they_belong_to_the_task() -> None:
+    corpus = make_corpus([("a", [0])], [("c", [1])], task="multilabel")
+    with pytest.raises(UserError, match=r"1 labels that no training document has: label1"):
+        corpus.checked()
+    (note,) = corpus.checked(unseen_labels=True).notes
+    assert note.startswith("1 of the 2 labels have no training document")
+    assert note.endswith("label1.")
+
+
+def test_labels_of_a_table_are_read_once_and_cannot_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = make_corpus([(str(number), [number % 3]) for number in range(30)], task="multilabel", num_labels=3)
+    before = corpus.targets("train")
+    monkeypatch.setattr("newsreel.corpora.corpus.read_targets", lambda *arguments: pytest.fail("read again"))
+    split = corpus.with_validation(0.2, seed=0)
+    assert len(split.targets("train")) + len(split.targets("validation")) == len(before) == 30
+    assert corpus.labels_present("train").all()
+    with pytest.raises(ValueError, match="read-only"):
+        corpus.targets("train")[0, 0] = 1
+
+
+def test_a_prepared_corpus_keeps_its_hierarchy_and_one_from_before_there_were_any_opens(tmp_path: Path) -> None:
+    description = Description(
+        "tiny", "multilabel", ["a", "b"], "f1_micro", "f", "s", [], ["train"], parents=[-1, 0], label_titles=["A", "B"]
+    )
+    write_split(tmp_path, "train", "multilabel", [record_batch(["text"], [[0, 1]], "multilabel")])
+    write_description(tmp_path, description)
+    corpus = open_prepared(tmp_path)
+    assert (corpus.parents, corpus.label_titles) == ((-1, 0), ("A", "B"))
+    old = {name: value for name, value in vars(description).items() if name not in ("parents", "label_titles")}
+    (tmp_path / "corpus.json").write_text(json.dumps(old))
+    corpus = open_prepared(tmp_path)
+    assert (corpus.parents, corpus.label_titles) == ((), ())
 
 
 def test_a_training_limit_leaves_the_other_splits_whole() -> None:

@@ -1,11 +1,13 @@
 """The generator of documents."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
 
 from newsreel.corpora.corpus import Paths
+from newsreel.corpora.rcv1_stories import topics
 from newsreel.corpora.synthetic import Synthetic
 from newsreel.errors import UserError
 
@@ -13,6 +15,7 @@ SETTINGS = Synthetic(
     num_documents=500,
     num_labels=3,
     multilabel=False,
+    hierarchy=None,
     difficulty=0.2,
     vocabulary_size=1000,
     mean_length=40,
@@ -54,6 +57,38 @@ def test_two_labels_are_binary_and_several_a_document_multilabel(paths: Paths) -
     corpus = replace(SETTINGS, multilabel=True).load(paths)
     assert corpus.task == "multilabel"
     assert corpus.targets("train").sum(axis=1).max() > 1
+
+
+def test_documents_are_what_they_were() -> None:
+    """A loop over documents made these from the same draws; the digest is of what it made."""
+    digest = sha256()
+    for batch in replace(SETTINGS, num_labels=103, multilabel=True).generate(300, stream=0):
+        digest.update(repr(batch.to_pylist()).encode())
+    assert digest.hexdigest()[:16] == "791bf3fb9f3a0b1b"
+
+
+def test_topics_of_rcv1_come_with_those_above_them(paths: Paths) -> None:
+    shape = {"num_labels": 103, "multilabel": True, "hierarchy": "rcv1"}
+    corpus = replace(SETTINGS, num_documents=4000, mean_length=5, **shape).load(paths)
+    assert corpus.label_names == topics().codes
+    assert corpus.parents == topics().parents
+    assert corpus.label_titles == topics().titles
+    targets = np.concatenate([corpus.targets(split) for split in ("train", "validation", "test")])
+    for label, parent in enumerate(corpus.parents):
+        if parent >= 0:
+            assert (targets[:, parent] >= targets[:, label]).all()
+    assert 3.0 < targets.sum(axis=1).mean() < 3.5  # 3.2 in RCV1-v2
+    counts = np.sort(targets.sum(axis=0))
+    assert counts[-1] > 1000
+    assert counts[:20].max() < 10
+    assert any("no training document" in note for note in corpus.notes)
+
+
+def test_the_topics_of_rcv1_are_103_of_which_a_document_has_several() -> None:
+    with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
+        replace(SETTINGS, hierarchy="rcv1", num_labels=103)
+    with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
+        replace(SETTINGS, hierarchy="rcv1", multilabel=True)
 
 
 def test_difficulty_decides_how_far_words_tell_the_label(paths: Paths) -> None:

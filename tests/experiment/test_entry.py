@@ -67,7 +67,8 @@ def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
     assert time.perf_counter() - begun < 3
     assert process.returncode == 0
     assert "kim_cnn, lstm, rnn" in process.stdout
-    assert "data: files, hub, imdb, r52, r8, reuters, reuters10, reuters115, reuters46, synthetic" in process.stdout
+    corpora = "files, hub, imdb, r52, r8, rcv1, reuters, reuters10, reuters115, reuters46, synthetic, synthetic_rcv1"
+    assert f"data: {corpora}" in process.stdout
 
 
 def test_folders_that_cannot_be_written_to_are_named(command: Command, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """The Corpus: what every corpus becomes before anything else looks at it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -58,8 +59,9 @@ class Corpus:
 
     `tables` are the splits as they were published (`train`, `test`, perhaps `validation`, `unlabeled`), each a
     memory-mapped `datasets.Dataset` with the columns `text` and `labels`: an integer, or for `multilabel` a list of
-    them; -1 or an empty list where the split has no labels. `splits` says which rows of which table a split has:
-    validation documents are rows of the training table, and encoded tables serve every way of splitting.
+    them; -1 or an empty list where the split has no labels. Some corpora have more columns, as `id`. `splits` says
+    which rows of which table a split has: validation documents are rows of the training table, and encoded tables
+    serve every way of splitting.
     """
 
     name: str
@@ -70,9 +72,9 @@ class Corpus:
     fingerprint: str  # hex digest of the labelled documents, whatever the source
     source: str  # where this copy came from, in words
     notes: tuple[str, ...] = ()  # what a reader of the run's report has to know
-    splits: dict[str, Rows] = field(default_factory=dict)
-    parents: tuple[int, ...] = ()  # each label's parent, -1 for none; empty where labels have no hierarchy
+    parents: tuple[int, ...] = ()  # of each label the label above it, -1 for none; empty: the labels are no hierarchy
     label_titles: tuple[str, ...] = ()  # what reports call the labels; empty: their names
+    splits: dict[str, Rows] = field(default_factory=dict)
     find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks beyond a source that has only labelled ones
 
     def __post_init__(self) -> None:
@@ -89,9 +91,10 @@ class Corpus:
         return len(self.label_names)
 
     def targets(self, split: str) -> np.ndarray:
-        """Labels of a split: (N,) int64 class numbers, or (N, L) uint8 indicators for `multilabel`."""
+        """Labels of a split, read-only: (N,) int64 class numbers, or (N, L) uint8 indicators for `multilabel`."""
         rows = self.splits[split]
-        return table_targets(self.tables[rows.table], self.num_labels, self.task)[rows.rows]
+        targets = table_targets(self.tables[rows.table], self.num_labels, self.task)
+        return targets if len(rows.rows) == len(targets) else targets[rows.rows]
 
     def texts(self, table: str, chunk_size: int = 5_000) -> Iterator["pa.ChunkedArray"]:
         """The documents of a table as Arrow arrays of at most `chunk_size` strings."""
@@ -161,10 +164,11 @@ class Corpus:
         splits = {**self.splits, "train": Rows(self.splits["train"].table, rows[kept])}
         return replace(self, splits=splits, notes=(*self.notes, note))
 
-    def checked(self) -> "Corpus":
+    def checked(self, unseen_labels: bool = False) -> "Corpus":
         """The corpus itself, if one can train and test on it.
 
-        Raises UserError for an empty split and for labels that only the test documents have.
+        unseen_labels: whether labels that training documents do not have are a part of the task, to be noted.
+        Raises UserError for an empty split and, unless they are, for labels that only the other splits have.
         """
         for split in ("train", "validation", "test"):
             if split in self.splits and not len(self.splits[split].rows):
@@ -173,6 +177,13 @@ class Corpus:
                     "Training, validation and test each need at least one: look at the files, or at data.limit."
                 )
         in_training = self.labels_present("train")
+        if unseen_labels:
+            names = [self.label_names[label] for label in np.flatnonzero(~in_training)]
+            note = (
+                f"{len(names)} of the {self.num_labels} labels have no training document, so that no model can learn "
+                f"them: {named_in_short(names)}."
+            )
+            return replace(self, notes=(*self.notes, note)) if names else self
         for split in ("validation", "test"):
             if split not in self.splits:
                 continue
@@ -181,7 +192,7 @@ class Corpus:
                 names = [self.label_names[label] for label in np.flatnonzero(unseen)]
                 raise UserError(
                     f"The {split} documents of {self.name!r} ({self.source}) have {len(names)} labels that no training "
-                    f"document has: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}.\n"
+                    f"document has: {named_in_short(names)}.\n"
                     "No model can learn them: remove those documents, or give each label training documents."
                 )
         return self
@@ -204,15 +215,30 @@ def first_found(find: Callable[[], "Dataset | None"], num_documents: int) -> "Da
     return None if found is None else found.select(range(min(num_documents, len(found))))
 
 
+def named_in_short(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+
+
+_read_targets: "WeakKeyDictionary[Dataset, np.ndarray]" = WeakKeyDictionary()  # a table's labels are asked for often
+
+
 def table_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
-    """Labels of a document table: (N,) int64, or (N, L) uint8 for `multilabel`."""
+    """Labels of a document table: (N,) int64, or (N, L) uint8 for `multilabel`; read once a table, and read-only."""
+    if table not in _read_targets:
+        targets = read_targets(table, num_labels, task)
+        targets.setflags(write=False)
+        _read_targets[table] = targets
+    return _read_targets[table]
+
+
+def read_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
     import pyarrow as pa
 
     column = table.select_columns("labels").with_format("arrow")[:]["labels"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if task != "multilabel":
-        return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+        return np.array(column.to_numpy(zero_copy_only=False), dtype=np.int64)
     counts = np.asarray(column.value_lengths().to_numpy(zero_copy_only=False), dtype=np.int64)
     targets = np.zeros((len(column), num_labels), dtype=np.uint8)
     targets[np.repeat(np.arange(len(column)), counts), np.asarray(column.flatten())] = 1
@@ -227,6 +253,11 @@ class CorpusReader(ABC):
     train_limit: Annotated[int, Range(min=1)] | None
     validation_fraction: Annotated[float, Range(above=0, below=1)]
     split_seed: Annotated[int, Range(min=0)]
+
+    @property
+    def unseen_labels(self) -> bool:
+        """Whether the task has labels that no training document need have."""
+        return False
 
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:
@@ -244,4 +275,4 @@ class CorpusReader(ABC):
         corpus = self.divided(corpus)
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
-        return corpus.checked()
+        return corpus.checked(self.unseen_labels)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,10 @@ MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int
 
 @dataclass(frozen=True)
 class Description:
-    """What a prepared corpus says of itself; the fields are those of Corpus, `tables` by name."""
+    """What a prepared corpus says of itself; the fields are those of Corpus, `tables` by name.
+
+    Fields with a default came later: folders written before them stay readable, and have none of what they say.
+    """
 
     name: str
     task: Task
@@ -32,6 +35,8 @@ class Description:
     source: str
     notes: list[str]
     tables: list[str]
+    parents: list[int] = field(default_factory=list)
+    label_titles: list[str] = field(default_factory=list)
 
 
 def write_split(folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch]) -> None:
@@ -72,6 +77,8 @@ def open_prepared(folder: Path) -> Corpus:
         fingerprint=description.fingerprint,
         source=description.source,
         notes=tuple(description.notes),
+        parents=tuple(description.parents),
+        label_titles=tuple(description.label_titles),
     )
 
 

@@ -37,23 +37,27 @@ def stratified_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple
 def _iterative_stratification(
     targets: np.ndarray, fraction: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    num_documents = len(targets)
+    num_documents, num_labels = targets.shape
     shares = np.array([1 - fraction, fraction])
-    wanted_documents = shares * num_documents  # (2,) how many more documents each side wants
-    wanted = np.outer(targets.sum(axis=0), shares)  # (L, 2) how many more documents of each label
+    # Plain numbers and lists: the loop takes documents one by one, and arrays of two are slow
+    wanted_documents = (shares * num_documents).tolist()  # (2,) how many more documents each side wants
+    wanted = np.outer(targets.sum(axis=0), shares).tolist()  # (L, 2) how many more documents of each label
+    remaining = targets.sum(axis=0, dtype=np.int64).tolist()  # (L,) documents of no side yet
+    labels = np.nonzero(targets)[1].tolist()
+    offsets = np.concatenate([[0], np.cumsum(targets.sum(axis=1, dtype=np.int64))]).tolist()
     side = np.full(num_documents, -1, dtype=np.int8)
-    unassigned = targets.astype(bool)
-    remaining = unassigned.sum(axis=0)  # (L,)
-    while remaining.any():
-        label = int(np.argmin(np.where(remaining > 0, remaining, num_documents + 1)))  # the rarest that is left
-        for row in random.permutation(np.flatnonzero(unassigned[:, label])):
+    while any(remaining):
+        rarest = min((label for label in range(num_labels) if remaining[label]), key=remaining.__getitem__)
+        wanted_of_rarest = wanted[rarest]
+        for row in random.permutation(np.flatnonzero((targets[:, rarest] != 0) & (side < 0))).tolist():
             # Where the label is wanted most; ties go to the side that wants more documents, then to training.
-            choice = int(np.lexsort((np.arange(2), -wanted_documents, -wanted[label]))[0])
+            training, validation = zip(wanted_of_rarest, wanted_documents, strict=True)
+            choice = int(validation > training)
             side[row] = choice
-            wanted[unassigned[row], choice] -= 1
             wanted_documents[choice] -= 1
-            remaining -= unassigned[row]
-            unassigned[row] = False
+            for label in labels[offsets[row] : offsets[row + 1]]:
+                wanted[label][choice] -= 1
+                remaining[label] -= 1
     for label in range(targets.shape[1]):
         rows = np.flatnonzero(targets[:, label])
         if len(rows) and (side[rows] == 1).all():

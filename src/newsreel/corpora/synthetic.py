@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
@@ -19,6 +20,7 @@ from newsreel.corpora.prepared import (
     write_description,
     write_split,
 )
+from newsreel.corpora.rcv1_stories import topics
 from newsreel.errors import UserError
 from newsreel.rules import Range
 from newsreel.storage import build_once
@@ -26,6 +28,9 @@ from newsreel.storage import build_once
 GENERATOR_VERSION = 1  # raise it when the same settings make other documents
 CHUNK = 5_000  # documents made at a time; a part of what the seed determines
 NOTE = "The documents are made up by a seeded generator: figures say nothing about any real text."
+EXTRA_LABELS = 0.7  # labels drawn beside a document's first, on average
+EXTRA_TOPICS = 0.4  # the same of topics, so that with those above them a document has 3.2, as in RCV1-v2
+RAREST_TOPIC = 1e-4  # how often the rarest topic of RCV1-v2 is drawn for every time that the most frequent one is
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
@@ -39,7 +44,20 @@ class Synthetic(CorpusReader):
     difficulty: Annotated[float, Range(min=0, max=1)]
     vocabulary_size: Annotated[int, Range(min=100, max=10_000_000)]
     mean_length: Annotated[float, Range(min=1, max=100_000)]
+    hierarchy: Literal["rcv1"] | None
     seed: Annotated[int, Range(min=0)]
+
+    def __post_init__(self) -> None:
+        if self.hierarchy and not (self.multilabel and self.num_labels == len(topics().codes)):
+            raise UserError(
+                f"data.hierarchy is {self.hierarchy}, whose documents have several of {len(topics().codes)} labels: it "
+                f"needs data.multilabel=true and data.num_labels={len(topics().codes)}."
+            )
+
+    @property
+    def unseen_labels(self) -> bool:
+        """As in RCV1-v2, the rarest topics may have no training document."""
+        return self.hierarchy is not None
 
     @property
     def task(self) -> Task:
@@ -58,8 +76,12 @@ class Synthetic(CorpusReader):
             f"{GENERATOR_VERSION} {self.num_documents} {self.num_labels} {self.multilabel} {self.difficulty} "
             f"{self.vocabulary_size} {self.mean_length} {self.seed}"
         )
+        if self.hierarchy:
+            identity += f" {self.hierarchy}"
         fingerprint = sha256(identity.encode()).hexdigest()
         folder = paths.cache / "corpora" / f"synthetic-v{FORMAT_VERSION}-{fingerprint[:16]}"
+
+        numbered = [f"label{number}" for number in range(self.num_labels)]
 
         def build(partial: Path) -> None:
             num_test = self.num_documents // 5
@@ -70,12 +92,14 @@ class Synthetic(CorpusReader):
                 Description(
                     name="synthetic",
                     task=self.task,
-                    label_names=[f"label{number}" for number in range(self.num_labels)],
+                    label_names=list(topics().codes) if self.hierarchy else numbered,
                     metric="f1_micro" if self.multilabel else "accuracy",
                     fingerprint=fingerprint,
                     source=f"generated: {self.num_documents:,} documents, seed {self.seed}",
                     notes=[NOTE],
                     tables=["train", "test"],
+                    parents=list(topics().parents) if self.hierarchy else [],
+                    label_titles=list(topics().titles) if self.hierarchy else [],
                 ),
             )
 
@@ -87,16 +111,17 @@ class Synthetic(CorpusReader):
         The first half of the vocabulary is common to all labels, with frequencies 1/rank (Zipf). Each word of the
         second half belongs to one label; a document draws a share of its words from its labels' own words: about
         0.25 at difficulty 0, none at 1. Label k is chosen with probability proportional to 1/(k+3) where documents
-        have several, and evenly where they have one.
+        have several, and evenly where they have one. Topics of RCV1-v2 are chosen with probabilities that fall by the
+        same factor from one to the next, in an order without meaning, and bring those above them.
         """
         random = np.random.default_rng([self.seed, stream])
-        words = pseudo_words(self.vocabulary_size)
+        words = pa.array(pseudo_words(self.vocabulary_size), type=pa.large_string())
         num_common = self.vocabulary_size - self.vocabulary_size // 2
         common = np.cumsum(1 / np.arange(1, num_common + 1))
         common /= common[-1]
-        own = [np.arange(num_common + label, self.vocabulary_size, self.num_labels) for label in range(self.num_labels)]
-        weights = 1 / np.arange(3, self.num_labels + 3) if self.multilabel else np.ones(self.num_labels)
-        weights /= weights.sum()
+        # The own words of label l are number num_common + l and every num_labels-th after it: so many
+        num_own = -(-(self.vocabulary_size - num_common - np.arange(self.num_labels)) // self.num_labels)
+        weights = self.label_weights()
         sigma = 0.6
         for start in range(0, num_documents, CHUNK):
             size = min(CHUNK, num_documents - start)
@@ -104,22 +129,50 @@ class Synthetic(CorpusReader):
                 1, np.rint(random.lognormal(np.log(self.mean_length) - sigma**2 / 2, sigma, size)).astype(np.int64)
             )
             primary = random.choice(self.num_labels, size, p=weights)
-            labels = [[int(label)] for label in primary]
+            indicators = np.zeros((size, self.num_labels), dtype=bool)
+            indicators[np.arange(size), primary] = True
             if self.multilabel:
-                for row, extra in enumerate(random.poisson(0.7, size)):
-                    more = random.choice(self.num_labels, extra, p=weights)
-                    labels[row] = sorted({labels[row][0], *map(int, more)})
+                num_more = random.poisson(EXTRA_TOPICS if self.hierarchy else EXTRA_LABELS, size)
+                more = random.choice(self.num_labels, num_more.sum(), p=weights)
+                indicators[np.repeat(np.arange(size), num_more), more] = True
+                self.close_upwards(indicators)
+            labels = np.nonzero(indicators)[1]
+            label_offsets = np.concatenate([[0], np.cumsum(indicators.sum(axis=1))])
             word_ids = np.searchsorted(common, random.random(lengths.sum())).astype(np.int64)
             marked = random.random(len(word_ids)) < 0.25 * (1 - self.difficulty)
-            draws = random.random((len(word_ids), 2))
-            texts = []
-            for row, (begin, end) in enumerate(itertools.pairwise(np.concatenate([[0], np.cumsum(lengths)]))):
-                of_document = labels[row]
-                for place in begin + np.flatnonzero(marked[begin:end]):
-                    pool = own[of_document[int(draws[place, 0] * len(of_document))]]
-                    word_ids[place] = pool[int(draws[place, 1] ** 2 * len(pool))]
-                texts.append(" ".join(words[begin_word] for begin_word in word_ids[begin:end]))
-            yield record_batch(texts, labels if self.multilabel else primary, self.task)
+            draws = random.random((len(word_ids), 2))[marked]
+            documents = np.repeat(np.arange(size), lengths)[marked]
+            num_labels = np.diff(label_offsets)[documents]
+            label = labels[label_offsets[documents] + (draws[:, 0] * num_labels).astype(np.int64)]
+            rank = (draws[:, 1] ** 2 * num_own[label]).astype(np.int64)
+            word_ids[marked] = num_common + label + rank * self.num_labels
+            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), type=pa.int32())
+            spelled = pa.ListArray.from_arrays(offsets, words.take(pa.array(word_ids)))
+            texts = pc.binary_join(spelled, pa.scalar(" ", type=pa.large_string()))
+            several = pa.ListArray.from_arrays(pa.array(label_offsets, type=pa.int32()), pa.array(labels))
+            yield record_batch(texts, several if self.multilabel else primary, self.task)
+
+    def label_weights(self) -> np.ndarray:
+        """(L,) how probable each label is to be drawn; 0 for the roots of a hierarchy, which come with the others."""
+        if self.hierarchy is None:
+            weights = 1 / np.arange(3, self.num_labels + 3) if self.multilabel else np.ones(self.num_labels)
+            return np.asarray(weights / weights.sum())
+        weights = np.zeros(self.num_labels)
+        drawn = np.flatnonzero(np.array(topics().parents) >= 0)
+        by_digest = sorted(drawn, key=lambda label: sha256(topics().codes[label].encode()).digest())
+        weights[by_digest] = np.geomspace(1, RAREST_TOPIC, len(drawn))
+        return np.asarray(weights / weights.sum())
+
+    def close_upwards(self, indicators: np.ndarray) -> None:
+        """Give the documents, (N, L), all ancestors of their labels."""
+        if self.hierarchy is None:
+            return
+        parents = np.array(topics().parents)
+        rows, labels = np.nonzero(indicators)
+        while len(rows):
+            above = parents[labels] >= 0
+            rows, labels = rows[above], parents[labels[above]]
+            indicators[rows, labels] = True
 
 
 def pseudo_words(count: int) -> list[str]:

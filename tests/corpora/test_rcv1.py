@@ -1,0 +1,514 @@
+"""RCV1-v2 from both of its formats, on made-up stories and on files that are not as they should be."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rcv1_like
+from newsreel.corpora import rcv1, rcv1_parts
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.rcv1 import LAST_TRAINING_ID, RCV1
+from newsreel.corpora.rcv1_stories import BadFile, Story, labels_of, newsml_story, token_documents, topics
+from newsreel.errors import UserError
+
+from conftest import truncate
+
+NUM_STORIES, NUM_TRAINING = 2_000, 400
+XML = '<?xml version="1.0" encoding="iso-8859-1" ?>\n'
+BILLION_LAUGHS = (
+    '<!DOCTYPE newsitem [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>\n'
+    '<newsitem itemid="1"><headline>&c;</headline></newsitem>'
+)
+EXTERNAL_ENTITY = (
+    '<!DOCTYPE newsitem [<!ENTITY secret SYSTEM "file:///etc/passwd">]>\n'
+    '<newsitem itemid="1"><headline>&secret;</headline></newsitem>'
+)
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same stories in both formats."""
+    folder = tmp_path_factory.mktemp("rcv1") / "made_up"
+    rcv1_like.main([str(folder), "--documents", str(NUM_STORIES), "--words", "20", "--vocabulary", "1000"])
+    return folder
+
+
+def reader(path: Path | None, **changes: Any) -> RCV1:
+    settings: dict[str, Any] = {
+        "path": None if path is None else str(path),
+        "max_bad_files": None,
+        "num_processes": 1,
+        "limit": None,
+        "train_limit": None,
+        "validation_fraction": 0.1,
+        "split_seed": 0,
+    }
+    return RCV1(**{**settings, **changes})
+
+
+def with_cache(folder: Path) -> Paths:
+    return Paths(corpora_dir="none", cache_dir=str(folder), output_dir="none")
+
+
+def newsml(
+    story_id: object, codes: tuple[str, ...] = ("C15",), regions: tuple[str, ...] = ("UK",), headline: str = "H"
+) -> str:
+    """A story as the discs have it."""
+    of_class = {"bip:countries:1.0": regions, "bip:industries:1.0": ("I1",), "bip:topics:1.0": codes}
+    coded = "".join(
+        f'<codes class="{name}">' + "".join(f'<code code="{code}"><editdetail/></code>' for code in of) + "</codes>"
+        for name, of in of_class.items()
+    )
+    return (
+        f'{XML}<newsitem itemid="{story_id}" id="root" date="1996-08-20" xml:lang="en"><title>UK: {headline}</title>'
+        f"<headline>{headline}</headline><dateline>LONDON</dateline><text>\n<p>One  &amp;\ntwo.</p><p> </p>\n"
+        f"<p>Three.</p></text><copyright>(c)</copyright><metadata>{coded}</metadata></newsitem>"
+    )
+
+
+def write_zip(file: Path, stories: dict[str, str | bytes]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in stories.items():
+            archive.writestr(name, content if isinstance(content, bytes) else content.encode("iso-8859-1"))
+    return file
+
+
+def write_public(folder: Path, **changes: str) -> Path:
+    """The public files with a story each, and with other contents for the files whose names start so."""
+    folder.mkdir(parents=True)
+    ids = [LAST_TRAINING_ID, *range(LAST_TRAINING_ID + 1, LAST_TRAINING_ID + 5)]
+    for name, story_id in zip(rcv1.TOKEN_FILES, ids, strict=True):
+        (folder / name).write_text(changes.get(name, f".I {story_id}\n.W\na b\nc\n\n"))
+    qrels = "".join(f"C15 {story_id} 1\nCCAT {story_id} 1\n" for story_id in ids)
+    (folder / rcv1.QRELS).write_text(changes.get("qrels", qrels))
+    return folder
+
+
+def contents(corpus: Corpus) -> dict[str, list[tuple[int, list[int]]]]:
+    """Ids and labels of each table."""
+    return {name: list(zip(table["id"][:], table["labels"][:], strict=True)) for name, table in corpus.tables.items()}
+
+
+def codes(labels: list[int]) -> list[str]:
+    return [topics().codes[label] for label in labels]
+
+
+def test_both_formats_give_the_same_ids_labels_and_splits(made_up: Path, paths: Paths) -> None:
+    stories = list(rcv1_like.made_up_stories(NUM_STORIES, 20, 1000, seed=0))
+    discs, public = (reader(made_up / name).load(paths) for name in ("discs", "public"))
+    assert contents(discs) == contents(public)
+    found = contents(discs)
+    assert [(story_id, codes(labels)) for split in ("train", "test") for story_id, labels in found[split]] == [
+        (story.id, story.codes) for story in stories
+    ]
+    assert len(found["train"]) == NUM_TRAINING
+    assert found["train"][-1][0] == LAST_TRAINING_ID
+    for split in ("train", "validation", "test"):
+        assert np.array_equal(discs.splits[split].rows, public.splits[split].rows)
+    assert discs.tables["test"]["text"][0] == "\n".join(" ".join(line) for line in stories[NUM_TRAINING].lines)
+    assert public.tables["test"]["text"][0] == discs.tables["test"]["text"][0].replace("\n", " ")
+    assert discs.fingerprint != public.fingerprint
+    assert discs.task == "multilabel"
+    assert discs.metric == "f1_micro"
+    assert discs.label_names == topics().codes
+    assert discs.parents == topics().parents
+    assert discs.label_titles == topics().titles
+    assert "400 train and 1,600 test documents, and RCV1-v2 has 23,149 train" in discs.notes[0]
+
+
+def test_unpacked_files_are_read_as_the_zip_files(made_up: Path, paths: Paths, tmp_path: Path) -> None:
+    for number, file in enumerate(sorted((made_up / "discs").iterdir())):
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(tmp_path / "unpacked" / f"disc{number % 2}" / file.stem)
+    unpacked = reader(tmp_path / "unpacked").read(paths)
+    assert unpacked.fingerprint == reader(made_up / "discs").read(paths).fingerprint
+
+
+@pytest.mark.parametrize("layout", ["discs", "public"])
+def test_any_number_of_processes_gives_the_same_corpus(made_up: Path, tmp_path: Path, layout: str) -> None:
+    corpora = [
+        reader(made_up / layout, num_processes=number).read(with_cache(tmp_path / str(number))) for number in (1, 2)
+    ]
+    assert corpora[0].fingerprint == corpora[1].fingerprint
+    assert contents(corpora[0]) == contents(corpora[1])
+
+
+def test_stories_come_in_the_order_of_their_ids_wherever_they_are(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rcv1_parts, "BATCH", 3)
+    monkeypatch.setattr(rcv1_parts, "OPEN_PARTS", 2)
+    monkeypatch.setattr(rcv1, "WRITE_BATCH", 7)
+    ids = np.random.default_rng(0).permutation(np.arange(LAST_TRAINING_ID - 19, LAST_TRAINING_ID + 21))
+    for number in range(4):
+        write_zip(tmp_path / f"d/{number}.zip", {f"{i}.xml": newsml(i, headline=f"h{i}") for i in ids[number::4]})
+    corpus = reader(tmp_path / "d").read(paths)
+    for split, expected in (("train", sorted(ids)[:20]), ("test", sorted(ids)[20:])):
+        assert corpus.tables[split]["id"][:] == expected
+        assert [text.partition("\n")[0] for text in corpus.tables[split]["text"]] == [f"h{i}" for i in expected]
+
+
+def test_a_story_is_headline_and_paragraphs_and_has_the_topics_above_its_own() -> None:
+    story = newsml_story(newsml(7, ("C1511", "GMIL", "G11", "XYZ"), headline="Caf\xe9 &lt;AB&gt;").encode("latin-1"))
+    assert story is not None
+    assert story.id == 7
+    assert story.text == "Caf\xe9 <AB>\nOne & two.\nThree."
+    assert codes(story.labels) == ["C15", "C151", "C1511", "CCAT", "GCAT", "GMIL"]
+
+
+def test_made_up_stories_on_the_discs_have_only_the_lowest_of_their_topics() -> None:
+    story = rcv1_like.MadeUpStory(1, ["C15", "C151", "CCAT", "E11", "ECAT"], [["a"], ["b"]])
+    xml = rcv1_like.newsml(story, rcv1_like.FIRST_DAY)
+    assert [code for code in story.codes if f'code="{code}"' in xml] == ["C151", "E11"]
+    assert newsml_story(xml.encode()) == Story(1, labels_of(story.codes), "a\nb")
+
+
+def test_the_topics_are_those_of_the_publication() -> None:
+    names, parents, titles = topics()
+    assert len(names) == 103
+    assert list(names) == sorted(names)
+    assert [name for name, parent in zip(names, parents, strict=True) if parent < 0] == ["CCAT", "ECAT", "GCAT", "MCAT"]
+    assert names[parents[names.index("E411")]] == "E41"
+    assert titles[names.index("GCRIM")] == "CRIME, LAW ENFORCEMENT"
+    assert labels_of([]) == []
+    assert labels_of(["M143"]) == [names.index(name) for name in ("M14", "M143", "MCAT")]
+
+
+@pytest.mark.parametrize(("topic_codes", "regions"), [((), ("UK",)), (("G11", "1POL"), ("UK",)), (("C15",), ())])
+def test_stories_without_a_topic_or_a_region_are_left_out(
+    topic_codes: tuple[str, ...], regions: tuple[str, ...]
+) -> None:
+    assert newsml_story(newsml(1, topic_codes, regions).encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (BILLION_LAUGHS, "has <!DOCTYPE newsitem …>, which may declare entities and is not read"),
+        (EXTERNAL_ENTITY, "has <!DOCTYPE newsitem …>, which may declare entities and is not read"),
+        ('<!DOCTYPE newsitem SYSTEM "http://localhost/a.dtd"><newsitem itemid="1"/>', "has <!DOCTYPE newsitem …>"),
+        (newsml(1, headline="&undeclared;"), "is not XML as it should be: undefined entity: line 2"),
+        (newsml(1)[:-20], "is not XML as it should be: "),
+        (newsml(1, headline="Caf\xe9").replace("iso-8859-1", "utf-8"), "is not XML as it should be: not well-formed"),
+        (newsml(1).replace("iso-8859-1", "utf-16"), "is not XML as it should be: encoding specified"),
+        (newsml(1).replace("iso-8859-1", "klingon"), "is not XML as it should be: unknown encoding"),
+        ("", "is not XML as it should be: no element found"),
+        ("<codes/>", "has the root <codes> instead of <newsitem>"),
+        (newsml("seven"), 'has itemid="seven", which is not a number'),
+        ("<newsitem/>", 'has itemid="", which is not a number'),
+    ],
+)  # fmt: skip
+def test_xml_that_is_not_a_story_is_refused_and_the_file_named(
+    paths: Paths, tmp_path: Path, content: str, problem: str
+) -> None:
+    with pytest.raises(BadFile) as bad:
+        newsml_story(content.encode("iso-8859-1"))
+    assert str(bad.value).startswith(problem)
+    write_zip(tmp_path / "discs/day.zip", {"1.xml": newsml(1), "bad.xml": content})
+    with pytest.raises(UserError) as error:
+        reader(tmp_path / "discs", max_bad_files=0).read(paths)
+    assert f"  day.zip, bad.xml: {problem}" in str(error.value)
+
+
+@pytest.mark.parametrize("member", ["../out.xml", "/out.xml", "a/../../out.xml", "..\\out.xml", "C:\\out.xml", "a/.."])
+def test_a_zip_file_with_a_path_that_climbs_out_is_refused_whole(paths: Paths, tmp_path: Path, member: str) -> None:
+    write_zip(tmp_path / "discs/day.zip", {"1.xml": newsml(1), member: newsml(2)})
+    with pytest.raises(UserError) as error:
+        reader(tmp_path / "discs", max_bad_files=0).read(paths)
+    assert f"  day.zip: has a file with the path {member}, which leads out of the folder" in str(error.value)
+    assert not list(tmp_path.rglob("out.xml"))
+
+
+def test_names_with_dots_climb_nowhere(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/day.zip", {"a..b/1..xml": newsml(1), "..2.xml": newsml(2), "README.TXT": "not a story"})
+    assert reader(tmp_path / "discs", max_bad_files=0).read(paths).tables["train"]["id"][:] == [1, 2]
+
+
+def damage_member(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"Three.", b"Threa."))  # the checksum no longer fits
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [(truncate, "b.zip: cannot be read as a zip file: "), (damage_member, "b.zip, 2.xml: cannot be read: Bad CRC-32")],
+)
+def test_a_damaged_zip_file_is_named(
+    paths: Paths, tmp_path: Path, damage: Callable[[Path], None], problem: str
+) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1)})
+    damage(write_zip(tmp_path / "discs/b.zip", {"2.xml": newsml(2)}))
+    with pytest.raises(UserError) as error:
+        reader(tmp_path / "discs", max_bad_files=0).read(paths)
+    assert f"  {problem}" in str(error.value)
+    corpus = reader(tmp_path / "discs").read(paths)
+    assert corpus.tables["train"]["id"][:] == [1]
+    assert corpus.notes[0].startswith(f"1 files could not be read and were left out: {problem}")
+
+
+def test_a_file_too_long_to_be_a_story_is_not_read(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsreel.corpora.rcv1_stories.MAX_STORY_BYTES", 1000)
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1), "2.xml": newsml(2, headline="h" * 1000)})
+    (tmp_path / "discs/3.xml").write_text(newsml(3, headline="h" * 1000))
+    notes = reader(tmp_path / "discs").read(paths).notes
+    assert notes[0].startswith("2 files could not be read and were left out: 3.xml: has ")
+    assert "a.zip, 2.xml: has " in notes[0]
+
+
+def test_bad_files_beyond_the_limit_are_listed_whenever_the_limit_is_set(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1), "2.xml": "", "3.xml": newsml(3)})
+    (tmp_path / "discs" / "4.xml").write_text(newsml(4)[:100])
+    folder = tmp_path / "discs"
+    refusal = r"2 files in .* cannot be read, and data\.max_bad_files allows 1:\n  4\.xml: .*\n  a\.zip, 2\.xml: "
+    with pytest.raises(UserError, match=refusal):
+        reader(folder, max_bad_files=1).read(paths)
+    corpus = reader(folder, max_bad_files=2).read(paths)
+    assert corpus.tables["train"]["id"][:] == [1, 3]
+    assert corpus.notes[0].startswith("2 files could not be read and were left out: 4.xml: ")
+    with pytest.raises(UserError, match=refusal):
+        reader(folder, max_bad_files=1).read(paths)
+
+
+@pytest.mark.parametrize(("num_bad", "refused"), [(10, False), (11, True)])
+def test_ten_bad_files_of_the_discs_are_left_out_by_default(
+    paths: Paths, tmp_path: Path, num_bad: int, refused: bool
+) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"good.xml": newsml(1), **{f"{n:02}.xml": "" for n in range(num_bad)}})
+    if refused:
+        with pytest.raises(UserError, match=r"11 files .* data\.max_bad_files allows 10"):
+            reader(tmp_path / "discs").read(paths)
+    else:
+        assert len(reader(tmp_path / "discs").read(paths).tables["train"]) == 1
+
+
+def test_a_killed_preparation_goes_on_from_the_parts_that_are_done(
+    made_up: Path, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    read_part = rcv1_parts.read_part
+
+    def read_and_die(part: rcv1_parts.Part, place: Path) -> list[str]:
+        if place.name == "00003":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_part(part, place)
+
+    def read_and_count(part: rcv1_parts.Part, place: Path) -> list[str]:
+        read.append(place.name)
+        return read_part(part, place)
+
+    monkeypatch.setattr(rcv1_parts, "read_part", read_and_die)
+    process = multiprocessing.get_context("fork").Process(target=reader(made_up / "discs").read, args=(paths,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    monkeypatch.setattr(rcv1_parts, "read_part", read_and_count)
+    corpus = reader(made_up / "discs").read(paths)
+    assert read == ["00003", "00004"]
+    whole = reader(made_up / "discs").read(with_cache(tmp_path / "other"))
+    assert corpus.fingerprint == whole.fingerprint
+    assert not [path for path in (paths.cache / "corpora").iterdir() if "parts" in path.name or "partial" in path.name]
+
+
+def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:
+    places = rcv1_parts.part_folders(tmp_path, 2)
+    with pytest.raises(UserError, match=r"was killed, perhaps for want of memory"):
+        list(rcv1_parts.read_parts([DeadlyPart("a"), DeadlyPart("b")], tmp_path, num_processes=2))
+    assert not any(place.exists() for place in places)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    def read() -> None:
+        list(rcv1_parts.read_parts([EndlessPart(tmp_path / "a"), EndlessPart(tmp_path / "b")], tmp_path, 2))
+
+    parent = multiprocessing.get_context("fork").Process(target=read)
+    parent.start()
+    pids = [tmp_path / "a", tmp_path / "b"]
+    wait_until(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+    parent.kill()
+    parent.join()
+    wait_until(lambda: not any(is_running(int(pid.read_text())) for pid in pids))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class EndlessPart:
+    """A part that is read until its process is killed; the process writes its id to a file."""
+
+    def __init__(self, pid: Path) -> None:
+        self.name = pid.name
+        self.pid = pid
+
+    def stories(self, bad_files: list[str]) -> Iterator[Story]:
+        self.pid.write_text(str(os.getpid()))
+        time.sleep(600)
+        yield Story(1, [], "")
+
+
+class DeadlyPart:
+    """A part that no process survives."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def stories(self, bad_files: list[str]) -> Iterator[Story]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield Story(1, [], "")
+
+
+@pytest.mark.parametrize("file", ["bad_files.json", "stories.arrow"])
+def test_damaged_parts_are_named(made_up: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setattr(rcv1, "PartsInOrder", lambda *arguments: (_ for _ in ()).throw(RuntimeError("stopped")))
+    with pytest.raises(RuntimeError, match="stopped"):
+        reader(made_up / "public").read(paths)
+    monkeypatch.undo()
+    (part,) = (paths.cache / "corpora").glob(".rcv1-parts-*/00002")
+    truncate(part / file)
+    with pytest.raises(UserError, match=r"documents in .*00002 cannot be read: .*\n.*Delete that folder"):
+        reader(made_up / "public").read(paths)
+
+
+def test_stories_of_one_split_alone_can_be_read_but_not_trained_on(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(LAST_TRAINING_ID + 1)})
+    assert [len(table) for table in reader(tmp_path / "discs").read(paths).tables.values()] == [0, 1]
+    with pytest.raises(UserError, match="of 0 training documents"):
+        reader(tmp_path / "discs").load(paths)
+
+
+def test_changed_files_are_read_anew(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1)})
+    assert len(reader(tmp_path / "discs").read(paths).tables["train"]) == 1
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1), "2.xml": newsml(2)})
+    assert len(reader(tmp_path / "discs").read(paths).tables["train"]) == 2
+
+
+def test_a_story_that_is_there_twice_is_refused(paths: Paths, tmp_path: Path) -> None:
+    write_zip(tmp_path / "discs/a.zip", {"1.xml": newsml(1), "2.xml": newsml(2)})
+    write_zip(tmp_path / "discs/b.zip", {"2.xml": newsml(2)})
+    with pytest.raises(UserError, match=r"1 stories are there twice: 2 is in a\.zip and in b\.zip"):
+        reader(tmp_path / "discs").read(paths)
+
+
+def test_public_files_are_read_packed_or_not(paths: Paths, tmp_path: Path) -> None:
+    corpus = reader(write_public(tmp_path / "public")).read(paths)
+    assert corpus.tables["train"]["text"][:] == ["a b c"]
+    assert [codes(labels) for labels in corpus.tables["test"]["labels"]] == [["C15", "CCAT"]] * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "has no document"),
+        (b".W\na\n", "line 1 is '.W' instead of .I"),
+        (b".I one\n.W\na\n", "line 1 is '.I one' instead of .I and a number"),
+        (b".I 1\na\n", "line 2 is 'a' instead of .W"),
+        (b".I 1\n.I 2\n.W\n", "has a document without .W before line 2"),
+        (b".I 1\n.W\na\n\n.I 2\n", "has a document without .W before line 6"),
+        (b".I 1\n.W\na b", "ends in the middle of line 3"),
+        (b".I 1\n.W\na\x00b\x00\n", "has control codes before line 4"),
+        (".I 1\n.W\na\n".encode("utf-16"), r"line 1 is 'ÿþ.\x00I\x00 \x001\x00' instead of .I"),
+    ],
+)  # fmt: skip
+def test_token_files_of_another_form_are_refused_by_line(content: bytes, problem: str) -> None:
+    with pytest.raises(BadFile) as error:
+        list(token_documents(content.splitlines(keepends=True)))
+    assert str(error.value).startswith(problem)
+
+
+def test_documents_may_be_empty_or_have_a_letter_beyond_ascii() -> None:
+    lines = b".I 1\n.W\n\n.I 2\n.W\ncaf\xe9\n".splitlines(keepends=True)
+    assert list(token_documents(lines)) == [(1, ""), (2, "caf\xe9")]
+
+
+def test_a_truncated_public_file_stops_the_reading_unless_a_bad_file_is_allowed(
+    made_up: Path, paths: Paths, tmp_path: Path
+) -> None:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    for file in (made_up / "public").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    truncate(folder / "lyrl2004_tokens_test_pt2.dat.gz")
+    problem = r"lyrl2004_tokens_test_pt2\.dat\.gz: cannot be read: Compressed file ended before"
+    with pytest.raises(UserError, match=rf"1 files in .* allows 0:\n  {problem}"):
+        reader(folder).read(paths)
+    corpus = reader(folder, max_bad_files=1).read(paths)
+    assert len(corpus.tables["test"]) == 1_200
+    assert "1 files could not be read and were left out: lyrl2004_tokens_test_pt2.dat.gz" in corpus.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("qrels", "problem"),
+    [
+        ("C15 26150 1\nC15 26151\n", r"line 2 is not one of the 103 topics, a number and 1"),
+        ("C15 26150 1\n\nC15 26151 1\n", r"line 2 is not one of the 103 topics, a number and 1"),
+        ("C15 26150 1\nC15 26151 0\n", r"line 2 is not"),
+        ("C15 26150 1\nC15 one 1\n", r"line 2 is not"),
+        ("C15 26150 1\nC15 26151 1 2\n", r"cannot be read: found more fields"),
+        ("G11 26150 1\n", r"line 1 is not"),
+        ("", r"is empty"),
+    ],
+)
+def test_topics_of_another_form_are_refused_by_line(paths: Paths, tmp_path: Path, qrels: str, problem: str) -> None:
+    folder = write_public(tmp_path / "public", qrels=qrels)
+    with pytest.raises(UserError, match=rf"rcv1-v2\.topics\.qrels,? {problem}"):
+        reader(folder).read(paths)
+
+
+def test_folders_that_hold_nothing_a_part_or_two_layouts_are_refused(paths: Paths, tmp_path: Path) -> None:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    with pytest.raises(UserError, match="holds neither zip or XML files of the discs nor lyrl2004_tokens_train"):
+        reader(folder).read(paths)
+    folder.rmdir()
+    write_public(folder)
+    (folder / "a.zip").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has the public token files, and a\.zip as the discs have"):
+        reader(folder).read(paths)
+    (folder / "a.zip").unlink()
+    (folder / f"{rcv1.QRELS}.gz").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has both rcv1-v2\.topics\.qrels and rcv1-v2\.topics\.qrels\.gz"):
+        reader(folder).read(paths)
+    (folder / f"{rcv1.QRELS}.gz").unlink()
+    (folder / "lyrl2004_tokens_test_pt1.dat").unlink()
+    with pytest.raises(UserError, match=r"but no lyrl2004_tokens_test_pt1\.dat \(or \.gz\)"):
+        reader(folder).read(paths)
+
+
+def test_files_are_looked_for_under_corpora_dir(paths: Paths) -> None:
+    with pytest.raises(UserError) as error:
+        reader(None).read(paths)
+    assert f"local: {paths.corpora / 'rcv1'}: not there" in str(error.value)
+    assert "data=synthetic_rcv1" in str(error.value)
+    write_public(paths.corpora / "rcv1")
+    assert reader(None).read(paths).source == f"local: {paths.corpora / 'rcv1'}"
+
+
+def test_topics_without_a_training_story_are_noted(made_up: Path, paths: Paths) -> None:
+    corpus = reader(made_up / "discs").load(paths)
+    missing = [topics().codes[label] for label in np.flatnonzero(~corpus.labels_present("train"))]
+    assert missing
+    assert corpus.notes[-1].startswith(f"{len(missing)} of the 103 labels have no training document")
+    assert missing[0] in corpus.notes[-1]
