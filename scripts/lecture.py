@@ -75,10 +75,10 @@ def setups(patterns: Sequence[str]) -> list[str]:
     return [name for name in names if not patterns or any(fnmatch(name, pattern) for pattern in patterns)]
 
 
-def settings(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """A set-up's config. Raises what Hydra raises."""
+def settings(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The config of a file under configs/experiment. Raises what Hydra raises."""
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        config = compose("train", [f"experiment=lecture/{name}", *overrides])
+        config = compose("train", [f"experiment={experiment}", *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -91,12 +91,12 @@ def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Pa
     return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
 
 
-def train(name: str, seed: int, folder: Path, overrides: Sequence[str]) -> bool:
-    """Train a set-up into a folder, unless it is there; whether its results are there afterwards."""
+def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) -> bool:
+    """Train a file under configs/experiment into a folder, unless it is there; whether there are results afterwards."""
     if (folder / "metrics.json").exists():
         return True
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    arguments = [f"experiment=lecture/{name}", f"seed={seed}", *overrides]
+    arguments = [f"experiment={experiment}", f"seed={seed}", *overrides]
     print("python train.py", shlex.join(arguments), flush=True)
     command = [sys.executable, str(PROJECT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
     return subprocess.run(command, check=False).returncode == 0
@@ -142,13 +142,14 @@ def main() -> int:
     rows = []
     try:
         for name in setups([]):
-            config = settings(name, overrides if name in chosen else [])
+            experiment = f"lecture/{name}"
+            config = settings(experiment, overrides if name in chosen else [])
             folders = {seed: run_folder(output, name, config, seed) for seed in arguments.seeds}
             if name in chosen and not arguments.table:
                 failures += [
                     f"{name} seed {seed}"
                     for seed, folder in folders.items()
-                    if not train(name, seed, folder, overrides)
+                    if not train(experiment, seed, folder, overrides)
                 ]
             files = [folder / "metrics.json" for folder in folders.values()]
             rows.append(Row(name, config, [json.loads(file.read_text()) for file in files if file.exists()]))

@@ -30,7 +30,10 @@ def test_every_faithful_set_up_has_a_tuned_one_and_a_published_figure() -> None:
     for name in names:
         if not name.endswith("_tuned"):
             assert f"{name}_tuned" in names
-            faithful, tuned = settings(name, [])["published"], settings(f"{name}_tuned", [])["published"]
+            faithful, tuned = (
+                settings(f"lecture/{name}", [])["published"],
+                settings(f"lecture/{name}_tuned", [])["published"],
+            )
             assert faithful["val_accuracy"] is not None
             assert {**tuned, "source": ""} == {**faithful, "source": ""}
 
@@ -41,19 +44,19 @@ def test_patterns_choose_set_ups() -> None:
 
 
 def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
-    row = Row("lstm", settings("lstm", []), [run(0.8, 1), run(0.9, 2)])
+    row = Row("lstm", settings("lecture/lstm", []), [run(0.8, 1), run(0.9, 2)])
     assert row.cells() == [
         "`lstm`", "0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234",
         "`python train.py experiment=lecture/lstm`",
     ]  # fmt: skip
     assert spread([0.5]) == "0.5000"
     assert "Seeds 1, 2; threads: 2, abacus." in table([row])
-    assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lstm", []), [])])
+    assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lecture/lstm", []), [])])
 
 
 def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path) -> None:
     def folder(*overrides: str) -> Path:
-        return run_folder(tmp_path, "lstm", settings("lstm", overrides), 1)
+        return run_folder(tmp_path, "lstm", settings("lecture/lstm", overrides), 1)
 
     assert folder() == folder("trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub")
     assert folder() != folder("model.hidden_size=16")
