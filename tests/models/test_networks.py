@@ -152,6 +152,16 @@ def test_every_trained_parameter_gets_a_finite_gradient(name: str) -> None:
         assert parameter.grad.isfinite().all(), key
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_can_start_at_the_shares_of_labels(name: str) -> None:
+    network = make(name)
+    logits = network(*documents())
+    before = network.output_bias.clone()
+    network.start_at(torch.tensor([0.5, 0.25, 0.01]))
+    expected = logits - before + torch.tensor([1, 1 / 3, 1 / 99]).log()
+    assert torch.allclose(network(*documents()), expected, atol=1e-5)
+
+
 def test_dense_layers_start_as_in_keras() -> None:
     torch.manual_seed(0)
     layer = dense(300, 100)

@@ -85,6 +85,11 @@ class BagLayer(nn.Module):
 
     weighs_outputs: ClassVar[bool] = False  # whether a token may have another weight for each output
 
+    @property
+    @abstractmethod
+    def output_bias(self) -> Tensor:
+        """(H,) the linear layer's bias."""
+
     @abstractmethod
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         """(B, T) token ids, (B, T) or where the layer weighs outputs (B, T, H) weights → (B, H)."""
@@ -141,6 +146,10 @@ class TableBagLayer(BagLayer):
         self.embedding = embedding
         self.linear = nn.Linear(embedding.dimension, num_outputs)
 
+    @property
+    def output_bias(self) -> Tensor:
+        return self.linear.bias
+
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         table = self.embedding.table
         if self.training and self.embedding.word_dropout:
@@ -187,6 +196,10 @@ class OneHotBagLayer(BagLayer):
         self.table = nn.Embedding(vocabulary_size, num_outputs)
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         nn.init.xavier_uniform_(self.table.weight)
+
+    @property
+    def output_bias(self) -> Tensor:
+        return self.bias
 
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         if token_weights.ndim == 3:

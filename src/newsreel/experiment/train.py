@@ -92,6 +92,8 @@ def run_experiment(
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())
     counts = torch.from_numpy(corpus.label_counts("train"))
+    if corpus.task == "multilabel":
+        network.start_at((counts + 0.5) / (sizes["train"] + 1))
     classifier = TextClassifier(
         network,
         Loss(corpus.task, counts, sizes["train"], experiment.training),

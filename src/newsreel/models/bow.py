@@ -98,6 +98,14 @@ class BagOfWords(Network):
         self.ratios.copy_((p / p.sum(dim=0)).log() - (q / q.sum(dim=0)).log())
         self.ratios[: UNK + 1] = 0
 
+    @property
+    def output_bias(self) -> Tensor:
+        if not len(self.rest):
+            return self.bag.output_bias
+        last = self.rest[-1]
+        assert isinstance(last, nn.Linear)
+        return last.bias
+
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         words, counts = distinct_words(token_ids)  # (B, T), (B, T)
         weights = self.weigh(words, counts)  # (B, T)

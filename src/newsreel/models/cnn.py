@@ -43,6 +43,10 @@ class StackedCNN(Network):
         self.pooling = MaskedPooling(pooling, num_filters)
         self.output = nn.Linear(self.pooling.num_parts * num_filters, num_outputs)
 
+    @property
+    def output_bias(self) -> Tensor:
+        return self.output.bias
+
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
         for number, convolution in enumerate(self.convolutions):
@@ -73,6 +77,10 @@ class KimCNN(Network):
         )
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(len(widths) * num_filters, num_outputs)
+
+    @property
+    def output_bias(self) -> Tensor:
+        return self.output.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)

@@ -37,6 +37,12 @@ class FlattenedRows(Network):
         first, *sizes = [num_tokens * embedding.dimension, *hidden_sizes, num_outputs]
         self.layers = nn.Sequential(nn.Dropout(dropout), dense(first, sizes[0]), *perceptron(sizes, dropout))
 
+    @property
+    def output_bias(self) -> Tensor:
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        return last.bias
+
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         places = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), below 0: none
         token_ids = token_ids.gather(1, places.clamp(min=0)).where(places >= 0, PAD)  # (B, T0)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
@@ -25,6 +26,20 @@ class Network(nn.Module):
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
+
+    @property
+    @abstractmethod
+    def output_bias(self) -> Tensor:
+        """(num_outputs,) the last layer's bias."""
+
+    def start_at(self, shares: Tensor) -> None:
+        """Let the first logits be around the log-odds of (num_outputs,) shares, each above 0 and below 1.
+
+        Labels that few documents have are else learned to be rare before anything else is (Lin et al. 2017, section
+        3.3).
+        """
+        with torch.no_grad():
+            self.output_bias.copy_(shares.logit())
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Set what is computed from the training documents rather than learned by gradients, before training."""
