@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
+from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.projector import add_words
 from newsreel.experiment.settings import Experiment
 
@@ -121,14 +122,14 @@ def log_figures(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) ->
 def log_final_metrics(
     trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]
 ) -> None:
-    """The run's entry in TensorBoard's HPARAMS: every setting, with the metrics of the best epoch and of the test."""
+    """The run's entry in TensorBoard's HPARAMS: every setting, with headlines of the best epoch and of the test."""
     assert isinstance(trainer.logger, RunLogger)
     settings = {f"choice.{name}": choice for name, choice in choices.items()}
     settings["seed"] = config["seed"]
     for section in (name for name in config if name not in ("seed", "paths", "published")):
         settings |= {f"{section}.{key}": plain(value) for key, value in config[section].items() if key != "_target_"}
-    shown = {name: value for name, value in results.items() if name.startswith(("test/", "val/"))}
-    shown |= {name: results[name] for name in ("time/fit_s", "model/parameters")}
+    names = [f"{split}/{name}" for split in ("val", "test") for name in HEADLINES]
+    shown = {name: results[name] for name in [*names, "time/fit_s", "model/parameters"] if name in results}
     trainer.logger.log_hyperparams(
         settings, {f"final/{name.replace('/', '_')}": value for name, value in shown.items()}
     )
