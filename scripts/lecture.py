@@ -153,15 +153,20 @@ def main() -> int:
                 ]
             files = [folder / "metrics.json" for folder in folders.values()]
             rows.append(Row(name, config, [json.loads(file.read_text()) for file in files if file.exists()]))
-        arguments.docs.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(arguments.docs, table(rows))
+        if any(row.runs for row in rows):
+            arguments.docs.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(arguments.docs, table(rows))
     except (HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return USER_MISTAKE
-    print(f"{arguments.docs}: {sum(len(row.runs) for row in rows)} runs of {len(rows)} set-ups")
+    num_runs = sum(len(row.runs) for row in rows)
+    if num_runs:
+        print(f"{arguments.docs}: {num_runs} runs of {len(rows)} set-ups")
+    else:
+        print(f"error: {output} has no run of these seeds and settings: no table is written", file=sys.stderr)
     if failures:
         print(f"error: without results: {', '.join(failures)}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures or not num_runs else 0
 
 
 if __name__ == "__main__":

@@ -366,8 +366,10 @@ def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch
     settings = {**SETTINGS, "train": "train", "config_name": None, "revision": None}
     with pytest.raises(UserError, match=r"data\.name=news is a file or folder here: read it with data=files"):
         HubDataset(**settings, name="news")
-    with pytest.raises(UserError, match=r"data\.name is null: name a data set of the Hub"):
+    with pytest.raises(UserError, match=r"data\.name is null or empty: name a data set"):
         HubDataset(**settings, name=None)
+    with pytest.raises(UserError, match=r"data\.train is empty: name the train documents"):
+        HubDataset(**{**settings, "train": ""}, name="other")
 
 
 def test_lists_of_class_numbers_get_their_names() -> None:

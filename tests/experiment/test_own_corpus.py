@@ -51,3 +51,25 @@ def test_the_same_documents_give_the_same_figures_from_csv_and_json(
     assert from_csv == train(tmp_path, lines)
     assert from_csv[metric] > 0.5
     assert "No test documents were given: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
+
+
+def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:
+    names = [r"$\frac$", "a|b", "<i>", "long " * 20]
+    rows = [{"review": f"words of {number % 4} {number}", "stars": names[number % 4]} for number in range(80)]
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train(tmp_path, file)
+    assert (tmp_path / "jsonl" / "figures" / "confusions.png").exists()
+    assert "| a&#124;b |" in (tmp_path / "jsonl" / "report.md").read_text()
+
+
+def test_a_folder_is_read_again_when_its_files_change_places(tmp_path: Path) -> None:
+    folder = tmp_path / "tree.d"
+    for label in ("good", "bad"):
+        (folder / label).mkdir(parents=True)
+        for number in range(20):
+            (folder / label / f"{number}.txt").write_text(f"{label} {number:02}")
+    before = train(tmp_path, folder)
+    (folder / "good" / "3.txt").rename(folder / "bad" / "30.txt")
+    (tmp_path / "d").rename(tmp_path / "first")
+    assert train(tmp_path, folder)["environment"] != before["environment"]

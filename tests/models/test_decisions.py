@@ -79,6 +79,16 @@ def test_labels_without_validation_documents_take_the_global_threshold() -> None
     assert described["thresholds"]["c"] == pytest.approx(overall.thresholds[0].item())
 
 
+@pytest.mark.parametrize(("rule", "told"), [("per_label", 1), ("global", None), ("fixed", None)])
+def test_the_rule_is_told_to_the_last_bit(rule: str, told: int | None) -> None:
+    made = decisions(rule)
+    made.fit(torch.tensor([[4e-7, 0.2, 0.5], [3e-7, 0.3, 0.4]]), torch.tensor([[1, 0, 0], [0, 1, 0]]).bool())
+    described = made.describe(["a", "b", "c"])
+    kept = torch.tensor([described["thresholds"][name] for name in "abc"])
+    assert torch.equal(kept, made.thresholds)
+    assert described.get("labels_with_global_threshold") == told
+
+
 def test_shrinkage_draws_the_thresholds_of_few_documents_towards_the_global_one() -> None:
     scores = torch.tensor([[0.9, 0.2], [0.6, 0.3], [0.1, 0.8]])
     targets = torch.tensor([[1, 0], [1, 1], [0, 1]]).bool()

@@ -75,12 +75,15 @@ def test_what_is_missing_is_trained_and_what_is_there_is_not(command: Command, t
     assert (tmp_path / "docs" / "table.md").read_text() == written
 
 
-def test_a_set_up_that_fails_is_named_and_the_table_is_written(command: Command, tmp_path: Path) -> None:
-    broken = ["multi_hot", *TINY, "training.max_epochs=0", "--seeds", "1", "--docs", str(tmp_path / "table.md")]
+def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(command: Command, tmp_path: Path) -> None:
+    broken = ["multi_hot", *TINY, "training.max_epochs=0", "--seeds", "1", "--docs", str(tmp_path / "table.md"),
+              "--output", str(tmp_path / "runs")]  # fmt: skip
+    (tmp_path / "table.md").write_text("figures")
     done = command("scripts/lecture.py", *broken)
     assert done.returncode == 1
     assert "error: without results: multi_hot seed 1" in done.stderr
-    assert (tmp_path / "table.md").exists()
+    assert "has no run of these seeds and settings" in done.stderr
+    assert (tmp_path / "table.md").read_text() == "figures"
     unknown = command("scripts/lecture.py", "nothing")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: no set-up matches nothing: there are bilstm,")

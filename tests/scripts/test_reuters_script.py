@@ -11,7 +11,13 @@ from reuters import SETUPS, linear_svc
 
 def test_the_machine_learns_easy_documents_of_one_and_of_several_labels(tmp_path: Path) -> None:
     for several in ("true", "false"):
-        made = ["data=synthetic", "data.num_documents=1000", "data.vocabulary_size=300", "data.num_labels=4", f"data.multilabel={several}"]
+        made = [
+            "data=synthetic",
+            "data.num_documents=1000",
+            "data.vocabulary_size=300",
+            "data.num_labels=4",
+            f"data.multilabel={several}",
+        ]
         overrides = [*made, "data.difficulty=0", f"paths.cache_dir={tmp_path}"]
         figures = linear_svc(settings("reuters_bow", overrides))
         assert figures["f1_micro"] > 0.8, figures

@@ -139,13 +139,16 @@ class Corpus:
 
     def _with_holdout(self, split: Literal["validation", "test"], purpose: str, fraction: float, seed: int) -> "Corpus":
         whole = self.splits["train"]
+        if not len(whole.rows):
+            notes = "".join(f"\n{note}" for note in self.notes)
+            raise UserError(f"The corpus {self.name!r} ({self.source}) has no training documents.{notes}")
         training, held_out = stratified_holdout(self.targets("train"), fraction, seed)
         if not len(training) or not len(held_out):
             raise UserError(
                 f"data.{split}_fraction is {fraction}: of {len(whole.rows)} training documents that "
                 f"leaves {len(training)} to train on and {len(held_out)} to {purpose} on; both need some (a class's "
                 "only document stays in training).\n"
-                f"Use more documents (data.limit, data.num_documents), or another data.{split}_fraction."
+                f"Use more documents, or another data.{split}_fraction."
             )
         rows = {"train": training, split: held_out}
         divided = {name: Rows(whole.table, whole.rows[chosen]) for name, chosen in rows.items()}

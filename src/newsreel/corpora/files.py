@@ -1,9 +1,11 @@
 """The user's files, read so that what is wrong with one names it."""
 
+import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from newsreel.errors import UserError
@@ -33,7 +35,11 @@ def read_file(path: Path) -> bytes:
 
 def content_key(place: Path) -> str:
     """What tells the content of the user's file or folder from another's without reading it all."""
-    files = [place] if place.is_file() else place.rglob("*")
-    stats = [file.stat() for file in files if file.is_file()]
-    newest = max((stat.st_mtime_ns for stat in stats), default=0)
-    return f"{place.resolve()} {len(stats)} {sum(stat.st_size for stat in stats)} {newest}"
+    files = [place] if place.is_file() else [file for file in place.rglob("*") if file.is_file()]
+    return stats_key(place, ((file.relative_to(place).as_posix(), file.stat()) for file in files))
+
+
+def stats_key(place: Path, files: Iterable[tuple[str, os.stat_result]]) -> str:
+    """The place, with a digest of the names, sizes and times of its files."""
+    lines = sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    return f"{place.resolve()} {sha256(chr(10).join(lines).encode()).hexdigest()}"

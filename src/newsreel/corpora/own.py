@@ -72,6 +72,9 @@ class OwnCorpus(CorpusReader):
             raise UserError(f"data.text and data.label are both {self.text}: name the column of each.")
         if self.separator == "":
             raise UserError("data.separator is empty: name what stands between two labels, or leave it out.")
+        for name in ("train", "validation", "test"):
+            if getattr(self, name) == "":
+                raise UserError(f"data.{name} is empty: name the {name} documents, or leave the setting out.")
         for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
             if getattr(self, one) is not None and getattr(self, one) == getattr(self, other):
                 raise UserError(
@@ -190,8 +193,8 @@ class HubDataset(OwnCorpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name is None:
-            raise UserError("data.name is null: name a data set of the Hub, such as data.name=ag_news")
+        if not self.name:
+            raise UserError("data.name is null or empty: name a data set of the Hub, such as data.name=ag_news")
         if Path(self.name).exists():  # `datasets` would read that instead
             raise UserError(
                 f"data.name={self.name} is a file or folder here: read it with data=files data.train={self.name}, or "

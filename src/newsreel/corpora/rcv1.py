@@ -14,6 +14,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
+from newsreel.corpora.files import stats_key
 from newsreel.corpora.prepared import FORMAT_VERSION, Description, open_prepared, write_description, write_table
 from newsreel.corpora.rcv1_parts import (
     DOCUMENTS,
@@ -218,16 +219,14 @@ def find_layout(place: Path) -> Layout | None:
     if not place.is_dir():
         return None
     public = {name: found for name in (*TOKEN_FILES, QRELS) if (found := packed_or_not(place, name))}
-    sizes: dict[str, int] = {}
-    newest = 0
-    for entry in files_below(place):
-        if entry.name in public.values() or entry.name.lower().endswith((".zip", ".xml")):
-            stat = entry.stat()
-            sizes[os.path.relpath(entry.path, place)] = stat.st_size
-            newest = max(newest, stat.st_mtime_ns)
-    identity = f"{place.resolve()} {len(sizes)} {sum(sizes.values())} {newest}"
-    zips = sorted(name for name in sizes if name.lower().endswith(".zip"))
-    xmls = sorted(name for name in sizes if name.lower().endswith(".xml"))
+    files = {
+        os.path.relpath(entry.path, place): entry.stat()
+        for entry in files_below(place)
+        if entry.name in public.values() or entry.name.lower().endswith((".zip", ".xml"))
+    }
+    identity = stats_key(place, files.items())
+    zips = sorted(name for name in files if name.lower().endswith(".zip"))
+    xmls = sorted(name for name in files if name.lower().endswith(".xml"))
     if not public:
         starts = range(0, len(xmls), FILES_OF_A_PART)
         parts: list[Part] = [

@@ -79,7 +79,10 @@ def draw_matrix(predictions: Predictions) -> Figure:
     axes = figure.add_subplot(title="documents of a label (row), by the label given")
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = [short(title) for title in predictions.titles]
-    axes.set_xticks(np.arange(num_labels), names, rotation=0 if num_labels <= 3 else 60, ha="center", fontsize=8)
+    if num_labels <= 3:
+        axes.set_xticks(np.arange(num_labels), names, fontsize=8)
+    else:
+        axes.set_xticks(np.arange(num_labels), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(np.arange(num_labels), names, fontsize=8)
     for row, column in np.argwhere(counts > 0):
         color = "white" if shares[row, column] > 0.5 else "black"
@@ -171,7 +174,10 @@ def draw_reliability(predictions: Predictions) -> Figure:
 
 
 def short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    """A label's name as figures show it: not too long, and without what would be read as a formula."""
+    name = " ".join(name.split())
+    name = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+    return name.replace("$", r"\$")
 
 
 def tidy(axes: Axes) -> None:

@@ -83,11 +83,11 @@ def write_report(report: Report) -> None:
     results = report.results
     environment = results["environment"]
     labels = report.predictions.by_label()
-    write_atomically(report.folder / "labels.csv", labels.write_csv(float_precision=6))
+    write_atomically(report.folder / "labels.csv", labels.write_csv(float_precision=9))
     lines = [
         f"# {report.choices['model']} on {report.choices['data']}",
         "",
-        *(f"> {note}\n" for note in report.notes),
+        *(f"> {plain(note)}\n" for note in report.notes),
         *markdown_table(["", ""], report.rows()),
         "",
         *figure(report, "learning_curves"),
@@ -148,7 +148,7 @@ def measures_table(results: dict[str, Any]) -> list[str]:
 
 
 def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
-    if len(labels) <= 2:
+    if report.predictions.corpus.task == "binary":
         return []
     shown = labels.sort("documents", descending=True, maintain_order=True).head(MAX_LABEL_ROWS)
     more = f" The {len(shown)} most frequent of {len(labels)}; labels.csv has all." if len(shown) < len(labels) else ""
@@ -159,12 +159,12 @@ def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
             f"{report.results['labels_with_global_threshold']} of {len(labels)}.",
             "",
         ]
-    rows = [[f"{value:.4f}" if isinstance(value, float) else escape(str(value)) for value in row]
+    rows = [[f"{value:.4f}" if isinstance(value, float) else plain(str(value)) for value in row]
             for row in shown.iter_rows()]  # fmt: skip
     return [
         f"### {CAPTIONS['f1_by_label']}",
         "",
-        *figure(report, "f1_by_label")[2:],
+        *figure(report, "f1_by_label")[2:],  # no figure of two labels
         *rules,
         f"Documents are the test split's.{more}",
         "",
@@ -181,16 +181,22 @@ def documents_section(predictions: Predictions) -> list[str]:
     texts = predictions.corpus[predictions.split]
     lines = ["### Most confidently wrong", ""]
     for row, label, probability in wrong:
-        text = " ".join(texts[row]["text"].split())
+        text = texts[row]["text"]
+        excerpt = plain(text[:MAX_EXCERPT]) + (" …" if len(text) > MAX_EXCERPT else "")
         wanted, given = predictions.names(predictions.wanted[row]), predictions.names(predictions.given[row])
         lines += [
-            f"{predictions.split} document {row}: labelled **{escape(', '.join(wanted) or 'nothing')}**, predicted "
-            f"**{escape(', '.join(given) or 'nothing')}**, p({escape(predictions.titles[label])}) = {probability:.4f}",
+            f"{predictions.split} document {row}: labelled **{plain(', '.join(wanted) or 'nothing')}**, predicted "
+            f"**{plain(', '.join(given) or 'nothing')}**, p({plain(predictions.titles[label])}) = {probability:.4f}",
             "",
-            f"> {escape(text[:MAX_EXCERPT])}{' …' if len(text) > MAX_EXCERPT else ''}",
+            f"> {excerpt}",
             "",
         ]
     return lines
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line and within a table."""
+    return escape(" ".join(text.split())).replace("|", "&#124;")
 
 
 def epochs_table(report: Report) -> list[str]:

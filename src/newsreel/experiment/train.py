@@ -153,7 +153,7 @@ def run_experiment(
         "model/parameters": num_parameters,
         "model/vocabulary": len(vocabulary),
         **coverage_figures(embedding.coverage),
-        **({"labels_with_global_threshold": int(decisions.fallbacks)} if decisions.by_thresholds else {}),
+        **({"labels_with_global_threshold": int(decisions.fallbacks)} if decisions.falls_back else {}),
         **{f"documents/{split}": count for split, count in sizes.items()},
         "time/prepare_s": round(prepared - started, 3),
         "time/fit_s": round(fitted - prepared, 3),

@@ -97,12 +97,20 @@ class Decisions(nn.Module):
         """Whether each label has a threshold."""
         return self.task == "multilabel" and self.rule != "top_k"
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether labels without validation documents take the global threshold."""
+        return self.task == "multilabel" and self.rule == "per_label"
+
     def describe(self, label_names: Sequence[str]) -> dict[str, Any]:
         """The rule as plain values, for thresholds.json."""
         if self.rule == "top_k":
             return {"rule": self.rule, "k": int(self.k)}
-        values = {name: round(float(value), 7) for name, value in zip(label_names, self.thresholds, strict=True)}
-        return {"rule": self.rule, "labels_with_global_threshold": int(self.fallbacks), "thresholds": values}
+        values = {
+            name: float(f"{value:.9g}") for name, value in zip(label_names, self.thresholds.tolist(), strict=True)
+        }
+        without = {"labels_with_global_threshold": int(self.fallbacks)} if self.falls_back else {}
+        return {"rule": self.rule, **without, "thresholds": values}
 
 
 def upwards(parents: Sequence[int]) -> list[tuple[int, int]]:
