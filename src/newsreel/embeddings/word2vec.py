@@ -58,7 +58,7 @@ class Word2Vec(CorpusTrained):
     kind: ClassVar[str] = "word2vec"
     library: ClassVar[str] = "gensim"
     binary_format: ClassVar[str] = "word2vec's binary format"
-    words_to_read: ClassVar[int] = 50_000_000  # in all epochs together, where their number is not given
+    words_to_read: ClassVar[int] = 80_000_000  # in all epochs together, where their number is not given
 
     def check(self, paths: Paths) -> None:
         if self.path is None:
