@@ -50,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if settings.documents < 10:
         parser.error(f"--documents is {settings.documents}: at least 10, so that there is one in every file")
     stories = made_up_stories(settings.documents, settings.words, settings.vocabulary, settings.seed)
-    with tqdm(stories, total=settings.documents, unit=" stories", disable=None) as watched:
-        write(settings.folder, watched, settings.documents)
+    try:
+        with tqdm(stories, total=settings.documents, unit=" stories", disable=None) as watched:
+            write(settings.folder, watched, settings.documents)
+    except OSError as error:
+        parser.error(f"{error.filename or settings.folder} cannot be written: {error.strerror}")
 
 
 def made_up_stories(num_documents: int, mean_length: float, vocabulary_size: int, seed: int) -> Iterator[MadeUpStory]:
