@@ -119,7 +119,7 @@ def test_small_corpora_are_read_more_often_than_large_ones(paths: Paths) -> None
     ten, unset = (build(paths, two_topics(), epochs=epochs)[0].rows() for epochs in (10, None))
     assert ten.tolist() == unset.tolist()
     builder = Word2Vec(**{**SETTINGS, "epochs": None})  # type: ignore[arg-type]
-    assert [builder.enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 3, 1, 1]
+    assert [builder.enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 5, 2, 1]
 
 
 def test_words_rarer_than_min_count_have_no_vector(paths: Paths) -> None:

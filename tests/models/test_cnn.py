@@ -38,7 +38,15 @@ def test_kim_cnn_takes_each_filters_maximum_over_its_documents_windows() -> None
 @pytest.mark.parametrize("pooling", ["max", "mean", "max_mean"])
 def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
     network = StackedCNN(
-        embedding(), 2, num_filters=3, width=3, num_layers=2, pool_size=2, pooling=pooling, dropout=0.0
+        embedding(),
+        2,
+        num_filters=3,
+        width=3,
+        num_layers=2,
+        pool_size=2,
+        pooling=pooling,
+        input_dropout=0.0,
+        dropout=0.0,
     )
     logits = network(TOKEN_IDS, LENGTHS)
     first, second = network.convolutions
@@ -51,6 +59,14 @@ def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
         assert torch.allclose(logits[document], network.output(document_vector), atol=1e-6)
 
 
+def test_the_first_convolution_reads_rows_with_values_left_out() -> None:
+    network = StackedCNN(
+        embedding(), 2, num_filters=3, width=3, num_layers=1, pool_size=2, pooling="max", input_dropout=0.5, dropout=0.0
+    )
+    assert torch.equal(network.eval()(TOKEN_IDS, LENGTHS), network(TOKEN_IDS, LENGTHS))
+    assert not torch.equal(network.train()(TOKEN_IDS, LENGTHS), network(TOKEN_IDS, LENGTHS))
+
+
 @pytest.mark.parametrize("change", [{"num_filters": 4}, {"width": 2}, {"num_layers": 3}, {"pooling": "max_mean"}])
 def test_settings_shape_the_stack(change: dict[str, Any]) -> None:
     def count(**changes: Any) -> int:
@@ -60,6 +76,7 @@ def test_settings_shape_the_stack(change: dict[str, Any]) -> None:
             "num_layers": 2,
             "pool_size": 2,
             "pooling": "max",
+            "input_dropout": 0.0,
             "dropout": 0.0,
         }
         network = StackedCNN(embedding(), 2, **{**settings, **changes})

@@ -53,7 +53,8 @@ def flatten(num_tokens: int, embedding: Callable[[], Embedding], hidden: list[in
 
 
 def cnn(embedding: Callable[[], Embedding], pooling: Any = "max") -> Network:
-    return StackedCNN(embedding(), 3, num_filters=4, width=3, num_layers=2, pool_size=2, pooling=pooling, dropout=0.1)
+    sizes = {"num_filters": 4, "width": 3, "num_layers": 2, "pool_size": 2}
+    return StackedCNN(embedding(), 3, **sizes, pooling=pooling, input_dropout=0.1, dropout=0.1)
 
 
 def kim_cnn(embedding: Callable[[], Embedding]) -> Network:

@@ -32,6 +32,7 @@ class StackedCNN(Network):
         num_layers: Annotated[int, Range(min=1, max=100)],
         pool_size: Annotated[int, Range(min=1)],
         pooling: Literal["max", "mean", "max_mean"],
+        input_dropout: Annotated[float, Range(min=0, below=1)],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class StackedCNN(Network):
         sizes = [embedding.dimension, *[num_filters] * (num_layers - 1)]
         self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, width) for size in sizes)
         self.pool_size = pool_size
+        self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
         self.pooling = MaskedPooling(pooling, num_filters)
         self.output = nn.Linear(self.pooling.num_parts * num_filters, num_outputs)
@@ -48,7 +50,7 @@ class StackedCNN(Network):
         return self.output.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
+        states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
         for number, convolution in enumerate(self.convolutions):
             if number:  # a window at the document's end takes the places that are left
                 states = F.max_pool1d(states, self.pool_size, ceil_mode=True)  # (B, F, T / pool_size)
