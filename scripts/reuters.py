@@ -88,8 +88,8 @@ def main() -> int:
             figures = linear_svc(config)
             lines.append(row(f"LinearSVC on `{data}`", figures, time.perf_counter() - begun, ""))
         arguments.docs.parent.mkdir(parents=True, exist_ok=True)
-        machine = f"\nSeed {arguments.seed}, {results['environment']['threads']} threads of "
-        machine += f"{results['environment']['processor']}.\n"
+        environment = results["environment"]
+        machine = f"\nSeed {arguments.seed}; threads: {environment['threads']}, {environment['processor']}.\n"
         write_atomically(arguments.docs, f"{HEAD}\n" + "\n".join(lines) + f"\n{machine}")
     except (HydraException, OmegaConfBaseException, OSError, UserError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
