@@ -10,6 +10,10 @@ def settings(schedule: str, warmup_fraction: float) -> TrainingSettings:
         optimizer="adam",
         learning_rate=1.0,
         weight_decay=0.0,
+        initial_accumulator=0.0,
+        class_balance=0.0,
+        focal_gamma=0.0,
+        label_smoothing=0.0,
         schedule=schedule,  # type: ignore[arg-type]
         warmup_fraction=warmup_fraction,
         gradient_clip=None,
