@@ -29,7 +29,7 @@ from newsreel.storage import write_atomically
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
-NOT_DECISIVE = ("seed", "paths", "trainer", "published", "evaluation")  # sections that leave accuracies as they are
+NOT_DECISIVE = ("seed", "paths", "trainer", "published")  # sections that leave the figures as they are
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
@@ -88,6 +88,7 @@ def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Pa
     """Where a run of these settings belongs; other settings have another folder, other places and machines do not."""
     decisive = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
     decisive["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
+    decisive["evaluation"] = {key: value for key, value in config["evaluation"].items() if key != "figures"}
     return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
 
 

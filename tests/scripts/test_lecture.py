@@ -58,8 +58,10 @@ def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path
     def folder(*overrides: str) -> Path:
         return run_folder(tmp_path, "lstm", settings("lecture/lstm", overrides), 1)
 
-    assert folder() == folder("trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub")
+    elsewhere = ["trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub", "evaluation.figures=false"]
+    assert folder() == folder(*elsewhere)
     assert folder() != folder("model.hidden_size=16")
+    assert folder() != folder("evaluation.thresholds=global")
 
 
 @pytest.mark.slow
