@@ -9,9 +9,9 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers import expat
@@ -100,16 +100,12 @@ class ZipFile:
             for member in members:
                 if CLIMBS.match(member.filename):
                     raise BadFile(f"has a file with the path {member.filename}, which leads out of the folder")
-            for member in members:
-                if not member.filename.lower().endswith(".xml"):
-                    continue
-                try:
-                    story = newsml_story(member_content(archive, member))
-                except BadFile as reason:
-                    bad_files.append(f"{self.name}, {member.filename}: {reason}")
-                    continue
-                if story is not None:
-                    yield story
+            files = (
+                (f"{self.name}, {member.filename}", partial(member_content, archive, member))
+                for member in members
+                if member.filename.lower().endswith(".xml")
+            )
+            yield from newsml_stories(files, bad_files)
 
 
 @dataclass(frozen=True)
@@ -125,16 +121,8 @@ class XmlFiles:
 
     def stories(self, bad_files: list[str]) -> Iterator[Story]:
         """The stories; what is wrong with a file goes to `bad_files`."""
-        for name in self.names:
-            try:
-                file = Path(self.folder, name)
-                check_size(file.stat().st_size)
-                story = newsml_story(file.read_bytes())
-            except (BadFile, OSError) as error:
-                bad_files.append(f"{name}: {reason_of(error)}")
-                continue
-            if story is not None:
-                yield story
+        files = ((name, partial(file_content, Path(self.folder, name))) for name in self.names)
+        yield from newsml_stories(files, bad_files)
 
 
 @dataclass(frozen=True)
@@ -172,10 +160,28 @@ def member_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         raise BadFile(f"cannot be read: {reason_of(error)}") from error
 
 
+def file_content(file: Path) -> bytes:
+    """An unpacked file. Raises BadFile or OSError."""
+    check_size(file.stat().st_size)
+    return file.read_bytes()
+
+
 def check_size(num_bytes: int) -> None:
     """Raise BadFile for what is too long to be a story."""
     if num_bytes > MAX_STORY_BYTES:
         raise BadFile(f"has {num_bytes:,} bytes; no story has more than {MAX_STORY_BYTES:,}")
+
+
+def newsml_stories(files: Iterable[tuple[str, Callable[[], bytes]]], bad_files: list[str]) -> Iterator[Story]:
+    """The stories of XML files, given as names and what reads them; what is wrong with one goes to `bad_files`."""
+    for name, content in files:
+        try:
+            story = newsml_story(content())
+        except (BadFile, OSError) as error:
+            bad_files.append(f"{name}: {reason_of(error)}")
+            continue
+        if story is not None:
+            yield story
 
 
 def newsml_story(content: bytes) -> Story | None:

@@ -45,10 +45,6 @@ class StackedCNN(Network):
         self.pooling = MaskedPooling(pooling, num_filters)
         self.output = nn.Linear(self.pooling.num_parts * num_filters, num_outputs)
 
-    @property
-    def output_bias(self) -> Tensor:
-        return self.output.bias
-
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
         for number, convolution in enumerate(self.convolutions):
@@ -79,10 +75,6 @@ class KimCNN(Network):
         )
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(len(widths) * num_filters, num_outputs)
-
-    @property
-    def output_bias(self) -> Tensor:
-        return self.output.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)

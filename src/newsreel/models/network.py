@@ -27,10 +27,12 @@ class Network(nn.Module):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
 
+    output: nn.Linear  # the last layer, where a network has it under this name
+
     @property
-    @abstractmethod
     def output_bias(self) -> Tensor:
         """(num_outputs,) the last layer's bias."""
+        return self.output.bias
 
     def start_at(self, shares: Tensor) -> None:
         """Let the first logits be around the log-odds of (num_outputs,) shares, each above 0 and below 1.

@@ -83,10 +83,6 @@ class RecurrentNetwork(Network):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.pooling.num_parts * width, num_outputs)
 
-    @property
-    def output_bias(self) -> Tensor:
-        return self.output.bias
-
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         order = reversed_order(lengths, token_ids.shape[1])  # (B, T)
         num_directions = len(self.reversed)
