@@ -1,5 +1,6 @@
 """The user's files, read so that what is wrong with one names it."""
 
+import gzip
 import os
 import tarfile
 import zlib
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import IO
 
 from newsreel.errors import UserError
 
@@ -23,6 +25,11 @@ def damage_named(archive: Path) -> Iterator[None]:
             f"{archive} cannot be read as a tar file: {type(error).__name__}: {error}.\n"
             "The download was cut short or is damaged: get the file again."
         ) from error
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file's bytes, unpacked if its name ends in .gz."""
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
 def read_file(path: Path) -> bytes:

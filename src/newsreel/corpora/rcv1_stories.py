@@ -5,7 +5,6 @@ stop words were taken out and the others stemmed. Its labels are its topics and 
 """
 
 import csv
-import gzip
 import re
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from xml.parsers import expat
 import numpy as np
 import polars as pl
 
+from newsreel.corpora.files import open_bytes
 from newsreel.errors import UserError
 
 TOPICS = Path(__file__).with_name("rcv1_topics.csv")
@@ -137,7 +137,7 @@ class TokenFile:
         """The stories that have a topic. Raises BadFile for the whole file, and UserError for that of the topics."""
         topics_by_id = read_qrels(Path(self.folder, self.qrels))
         try:
-            with opened(Path(self.folder, self.name)) as lines:
+            with open_bytes(Path(self.folder, self.name)) as lines:
                 for story_id, text in token_documents(lines):
                     if labels := topics_by_id.labels(story_id):
                         yield Story(story_id, labels, text)
@@ -297,11 +297,6 @@ def shown(line: bytes) -> str:
     return repr(line[:40].rstrip(b"\r\n").decode("iso-8859-1"))
 
 
-def opened(file: Path) -> Any:
-    """The file's lines as bytes, unpacked if its name says that it is packed."""
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")
-
-
 @dataclass(frozen=True)
 class Qrels:
     """Topics by document."""
@@ -319,7 +314,7 @@ class Qrels:
 def read_qrels(file: Path) -> Qrels:
     """The topics of `rcv1-v2.topics.qrels`: lines `CODE id 1`. Raises UserError naming file and line."""
     try:
-        with opened(file) as content:
+        with open_bytes(file) as content:
             lines = pl.read_csv(content.read(), separator=" ", schema=QREL, has_header=False, quote_char=None,
                                 ignore_errors=True, encoding="utf8-lossy")  # fmt: skip
     except (EOFError, zlib.error, OSError, pl.exceptions.PolarsError) as error:

@@ -6,7 +6,6 @@ goes missing, and none of them names the line of what it cannot read. Python's c
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
@@ -27,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from newsreel.corpora.files import read_file
+from newsreel.corpora.files import open_bytes, read_file
 from newsreel.errors import UserError
 
 CHUNK = 5_000  # documents that are Python objects at a time
@@ -341,7 +340,7 @@ def find_columns(where: str, found: Sequence[str], columns: Columns, rule: str =
 def opened(path: Path, newline: str | None) -> Iterator[IO[str]]:
     """The text of a file, unpacked if its name ends in .gz. Raises UserError if it is damaged or not UTF-8."""
     try:
-        with binary(path) as file:
+        with open_bytes(path) as file:
             yield io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
@@ -349,13 +348,9 @@ def opened(path: Path, newline: str | None) -> Iterator[IO[str]]:
         raise UserError(f"{path} cannot be read: {error}.\nIt is cut short or damaged: get the file again.") from error
 
 
-def binary(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
-
-
 def not_utf8(path: Path) -> UserError:
     """What to raise about a text file that is not UTF-8: names the first line that is not."""
-    with binary(path) as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
