@@ -40,6 +40,7 @@ def test_a_run_folder_holds_what_is_promised(lstm_run: tuple[Path, dict[str, Any
         "metrics.json",
         "tokenizer.json",
         "labels.json",
+        "command.json",
         "checkpoints",
         "tensorboard",
         "report.md",
@@ -48,7 +49,8 @@ def test_a_run_folder_holds_what_is_promised(lstm_run: tuple[Path, dict[str, Any
     }
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert json.loads((folder / "metrics.json").read_text()) == results
-    assert json.loads((folder / "labels.json").read_text()) == {"task": "binary", "labels": ["label0", "label1"]}
+    labels = json.loads((folder / "labels.json").read_text())
+    assert (labels["task"], labels["names"], labels["metric"]) == ("binary", ["label0", "label1"], "accuracy")
     assert OmegaConf.load(folder / "config.yaml").model.hidden_size == 6
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,20 +52,16 @@ def run_experiment(
     from lightning.pytorch import seed_everything
 
     from newsreel.batches.datamodule import TextDataModule
-    from newsreel.evaluation.metrics import measure
     from newsreel.evaluation.predictions import Predictions
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
+    from newsreel.experiment.finished import BEST_CHECKPOINT, CONFIG_FILE, Command, Labels, build_classifier
     from newsreel.experiment.trainer import (
         build_trainer,
-        final_checkpoint,
         log_figures,
         log_final_metrics,
         log_words,
     )
-    from newsreel.models.classifier import TextClassifier
-    from newsreel.models.decisions import Decisions
-    from newsreel.models.loss import Loss
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
 
@@ -94,23 +89,17 @@ def run_experiment(
     counts = torch.from_numpy(corpus.label_counts("train"))
     if corpus.task == "multilabel":
         network.start_at((counts + 0.5) / (sizes["train"] + 1))
-    classifier = TextClassifier(
-        network,
-        Loss(corpus.task, counts, sizes["train"], experiment.training),
-        Decisions(corpus.task, corpus.num_labels, corpus.parents, experiment.evaluation),
-        partial(measure, task=corpus.task, parents=corpus.parents),
-        corpus.metric,
-        experiment.training,
-        hyperparameters=experiment.config,
-    )
+    labels = Labels.of(corpus)
+    classifier = build_classifier(experiment, network, labels, counts, sizes["train"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     log.info(f"model       {choices['model']} on {choices['embedding']} embedding: {num_parameters:,} parameters")
     log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads")
     log.info(f"run folder  {folder}")
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
-    write_atomically(folder / "labels.json", json.dumps({"task": corpus.task, "labels": list(corpus.label_names)}))
+    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
+    Command(choices, overrides, os.getcwd()).save(folder)
+    labels.save(folder)
     tokenized.tokenizer.save(folder)
     log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
     prepared = time.perf_counter()
@@ -125,7 +114,7 @@ def run_experiment(
     fitted = time.perf_counter()
 
     loader = data.test_dataloader()
-    trainer.test(classifier, loader, ckpt_path=final_checkpoint(folder), verbose=False, weights_only=True)
+    trainer.test(classifier, loader, ckpt_path=str(folder / BEST_CHECKPOINT), verbose=False, weights_only=True)
     test_metrics = rounded(trainer.callback_metrics, "test/")
     finished = time.perf_counter()
 

@@ -75,10 +75,6 @@ def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Tr
     return trainer, history
 
 
-def final_checkpoint(folder: Path) -> str:
-    return str(folder / "checkpoints" / "best.ckpt")
-
-
 class RunLogger(TensorBoardLogger):
     """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start."""
 
