@@ -25,7 +25,7 @@ def learned() -> Embedding:
 
 
 def bow(weighting: str, embedding: Callable[[], Embedding], hidden: list[int]) -> Network:
-    return BagOfWords(embedding(), 3, weighting=weighting, hidden_sizes=hidden, dropout=0.1)  # type: ignore[arg-type]
+    return BagOfWords(embedding(), 3, weighting=weighting, sublinear_tf=False, hidden_sizes=hidden, dropout=0.1)  # type: ignore[arg-type]
 
 
 def recurrent(
@@ -45,7 +45,7 @@ def recurrent(
 
 
 def naive_bayes() -> Network:
-    return BagOfWords(one_hot(), 3, weighting="nb", hidden_sizes=[], dropout=0.1)
+    return BagOfWords(one_hot(), 3, weighting="nb", sublinear_tf=False, hidden_sizes=[], dropout=0.1)
 
 
 def flatten(num_tokens: int, embedding: Callable[[], Embedding], hidden: list[int]) -> Network:

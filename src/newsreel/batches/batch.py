@@ -52,7 +52,7 @@ class DocumentDataset(Dataset[Batch]):
         self.sequences = sequences
         self.starts = sequences.offsets[rows]
         self.ends = sequences.offsets[rows + 1]
-        self.targets = torch.from_numpy(targets.astype(np.float32 if targets.ndim == 2 else np.int64))
+        self.targets = targets
         self.max_tokens = max_tokens
         self.truncation = truncation
 
@@ -71,7 +71,9 @@ class DocumentDataset(Dataset[Batch]):
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
             row[: len(piece)] = piece
-        return Batch(torch.from_numpy(token_ids), lengths, self.targets[documents])
+        kind = np.float32 if self.targets.ndim == 2 else np.int64
+        targets = torch.from_numpy(self.targets[documents].astype(kind))  # (B,) or (B, L)
+        return Batch(torch.from_numpy(token_ids), lengths, targets)
 
     def _tokens(self, document: int) -> np.ndarray:
         start, end = int(self.starts[document]), int(self.ends[document])

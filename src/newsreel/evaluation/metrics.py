@@ -39,9 +39,9 @@ def measure(
     """
     num_labels = probabilities.shape[1]
     if task == "multilabel":
-        wanted, given = targets.long(), decided.long()
+        wanted, given = targets.bool(), decided.bool()  # a byte for each of N × L
     else:
-        wanted, given = F.one_hot(targets.long(), num_labels), F.one_hot(decided, num_labels)
+        wanted, given = F.one_hot(targets.long(), num_labels).bool(), F.one_hot(decided, num_labels).bool()
     figures = of_decisions(given, wanted)
     if task == "multilabel":
         figures |= of_several_labels(given, wanted)
@@ -79,7 +79,7 @@ def of_decisions(given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
 def of_several_labels(given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
     """What differs from accuracy only where documents have several labels; (N, L) indicators."""
     options: dict[str, Any] = {"num_labels": wanted.shape[1], "validate_args": False}
-    hits, sizes = (given * wanted).sum(dim=1), given.sum(dim=1) + wanted.sum(dim=1)  # (N,)
+    hits, sizes = (given & wanted).sum(dim=1), given.sum(dim=1) + wanted.sum(dim=1)  # (N,)
     return {
         "f1_examples": (2 * hits / sizes.clamp(min=1)).mean(),
         "precision_micro": multilabel_precision(given, wanted, average="micro", **options),
@@ -96,7 +96,7 @@ def of_probabilities(probabilities: Tensor, wanted: Tensor, task: Task) -> dict[
     """
     first = 1 if task == "binary" else 0
     scores, truths = probabilities[:, first:], wanted[:, first:]
-    shares = truths.double().mean(dim=0)
+    shares = truths.sum(dim=0) / len(truths)
     told = (shares > 0) & (shares < 1)  # (L,)
     scores, truths = scores[:, told], truths[:, told]
     if not scores.shape[1]:
@@ -139,10 +139,10 @@ def of_hierarchy(given: Tensor, wanted: Tensor, parents: Sequence[int]) -> dict[
     figures = {}
     for level in range(1, int(levels.max()) + 1):
         at_level = levels == level
-        hits = (given[:, at_level] * wanted[:, at_level]).sum()
+        hits = (given[:, at_level] & wanted[:, at_level]).sum()
         size = given[:, at_level].sum() + wanted[:, at_level].sum()
         figures[f"f1_micro_level_{level}"] = 2 * hits / size.clamp(min=1)
     below = [label for label, parent in enumerate(parents) if parent >= 0]
-    orphans = given[:, below] & ~given[:, [parents[label] for label in below]].bool()
+    orphans = given[:, below] & ~given[:, [parents[label] for label in below]]
     figures["hierarchy_breaks"] = orphans.sum() / given.sum().clamp(min=1)
     return figures

@@ -31,6 +31,8 @@ class BagOfWords(Network):
     the label, and q is 1 + those that hold it without (Wang and Manning 2012, eq. 1, on binary counts), a document's
     ratios divided by their L2 norm (which the paper does not do; one learning rate then suits them and tf-idf). Where a
     network has an output for each label, a word weighs for each of them by its own ratio.
+    sublinear_tf: a count n enters as 1 + ln n, as scikit-learn's option of that name has it; `binary` and `nb` count
+    nothing.
     Words outside the vocabulary weigh nothing.
 
     Raises UserError for `nb` weights of several outputs where the first layer does not lead to the outputs directly.
@@ -45,11 +47,13 @@ class BagOfWords(Network):
         num_outputs: int,
         *,
         weighting: Weighting,
+        sublinear_tf: bool,
         hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()
         self.weighting = weighting
+        self.sublinear_tf = sublinear_tf
         sizes = [*hidden_sizes, num_outputs]
         self.bag = embedding.bag_layer(sizes[0])
         self.rest = perceptron(sizes, dropout)
@@ -118,6 +122,8 @@ class BagOfWords(Network):
         if self.weighting == "nb":
             ratios = self.ratios[words] * (counts > 0)[:, :, None]  # (B, T, num_outputs)
             return F.normalize(ratios if ratios.shape[2] > 1 else ratios[:, :, 0], dim=1)
+        if self.sublinear_tf:
+            counts = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0)
         if self.weighting == "count":
             return counts
         if self.weighting == "tf":

@@ -47,8 +47,9 @@ class Outputs:
         self.targets.append((targets > 0 if targets.ndim == 2 else targets).cpu())
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """(N, L) probabilities, and the split's targets."""
-        return torch.cat(self.probabilities), torch.cat(self.targets)
+        """(N, L) probabilities, and the split's targets; they are large, and kept once."""
+        self.probabilities, self.targets = [torch.cat(self.probabilities)], [torch.cat(self.targets)]
+        return self.probabilities[0], self.targets[0]
 
 
 class TextClassifier(LightningModule):
@@ -93,7 +94,8 @@ class TextClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
         loss: Tensor = self.loss(logits, batch.targets)
-        self.train_metric(self.decisions(probabilities(logits.detach().float(), self.task)), batch.targets.long())
+        decided = self.decisions(probabilities(logits.detach().float(), self.task))
+        self.train_metric(decided.long(), batch.targets.long())
         size = len(batch.lengths)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)

@@ -80,14 +80,14 @@ class Decisions(nn.Module):
             self.fallbacks.fill_(int((~held).sum()))
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """(N, L) probabilities → (N,) class numbers, or (N, L) indicators for `multilabel`."""
+        """(N, L) probabilities → (N,) class numbers, or (N, L) bool for `multilabel`."""
         if self.task != "multilabel":
             return probabilities.argmax(dim=1)
         if self.rule == "top_k":
             best = probabilities.topk(int(self.k), dim=1).indices  # (N, k)
-            decided = torch.zeros_like(probabilities, dtype=torch.long).scatter_(1, best, 1)
+            decided = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True)
         else:
-            decided = (probabilities > self.thresholds).long()
+            decided = probabilities > self.thresholds
         for label, parent in self.climb:
             decided[:, parent] |= decided[:, label]
         return decided
