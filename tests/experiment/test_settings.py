@@ -83,6 +83,7 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["seed=null"], ["seed is null: it has to be a whole number"]),
         (["paths.cache_dir="], ["paths.cache_dir is empty"]),
         (["trainer=cpu", "trainer.precision=16-mixed"], ["which needs a GPU: use bf16-mixed"]),
+        (["training.initial_accumulator=1"], ["which only adagrad has, and training.optimizer is adam: set"]),
         (["tokenizer.word_pattern=a*"], ["tokenizer.word_pattern=a* finds words without any character"]),
         (["data.limit=0"], ["data.limit is 0: it has to be at least 1, or null"]),
         (["training=3"], ["training is 3, and has to be a section of settings"]),

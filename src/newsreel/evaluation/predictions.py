@@ -3,16 +3,17 @@
 Axes: N documents, L labels.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from newsreel.corpora.corpus import Corpus
@@ -99,13 +100,12 @@ class Predictions:
 
         Where documents have several labels: each label that was missed with each that was given wrongly.
         """
-        missed, wrong = self.wanted & ~self.given, self.given & ~self.wanted
-        counts: Counter[tuple[int, int]] = Counter()
-        for row in np.flatnonzero(missed.any(axis=1) & wrong.any(axis=1)):
-            counts.update(product(np.flatnonzero(missed[row]).tolist(), np.flatnonzero(wrong[row]).tolist()))
-        titles = self.titles
-        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        return [(titles[label], titles[instead], count) for (label, instead), count in ordered]
+        missed, wrong = csr_array(self.wanted & ~self.given), csr_array(self.given & ~self.wanted)
+        counts = (missed.T.astype(np.int64) @ wrong.astype(np.int64)).tocoo()  # (L, L)
+        pairs = zip(*counts.coords, counts.data, strict=True)
+        ordered = sorted(((int(label), int(instead), int(count)) for label, instead, count in pairs),
+                         key=lambda pair: (-pair[2], pair[:2]))  # fmt: skip
+        return [(self.titles[label], self.titles[instead], count) for label, instead, count in ordered]
 
     def confidently_wrong(self, num_documents: int) -> list[tuple[int, int, float]]:
         """(document, label, probability) of the worst wrong decisions, one a document, the most confident first.
@@ -124,21 +124,23 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """A Parquet file: for each document its labels, the predicted ones and all probabilities."""
-        names = np.array(self.corpus.label_names)
+        names = pa.array(self.corpus.label_names)
 
-        def named(labels: np.ndarray) -> list[Any]:
+        def named(labels: np.ndarray) -> pa.Array:
             if labels.ndim == 1:
-                return list(names[labels])
-            return [list(names[row.astype(bool)]) for row in labels]
+                return names.take(pa.array(labels))
+            documents, held = labels.nonzero()
+            offsets = np.searchsorted(documents, np.arange(len(labels) + 1))
+            return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), names.take(pa.array(held)))
 
-        table = pl.DataFrame(
+        table = pa.table(
             {
                 "document": np.arange(len(self.targets)),
                 "labels": named(self.targets),
                 "predicted": named(self.decided),
-                **{f"p({name})": self.probabilities[:, label] for label, name in enumerate(names)},
+                **{f"p({name})": self.probabilities[:, label] for label, name in enumerate(self.corpus.label_names)},
             }
         )
         content = BytesIO()
-        table.write_parquet(content)
+        pq.write_table(table, content, compression="zstd")
         write_atomically(path, content.getvalue())

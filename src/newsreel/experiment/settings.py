@@ -250,6 +250,12 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
+    training = config["training"]
+    if training["initial_accumulator"] and training["optimizer"] != "adagrad":
+        problems.append(
+            f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
+            f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
+        )
     if targets["tokenizer"].gives_bags and not targets["model"].reads_bags:
         problems.append(
             "tokenizer=ngrams makes bags, in which the order of tokens means nothing, and this model reads sequences: "
