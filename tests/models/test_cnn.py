@@ -35,8 +35,9 @@ def test_kim_cnn_takes_each_filters_maximum_over_its_documents_windows() -> None
         assert torch.allclose(logits[document], network.output(highest), atol=1e-6)
 
 
+@pytest.mark.parametrize("hidden_sizes", [[], [4, 3]])
 @pytest.mark.parametrize("pooling", ["max", "mean", "max_mean"])
-def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
+def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any, hidden_sizes: list[int]) -> None:
     network = StackedCNN(
         embedding(),
         2,
@@ -45,6 +46,7 @@ def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
         num_layers=2,
         pool_size=2,
         pooling=pooling,
+        hidden_sizes=hidden_sizes,
         input_dropout=0.0,
         dropout=0.0,
     )
@@ -56,18 +58,21 @@ def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: Any) -> None:
         states = windows(second, pooled)  # type: ignore[arg-type]
         parts = {"max": [states.amax(dim=1)], "mean": [states.mean(dim=1)]}
         document_vector = torch.cat(parts.get(pooling, [*parts["max"], *parts["mean"]]))
+        for layer in [module for module in network.hidden if isinstance(module, torch.nn.Linear)]:
+            document_vector = (layer.weight @ document_vector + layer.bias).clamp(min=0)
         assert torch.allclose(logits[document], network.output(document_vector), atol=1e-6)
 
 
 def test_the_first_convolution_reads_rows_with_values_left_out() -> None:
-    network = StackedCNN(
-        embedding(), 2, num_filters=3, width=3, num_layers=1, pool_size=2, pooling="max", input_dropout=0.5, dropout=0.0
-    )
+    sizes: dict[str, Any] = {"num_filters": 3, "width": 3, "num_layers": 1, "pool_size": 2, "hidden_sizes": []}
+    network = StackedCNN(embedding(), 2, **sizes, pooling="max", input_dropout=0.5, dropout=0.0)
     assert torch.equal(network.eval()(TOKEN_IDS, LENGTHS), network(TOKEN_IDS, LENGTHS))
     assert not torch.equal(network.train()(TOKEN_IDS, LENGTHS), network(TOKEN_IDS, LENGTHS))
 
 
-@pytest.mark.parametrize("change", [{"num_filters": 4}, {"width": 2}, {"num_layers": 3}, {"pooling": "max_mean"}])
+@pytest.mark.parametrize(
+    "change", [{"num_filters": 4}, {"width": 2}, {"num_layers": 3}, {"pooling": "max_mean"}, {"hidden_sizes": [5]}]
+)
 def test_settings_shape_the_stack(change: dict[str, Any]) -> None:
     def count(**changes: Any) -> int:
         settings: dict[str, Any] = {
@@ -76,6 +81,7 @@ def test_settings_shape_the_stack(change: dict[str, Any]) -> None:
             "num_layers": 2,
             "pool_size": 2,
             "pooling": "max",
+            "hidden_sizes": [],
             "input_dropout": 0.0,
             "dropout": 0.0,
         }

@@ -54,7 +54,7 @@ def flatten(num_tokens: int, embedding: Callable[[], Embedding], hidden: list[in
 
 def cnn(embedding: Callable[[], Embedding], pooling: Any = "max") -> Network:
     sizes = {"num_filters": 4, "width": 3, "num_layers": 2, "pool_size": 2}
-    return StackedCNN(embedding(), 3, **sizes, pooling=pooling, input_dropout=0.1, dropout=0.1)
+    return StackedCNN(embedding(), 3, **sizes, pooling=pooling, hidden_sizes=[7], input_dropout=0.1, dropout=0.1)
 
 
 def kim_cnn(embedding: Callable[[], Embedding]) -> Network:

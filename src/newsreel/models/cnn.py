@@ -4,6 +4,7 @@ Axes: B documents, T tokens (or places after a convolution), E embedding dimensi
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -20,6 +21,7 @@ class StackedCNN(Network):
     """Convolution, max pooling, convolution, … , pooling over time: the stack of Chollet 2017, section 6.4.
 
     pooling: what becomes of the last convolution's windows; `max` is the book's.
+    hidden_sizes: of dense layers with ReLU on the pooled document, before the last one.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class StackedCNN(Network):
         num_layers: Annotated[int, Range(min=1, max=100)],
         pool_size: Annotated[int, Range(min=1)],
         pooling: Literal["max", "mean", "max_mean"],
+        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
         input_dropout: Annotated[float, Range(min=0, below=1)],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
@@ -43,7 +46,11 @@ class StackedCNN(Network):
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
         self.pooling = MaskedPooling(pooling, num_filters)
-        self.output = nn.Linear(self.pooling.num_parts * num_filters, num_outputs)
+        widths = [self.pooling.num_parts * num_filters, *hidden_sizes]
+        self.hidden = nn.Sequential(
+            *(layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.ReLU()))
+        )
+        self.output = nn.Linear(widths[-1], num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
@@ -53,7 +60,7 @@ class StackedCNN(Network):
                 lengths = -(-lengths // self.pool_size)
             states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
         document = self.pooling(states.transpose(1, 2), lengths)  # (B, num_parts · F)
-        return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
+        return self.output(self.dropout(self.hidden(document)))  # type: ignore[no-any-return]  # (B, num_outputs)
 
 
 class KimCNN(Network):
