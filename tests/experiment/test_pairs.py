@@ -15,7 +15,7 @@ MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
 EMBEDDINGS = sorted(file.stem for file in (CONFIGS / "embedding").glob("*.yaml"))
 EIGHT = ["embedding.dimension=8"]
 SMALL: dict[str, Sequence[str]] = {  # what makes an embedding small, by its name
-    **dict.fromkeys(("learned", "word2vec", "svd"), EIGHT),
+    **dict.fromkeys(("learned", "learned_small", "word2vec", "svd"), EIGHT),
     "fasttext": [*EIGHT, "embedding.bucket=100"],
     "glove": [*EIGHT, "embedding.path={folder}/vectors.txt"],
 }
