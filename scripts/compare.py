@@ -13,7 +13,9 @@ from newsreel.experiment.entry import USER_MISTAKE, explain
 def main() -> int:
     parser = argparse.ArgumentParser(description="One table of all runs in these folders, the best first.")
     parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps, or folders of them")
-    parser.add_argument("--output", type=Path, help="folder for summary.csv, summary.md and summary.png (default: none)")
+    parser.add_argument(
+        "--output", type=Path, help="folder for summary.csv, summary.md and summary.png (default: none)"
+    )
     arguments = parser.parse_args()
     try:
         comparison = Comparison(find_runs(arguments.folders))

@@ -1,4 +1,4 @@
-"""`sweep=optuna`: Hydra takes sweepers from modules of this namespace only; the search is newsreel.experiment.search."""
+"""`sweep=optuna`. Hydra takes sweepers from this namespace only; the search itself is newsreel.experiment.search."""
 
 import sys
 from pathlib import Path
@@ -37,13 +37,14 @@ class OptunaSweeper(Sweeper):
             install = f"{Path(sys.executable).name} -m pip install optuna"
             raise UserError(f"sweep=optuna needs a package that is not installed: {install}") from error
         assert self.config is not None
+        assert self.hydra_context is not None
         assert self.launcher is not None
         settings = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in self.settings.items()
         }
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        config = OmegaConf.masked_copy(self.config, [key for key in self.config if key != "hydra"])
+        config = OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"])
         search = Search(settings, parser.parse_overrides(arguments), config, Path(self.config.hydra.sweep.dir))
         self.validate_batch_is_legal([search.example()])
         search.run(self.launcher.launch)

@@ -265,8 +265,8 @@ class Comparison:
         image = ["", "![validation and test figures](summary.png)"] if self.finished else []
         notes = [
             "",
-            "Best first by the validation figure; mean ± standard deviation over the seeds. Test figures have no say in "
-            "the order.",
+            "Best first by the validation figure, in which the test documents have no say; mean ± standard deviation "
+            "over the seeds.",
         ]
         write_atomically(folder / "summary.md", "\n".join([f"# {title}", "", self.text(), *notes, *image, ""]))
         if self.finished:

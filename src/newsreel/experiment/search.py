@@ -143,8 +143,8 @@ class Search:
                 if json.loads(json.dumps(now.get(key))) != begun[section].get(key)
             )
             raise UserError(
-                f"{self.folder} holds a search that was begun with other settings ({', '.join(changes)}). Give this one "
-                "a name of its own, hydra.sweeper.name=…, or remove that folder."
+                f"{self.folder} holds a search that was begun with other settings ({', '.join(changes)}). Give this "
+                "one a name of its own, hydra.sweeper.name=…, or remove that folder."
             )
 
     def running(self) -> list[int]:
@@ -187,7 +187,9 @@ class Search:
             value = run.results[f"val/{run.metric}"]
             self.study.tell(number, value)
             best = self.study.best_trial
-            log.info(f"trial {number}: validation {run.metric} {value:.4f} (best {best.value:.4f}, trial {best.number})")
+            log.info(
+                f"trial {number}: validation {run.metric} {value:.4f} (best {best.value:.4f}, trial {best.number})"
+            )
         else:
             self.study.tell(number, state=TrialState.PRUNED if run.status == "pruned" else TrialState.FAIL)
             log.info(f"trial {number}: {run.status}, {run.message}")
@@ -219,9 +221,7 @@ def experiment_of(run: Run, folder: Path) -> str:
     )
 
 
-def read_space(
-    params: dict[str, Any], overrides: Sequence[Override]
-) -> tuple[dict[str, BaseDistribution], list[str]]:
+def read_space(params: dict[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
     """What to search in, by key, and what is fixed, as key=value. Raises UserError."""
     given = {override.key_or_group: override for override in overrides}
     lines = [f"{key}={value}" for key, value in params.items() if key not in given]

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ class JobRecords(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode is not RunMode.MULTIRUN or job_return.status is not JobStatus.FAILED:
+            return
+        if (
+            Path(config.hydra.runtime.output_dir) / "metrics.json"
+        ).exists():  # not this job's: it was refused the folder
             return
         record(job_return._return_value, config)
         job_return.status = JobStatus.COMPLETED  # else the launcher's caller would end the sweep
@@ -77,11 +82,14 @@ def chosen(choices: Mapping[str, str]) -> dict[str, str]:
 
 
 def jobs_at_once(threads: int | None) -> int:
-    """How many jobs of so many threads each (null: one) this process's cores can run: `${jobs_at_once:…}` in configs."""
-    return max(1, len(os.sched_getaffinity(0)) // (threads or 1))
+    """`${jobs_at_once:…}` in configs: how many jobs of so many threads each (null: one) the cores here can run."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores // (threads or 1))
 
 
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
+# The presets in configs/hydra/launcher have the names of the packages' own configs, which Hydra says is to end.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def conclude() -> int:
