@@ -108,8 +108,13 @@ def test_a_repeated_seed_is_counted_once(tmp_path: Path) -> None:
 
 def test_corpora_have_tables_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path / "a", [], (0.7, 0.7))
-    write_run(tmp_path / "b", [], (0.9, 0.9), {"model": "bow", "data": "r8"})
-    assert "## imdb" in Comparison(find_runs([tmp_path])).text()
+    for dropout in ("0", "0.5"):
+        overrides = [f"model.dropout={dropout}"]
+        write_run(tmp_path / dropout, overrides, (0.9, 0.9), {"model": "bow", "data": "r8"})
+    _, imdb, r8 = Comparison(find_runs([tmp_path])).text().split("## ")
+    assert imdb.startswith("imdb")
+    assert rows_of(imdb)[0][:3] == ["data", "model.dropout", "seeds"]
+    assert rows_of(r8)[0][:2] == ["model.dropout", "seeds"]
 
 
 def test_the_script_writes_table_and_figure(tmp_path: Path, command: Command) -> None:

@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from newsreel.errors import UserError
 from newsreel.experiment.pruning import Pruning
 from newsreel.experiment.search import JOURNAL_FILE, Search, read_space
-from newsreel.experiment.sweep import Pruned
+from newsreel.experiment.sweep import Pruned, jobs_at_once
 from newsreel.experiment.train import run_experiment
 
 from runs import CONFIGS, compose_tiny, read_tiny
@@ -220,6 +220,12 @@ def test_a_model_takes_what_its_space_holds(tmp_path: Path, model: str) -> None:
         if isinstance(distribution, (CategoricalDistribution, FloatDistribution, IntDistribution))
     }
     read_tiny(tmp_path, f"model={model}", *(f"{key}={value}" for key, value in highest.items()))
+
+
+def test_a_launcher_of_several_jobs_gets_as_many_trials(tmp_path: Path) -> None:
+    config = compose_tiny(tmp_path, "sweep=optuna", "hydra/launcher=joblib", "trainer.threads=1")
+    assert config.hydra.sweeper.num_parallel == jobs_at_once(1)
+    assert compose_tiny(tmp_path, "sweep=optuna").hydra.sweeper.num_parallel == 1
 
 
 class Hopeless:

@@ -159,6 +159,7 @@ class Comparison:
                 "metric": run.metric,
                 **{column: exact(run, column) for column in self.columns},
                 "seed": str(run.seed),
+                "folder": str(run.folder),
                 "ranking": run.results.get(f"val/{run.metric}"),
                 **{name: run.results.get(name) for name in measures},
             }
@@ -173,6 +174,7 @@ class Comparison:
                 pl.col("ranking").mean(),
                 *(pl.col(name).mean().alias(f"{name} mean") for name in measures),
                 *(pl.col(name).std().alias(f"{name} std") for name in measures if name not in PLAIN_MEANS),
+                pl.col("folder").str.join(", "),
             )
             .sort("corpus", "ranking", descending=[False, True], nulls_last=True, maintain_order=True)
             .drop("identity", "ranking")
@@ -240,6 +242,7 @@ class Comparison:
     def cells(self, part: pl.DataFrame) -> list[list[str]]:
         """Head and rows of the table of one corpus."""
         metric = part["metric"][0]
+        columns = [name for name in self.columns if part[name].n_unique() > 1] if len(part) > 1 else self.columns
         measures = {
             f"validation {metric}": f"val/{metric}",
             f"test {metric}": f"test/{metric}",
@@ -248,7 +251,7 @@ class Comparison:
         }
         rows = [
             [
-                *(shown(json.loads(row[column])) if row[column] else "" for column in self.columns),
+                *(shown(json.loads(row[column])) if row[column] else "" for column in columns),
                 row["seeds"],
                 *(spread(row.get(f"{name} mean"), row.get(f"{name} std")) for name in measures.values()),
                 f"{row['time/fit_s mean']:,.1f}",
@@ -256,7 +259,7 @@ class Comparison:
             ]
             for row in part.iter_rows(named=True)
         ]
-        return [[*self.columns, "seeds", *measures, "fit s", "parameters"], *rows]
+        return [[*columns, "seeds", *measures, "fit s", "parameters"], *rows]
 
     def write(self, folder: Path, title: str) -> None:
         """Write summary.csv, summary.md and, if a run has results, summary.png."""

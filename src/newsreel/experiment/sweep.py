@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from newsreel.errors import UserError
 from newsreel.storage import write_atomically
 
 log = logging.getLogger(__name__)
@@ -101,10 +102,14 @@ def conclude() -> int:
         return 0
     from newsreel.experiment.compare import Comparison, find_runs
 
-    comparison = Comparison(find_runs([_folder]))
-    if not comparison.runs:
-        return 0
-    comparison.write(_folder, f"Sweep {os.path.relpath(_folder)}")
+    try:
+        comparison = Comparison(find_runs([_folder]))
+        if not comparison.runs:
+            return 0
+        comparison.write(_folder, f"Sweep {os.path.relpath(_folder)}")
+    except (UserError, OSError) as error:
+        print(f"error: there is no summary: {error}", file=sys.stderr)
+        return SOME_FAILED
     print(f"\n{comparison.text()}\n\n{os.path.relpath(_folder / 'summary.md')}")
     lost = [run for run in comparison.runs if run.status in ("failed", "unfinished")]
     if lost:
