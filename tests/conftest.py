@@ -16,6 +16,7 @@ from newsreel.corpora.sources import Unavailable
 from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
 
+Command = Callable[..., subprocess.CompletedProcess[str]]  # what the fixture `command` is
 PROJECT = Path(__file__).parents[1]
 NOWHERE = Paths(corpora_dir="nowhere", cache_dir="nowhere", output_dir="nowhere")  # for what reads and writes no file
 

@@ -5,14 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT
+from conftest import PROJECT, Command
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow"]
 
 
@@ -115,12 +113,3 @@ def test_a_training_that_is_stopped_says_so_in_its_status(tmp_path: Path, sent: 
     assert process.returncode == status
     assert "Stopped before the end" in rest
     assert "Traceback" not in rest
-
-
-def test_a_sweep_gives_every_job_its_own_folder(command: Command, tmp_path: Path) -> None:
-    process = command("train.py", "-m", *QUICK, "seed=0,1")
-    assert process.returncode == 0, process.stderr
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    first, second = (json.loads((sweep / job / "metrics.json").read_text()) for job in ("0", "1"))
-    assert [first["environment"]["seed"], second["environment"]["seed"]] == [0, 1]
-    assert second["time/total_s"] < first["time/total_s"]  # each job has its own clock

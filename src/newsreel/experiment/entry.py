@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
+from newsreel.experiment.sweep import conclude
 from newsreel.rules import nearest
 
+REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
+CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
@@ -30,20 +34,28 @@ _wants_traceback = False  # set once by `run`
 def run(application: Callable[[], object]) -> None:
     """Call a `hydra.main` application. A user's mistake ends in a message on stderr and exit status 2.
 
-    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead. A sweep ends with its summary, also one
+    that was interrupted, and with exit status 1 if a job of it has no results.
     """
     global _wants_traceback
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
+    status: int | str | None = 0
     try:
         application()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if _wants_traceback:
-            raise
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(USER_MISTAKE)
+        status = INTERRUPTED
+    except SystemExit as stopped:
+        status = stopped.code
+    except Exception as error:
+        refused = isinstance(error, REFUSALS) or missing_launcher(error) is not None
+        if refused and not _wants_traceback:
+            print(f"error: {explain(error)}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        status = USER_MISTAKE if refused else CRASHED
+    jobs_without_results = conclude()
+    sys.exit(status or jobs_without_results)
 
 
 @contextmanager
@@ -56,9 +68,11 @@ def refusals() -> Iterator[None]:
         yield
     except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
+        if hydra.mode is not RunMode.RUN:
+            raise
         if not any(override.startswith("hydra.run.dir") for override in hydra.overrides.hydra):
             _forget_refused_run(Path(hydra.runtime.output_dir))
-        if hydra.mode is not RunMode.RUN or _wants_traceback:
+        if _wants_traceback:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
@@ -75,6 +89,9 @@ def explain(error: Exception) -> str:
             f"{error.filename or 'the system'}: {error.strerror or error}. Runs are written under paths.output_dir and "
             "what is prepared under paths.cache_dir: both have to be folders that can be written to, with space left."
         )
+    if launcher := missing_launcher(error):
+        install = f"{Path(sys.executable).name} -m pip install hydra-{launcher}-launcher"
+        return f"hydra/launcher={launcher} needs a package that is not installed: {install}"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
@@ -85,6 +102,12 @@ def explain(error: Exception) -> str:
     return key + "\n".join(
         line for line in message.splitlines() if not re.match(r"\s*(object_type=|reference_type=|full_key:)", line)
     )
+
+
+def missing_launcher(error: Exception) -> str | None:
+    """The name of the launcher whose package Hydra has not found, if that is the error."""
+    found = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_launcher\.", str(error))
+    return found[1] if found else None
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:

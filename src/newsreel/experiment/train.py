@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
+from newsreel.experiment.sweep import chosen
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
     from newsreel.embeddings.embedding import Coverage
     from newsreel.experiment.settings import Experiment
 
@@ -37,17 +40,32 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     from newsreel.experiment.settings import read_experiment
 
     experiment = read_experiment({str(key): value for key, value in plain.items()})
-    choices = {name: choice for name, choice in hydra.runtime.choices.items() if "/" not in name}
+    choices, overrides = chosen(hydra.runtime.choices), list(hydra.overrides.task)
     folder = Path(hydra.runtime.output_dir)
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
-    return run_experiment(experiment, folder, choices, list(hydra.overrides.task), started)
+    callbacks = []
+    if hydra.mode is RunMode.MULTIRUN:
+        from newsreel.experiment.finished import Command
+        from newsreel.experiment.pruning import pruning_of
+
+        Command(choices, overrides, os.getcwd()).save(folder)  # a killed job can be told from one that never began
+        callbacks = pruning_of(hydra)
+    return run_experiment(experiment, folder, choices, overrides, started, callbacks)
 
 
 def run_experiment(
-    experiment: "Experiment", folder: Path, choices: dict[str, str], overrides: list[str], started: float
+    experiment: "Experiment",
+    folder: Path,
+    choices: dict[str, str],
+    overrides: list[str],
+    started: float,
+    callbacks: Sequence["Callback"] = (),
 ) -> dict[str, Any]:
-    """The run itself, in the order of the rooms that the data walks through."""
+    """The run itself, in the order of the rooms that the data walks through.
+
+    callbacks: for the trainer, beside its own.
+    """
     import torch
     from lightning.pytorch import seed_everything
 
@@ -80,7 +98,7 @@ def run_experiment(
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
 
-    trainer, history = build_trainer(experiment, folder, corpus.metric)
+    trainer, history = build_trainer(experiment, folder, corpus.metric, callbacks)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
@@ -200,6 +218,7 @@ def limit_threads(config: dict[Any, Any]) -> None:
     """Tell the libraries with threads of their own, before they are imported, how many to use."""
     trainer = config.get("trainer")
     threads = trainer.get("threads") if isinstance(trainer, dict) else None
-    if isinstance(threads, int):
+    threads = threads or os.environ.get("OMP_NUM_THREADS")  # a launcher's processes have their share from there
+    if threads is not None and str(threads).isdecimal():
         for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
             os.environ.setdefault(variable, str(threads))

@@ -30,7 +30,9 @@ DOTS_PER_INCH = 120
 LINE_EVERY_SECONDS = 30.0
 
 
-def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Trainer, "History"]:
+def build_trainer(
+    experiment: Experiment, folder: Path, metric: str, more: Sequence[Callback] = ()
+) -> tuple[Trainer, "History"]:
     """A trainer that writes into the run folder and follows `val/<metric>`, and the history that it keeps."""
     settings, training = experiment.trainer, experiment.training
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
@@ -45,6 +47,7 @@ def build_trainer(experiment: Experiment, folder: Path, metric: str) -> tuple[Tr
     checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
         history,
+        *more,
         ModelCheckpoint(
             checkpoints,
             filename="best",

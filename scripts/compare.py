@@ -1,0 +1,35 @@
+"""Put runs side by side: `python scripts/compare.py outputs/sweeps/… outputs/imdb`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from newsreel.errors import UserError
+from newsreel.experiment.compare import Comparison, find_runs
+from newsreel.experiment.entry import USER_MISTAKE, explain
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="One table of all runs in these folders, the best first.")
+    parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps, or folders of them")
+    parser.add_argument(
+        "--output", type=Path, help="folder for summary.csv, summary.md and summary.png (default: none)"
+    )
+    arguments = parser.parse_args()
+    try:
+        comparison = Comparison(find_runs(arguments.folders))
+        if not comparison.runs:
+            raise UserError(f"there is no run in {' '.join(map(str, arguments.folders))}")
+        print(comparison.text())
+        if arguments.output is not None:
+            comparison.write(arguments.output, f"Runs in {', '.join(map(str, arguments.folders))}")
+            print(f"\n{os.path.relpath(arguments.output / 'summary.md')}")
+    except (UserError, OSError) as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return USER_MISTAKE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
