@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
@@ -23,8 +23,25 @@ from newsreel.rules import nearest
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+OF_REFUSED_RUNS = ("run.log", "config.yaml", "command.json")  # what a run writes before its documents are looked at
 
 _wants_traceback = False  # set once by `run`
+
+
+def run_folder(resumed: str | None, default: str) -> str:
+    """Where a command writes: into the run that it goes on with, else into a folder of its own. Raises UserError."""
+    if resumed is None:
+        return default
+    folder = Path(resumed).expanduser()
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"resume is {resumed}, which is not a run folder: it has no config.yaml. Name the folder of one run; one "
+            "that was stopped before it had written its config has to be started anew."
+        )
+    return str(folder)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # for hydra.run.dir in configs/train.yaml
 
 
 def run(application: Callable[[], object]) -> None:
@@ -56,7 +73,8 @@ def refusals() -> Iterator[None]:
         yield
     except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
-        if not any(override.startswith("hydra.run.dir") for override in hydra.overrides.hydra):
+        chosen = (*hydra.overrides.hydra, *hydra.overrides.task)
+        if not any(override.startswith(("hydra.run.dir=", "resume=")) for override in chosen):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if hydra.mode is not RunMode.RUN or _wants_traceback:
             raise
@@ -77,6 +95,8 @@ def explain(error: Exception) -> str:
         )
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
         cause = cause.__cause__
@@ -107,7 +127,7 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def _forget_refused_run(folder: Path) -> None:
-    if not folder.is_dir() or any(path.name != "run.log" for path in folder.iterdir()):
+    if not folder.is_dir() or any(path.name not in OF_REFUSED_RUNS for path in folder.iterdir()):
         return
     shutil.rmtree(folder)
     for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them

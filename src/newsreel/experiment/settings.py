@@ -30,6 +30,7 @@ from newsreel.text.tokens import Tokenizer
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network)  # sections whose `_target_` names a subclass
+OF_COMMANDS = ("resume",)  # keys of configs/train.yaml that tell the command what to do, and no part of an experiment
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
 
@@ -43,6 +44,7 @@ class TrainerSettings:
     threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
     projector_words: Annotated[int, Range(min=0)]
+    checkpoint_every_s: Annotated[float, Range(min=0)] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class Experiment:
 
 def read_experiment(config: Settings) -> Experiment:
     """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
+    config = {key: value for key, value in config.items() if key not in OF_COMMANDS}
     problems: list[str] = []
     sections = {
         "data": CorpusReader,

@@ -3,9 +3,10 @@
 import json
 import logging
 import os
+import shlex
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
+from newsreel.storage import held
 
 if TYPE_CHECKING:
     from newsreel.embeddings.embedding import Coverage
+    from newsreel.experiment.checkpoints import Progress
     from newsreel.experiment.settings import Experiment
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,13 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
         started = time.perf_counter()  # a sweep's later jobs find everything imported
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
+    if plain["resume"] is not None:
+        if hydra.mode is RunMode.MULTIRUN:
+            raise UserError("resume goes on with one run, and -m starts many: leave one of them out.")
+        from newsreel.experiment.resume import resume
+
+        folder = Path(plain["resume"]).expanduser()
+        return resume(folder, {str(key): value for key, value in plain.items()}, list(hydra.overrides.task), started)
     limit_threads(plain)
 
     from newsreel.experiment.settings import read_experiment
@@ -41,13 +51,23 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     folder = Path(hydra.runtime.output_dir)
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
-    return run_experiment(experiment, folder, choices, list(hydra.overrides.task), started)
+    with held(folder):
+        return run_experiment(experiment, folder, choices, list(hydra.overrides.task), started)
 
 
 def run_experiment(
-    experiment: "Experiment", folder: Path, choices: dict[str, str], overrides: list[str], started: float
+    experiment: "Experiment",
+    folder: Path,
+    choices: dict[str, str],
+    overrides: list[str],
+    started: float,
+    resumed: Sequence[Sequence[str]] = (),
+    progress: "Progress | None" = None,
 ) -> dict[str, Any]:
-    """The run itself, in the order of the rooms that the data walks through."""
+    """The run itself, in the order of the rooms that the data walks through.
+
+    resumed: what was typed when it went on after being stopped. progress: where it goes on; None: it begins.
+    """
     import torch
     from lightning.pytorch import seed_everything
 
@@ -68,6 +88,9 @@ def run_experiment(
     seed_everything(experiment.seed, workers=True, verbose=False)
     reset_peak_rss()
     torch.set_num_threads(experiment.trainer.threads or default_threads())
+    folder.mkdir(parents=True, exist_ok=True)
+    Command(choices, overrides, os.getcwd(), resumed).save(folder)
+    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
     experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
@@ -80,7 +103,12 @@ def run_experiment(
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
 
-    trainer, history = build_trainer(experiment, folder, corpus.metric)
+    if progress is not None and progress.corpus != corpus.fingerprint:
+        raise UserError(
+            f"The documents are not those that {folder} was trained on so far: their fingerprint is "
+            f"{corpus.fingerprint}, and was {progress.corpus}. Bring those back, or start a new run."
+        )
+    trainer, history = build_trainer(experiment, folder, corpus, progress)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
@@ -96,19 +124,18 @@ def run_experiment(
     log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads")
     log.info(f"run folder  {folder}")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
-    Command(choices, overrides, os.getcwd()).save(folder)
     labels.save(folder)
     tokenized.tokenizer.save(folder)
     log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
     prepared = time.perf_counter()
 
     try:
-        trainer.fit(classifier, datamodule=data)
+        checkpoint = None if progress is None else str(progress.checkpoint)
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stopped:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
         log.error(
-            f"Stopped before the end: {folder} has no results, only the checkpoints of the epochs that were done."
+            f"Stopped before the end: {folder} has no results. To go on where it was:\n"
+            f"  python train.py {shlex.quote(f'resume={folder}')}"
         )
         raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from stopped
     fitted = time.perf_counter()
@@ -145,10 +172,10 @@ def run_experiment(
         **({"labels_with_global_threshold": int(decisions.fallbacks)} if decisions.falls_back else {}),
         **{f"documents/{split}": count for split, count in sizes.items()},
         "time/prepare_s": round(prepared - started, 3),
-        "time/fit_s": round(fitted - prepared, 3),
+        "time/fit_s": round(history.seconds_before + fitted - prepared, 3),
         "time/test_s": round(finished - fitted, 3),
-        "time/first_step_s": round(history.first_step - started, 3),
-        "time/total_s": round(time.perf_counter() - started, 3),
+        **({"time/first_step_s": round(history.first_step - started, 3)} if history.first_step else {}),
+        "time/total_s": round(history.seconds_before + time.perf_counter() - started, 3),
         "throughput/train_documents_per_s": round(history.documents_per_second, 1),
         "memory/peak_rss_mb": round(peak_rss_mb(), 1),
         "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
@@ -162,7 +189,6 @@ def run_experiment(
         log_figures(trainer, drawn, folder / "figures")
         figures = list(drawn)
     log_final_metrics(trainer, experiment.config, choices, results)
-    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
     report = Report(
         folder,
         choices,
@@ -174,8 +200,10 @@ def run_experiment(
         predictions,
         figures,
         published=str(experiment.published),
+        resumed=resumed,
     )
     write_report(report)
+    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")  # last: the run is finished
     log.info("\n" + report.table())
     return results
 
