@@ -175,10 +175,10 @@ class RunCheckpoints(Checkpoint):
         else:
             set_random_states(state["random"])  # an epoch's loader begins by drawing one
         for stopping in trainer.early_stopping_callbacks:
-            stopped = checkpoint["callbacks"].get(stopping.state_key)  # type: ignore[attr-defined]
+            stopped = checkpoint["callbacks"].get(stopping.state_key)
             if stopped is not None:
-                stopped["patience"] = stopping.patience  # type: ignore[attr-defined]  # may have been raised
-                trainer.should_stop = stopped["wait_count"] >= stopping.patience  # type: ignore[attr-defined]
+                stopped["patience"] = stopping.patience  # it may have been raised
+                trainer.should_stop = stopped["wait_count"] >= stopping.patience
 
 
 def follow_schedule(trainer: Trainer) -> None:

@@ -95,11 +95,11 @@ def explain(error: Exception) -> str:
         )
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError):  # of `run_folder`
             return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__  # OmegaConf leaves out the causes of what a resolver raises
     message = str(error.__cause__ or error)
     key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
     return key + "\n".join(

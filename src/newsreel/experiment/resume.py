@@ -110,7 +110,9 @@ def changed_settings(overrides: list[str], composed: Settings, config: Settings)
             raised.append(override)
         config[section][name] = value
     if problems:
-        allowed = f"Beside resume= there can be {', '.join((*RAISABLE, *CHANGEABLE))}; for another run leave resume= out."
+        allowed = (
+            f"Beside resume= there can be {', '.join((*RAISABLE, *CHANGEABLE))}; for another run leave resume= out."
+        )
         raise UserError("\n".join([*problems, allowed]))
     return raised
 

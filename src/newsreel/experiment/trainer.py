@@ -165,7 +165,9 @@ class History(Callback):
         self.metric = metric
         self.lines_within_epochs = lines_within_epochs
         self.epochs: list[dict[str, float]] = []
-        self.first_step = 0.0  # time.perf_counter() when this process's first optimiser step was done; 0: there was none
+        self.first_step = (
+            0.0  # time.perf_counter() when this process's first optimiser step was done; 0: there was none
+        )
         self.seconds_before = 0.0  # of fitting, before this process went on with it
         self._fit_begun = 0.0
         self._epoch_seconds_before = 0.0
