@@ -76,6 +76,7 @@ def run_experiment(
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import BEST_CHECKPOINT, CONFIG_FILE, Command, Labels, build_classifier
+    from newsreel.experiment.profile import time_table
     from newsreel.experiment.trainer import (
         build_trainer,
         log_figures,
@@ -205,6 +206,8 @@ def run_experiment(
     write_report(report)
     write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")  # last: the run is finished
     log.info("\n" + report.table())
+    if experiment.trainer.profile:
+        log.info("\n" + time_table(trainer, results))
     return results
 
 

@@ -22,6 +22,7 @@ from newsreel.errors import UserError
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.projector import add_words
 from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
+from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -60,17 +61,21 @@ def build_trainer(
         callbacks.append(EarlyStopping(f"val/{metric}", mode="max", patience=training.patience))
     if on_terminal:
         callbacks.append(TerminalBar(metric))
+    if settings.profile:
+        callbacks.append(OperatorProfile())
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=1,
         precision=settings.precision,
         max_epochs=training.max_epochs,
         gradient_clip_val=training.gradient_clip,
+        accumulate_grad_batches=settings.accumulate,
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
         logger=RunLogger(folder, experiment.config, progress.log_step if progress else 0),
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
+        profiler=PhaseProfiler() if settings.profile else None,
         enable_progress_bar=on_terminal,
         enable_model_summary=False,
     )
