@@ -11,17 +11,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from newsreel.errors import UserError
-from newsreel.experiment.checkpoints import AtomicCheckpointIO
+from newsreel.experiment.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from newsreel.experiment.resume import resume
+from newsreel.models.classifier import TextClassifier
 
 from conftest import PROJECT, truncate
 from runs import SMALL_LSTM, TINY, compose_tiny, train_tiny, without_times
@@ -56,7 +59,7 @@ def snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
         with monkeypatch.context() as patch:
             patch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
-            results = train_tiny(tmp_path, *overrides, "trainer.checkpoint_every_s=0")
+            results = train_tiny(tmp_path, "trainer.checkpoint_every_s=0", *overrides)
         return results, taken
 
     return train
@@ -89,16 +92,53 @@ def epochs_of(folder: Path) -> list[dict[str, float]]:
         (SMALL_LSTM, [1, 7, 8, 9, 20, 24]),
         ([*SMALL_LSTM, "batches.num_workers=1"], [3, 8]),
         (SEVERAL_LABELS, [5, 16, 17]),
+        ([*SMALL_LSTM, "batches.batch_size=7", "trainer.accumulate=3"], [3, 8, 15]),
     ],
-    ids=["lstm", "worker", "several labels"],
+    ids=["lstm", "worker", "several labels", "accumulated"],
 )
 def test_a_run_goes_on_from_any_step_to_the_numbers_of_one_that_was_not_stopped(
     tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]], overrides: list[str], steps: list[int]
 ) -> None:
-    _, killed = snapshots(*overrides, *LONGER)
-    assert sorted(killed) == [*range(1, 7 + 1), 8, *range(9, 15 + 1), 16, *range(17, 23 + 1), 24]
+    _, killed = snapshots(*LONGER, *overrides)
     for step in steps:
         assert_same_run(killed[step], go_on(killed[step]), tmp_path / "run")
+
+
+def test_checkpoints_come_after_every_step_or_only_with_the_epochs(
+    tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]]
+) -> None:
+    _, every = snapshots(*SMALL_LSTM, *LONGER)
+    assert list(every) == list(range(1, 25))
+    shutil.rmtree(tmp_path / "killed")
+    shutil.rmtree(tmp_path / "run")
+    _, epochs = snapshots(*SMALL_LSTM, *LONGER, "trainer.checkpoint_every_s=null")
+    assert list(epochs) == [8, 16, 24]
+
+
+def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    times = []
+    original = RunCheckpoints._save_last
+
+    def save(self: RunCheckpoints, trainer: Trainer) -> None:
+        times.append(now[0])
+        original(self, trainer)
+
+    def write(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        now[0] += 0.1  # seconds that a checkpoint takes
+
+    def step(self: TextClassifier, *arguments: Any) -> None:
+        now[0] += 1.5
+
+    monkeypatch.setattr("newsreel.experiment.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(RunCheckpoints, "_save_last", save)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", write)
+    monkeypatch.setattr(TextClassifier, "on_train_batch_start", step)
+    with pytest.raises(FileNotFoundError):  # the best checkpoint, which nobody wrote
+        train_tiny(tmp_path, *SMALL_LSTM, *LONGER, "training.max_epochs=1", "trainer.checkpoint_every_s=2")
+    assert times == pytest.approx([3.0, 3.1 + 6.0, 9.2 + 3.0 + 0.1])  # the last: after the epoch and best.ckpt
 
 
 def test_a_last_checkpoint_that_is_torn_or_gone_gives_way_to_the_one_before_it(
