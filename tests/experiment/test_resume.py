@@ -70,10 +70,11 @@ def assert_same_run(folder: Path, results: dict[str, Any], base: Path) -> None:
     assert without_times(results) == without_times(expected)
     assert pl.read_parquet(folder / "predictions.parquet").equals(pl.read_parquet(base / "predictions.parquet"))
     for name in ("best", "last"):
-        weights, wanted = (
-            torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"] for run in (folder, base)
+        checkpoint, wanted = (
+            torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for run in (folder, base)
         )
-        assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
+        assert checkpoint["epoch"] == wanted["epoch"]
+        assert all(torch.equal(checkpoint["state_dict"][key], value) for key, value in wanted["state_dict"].items())
     assert epochs_of(folder) == epochs_of(base)
 
 
@@ -93,8 +94,9 @@ def epochs_of(folder: Path) -> list[dict[str, float]]:
         ([*SMALL_LSTM, "batches.num_workers=1"], [3, 8]),
         (SEVERAL_LABELS, [5, 16, 17]),
         ([*SMALL_LSTM, "batches.batch_size=7", "trainer.accumulate=3"], [3, 8, 15]),
+        (["model=bow", "training.learning_rate=1e-12"], [8, 12]),  # the first epoch is the best
     ],
-    ids=["lstm", "worker", "several labels", "accumulated"],
+    ids=["lstm", "worker", "several labels", "accumulated", "no progress"],
 )
 def test_a_run_goes_on_from_any_step_to_the_numbers_of_one_that_was_not_stopped(
     tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]], overrides: list[str], steps: list[int]
