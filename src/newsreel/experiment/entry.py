@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
@@ -73,13 +73,18 @@ def refusals() -> Iterator[None]:
         yield
     except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
-        chosen = (*hydra.overrides.hydra, *hydra.overrides.task)
+        chosen = [override for kind in ("hydra", "task") for override in as_typed(hydra.overrides[kind])]
         if not any(override.startswith(("hydra.run.dir=", "resume=")) for override in chosen):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if hydra.mode is not RunMode.RUN or _wants_traceback:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
+
+
+def as_typed(overrides: ListConfig) -> list[str]:
+    """Overrides of the command line, whatever ${…} is in them."""
+    return [str(override) for override in OmegaConf.to_container(overrides, resolve=False)]
 
 
 def explain(error: Exception) -> str:
