@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
@@ -73,7 +74,7 @@ def refusals() -> Iterator[None]:
         yield
     except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
-        chosen = [override for kind in ("hydra", "task") for override in as_typed(hydra.overrides[kind])]
+        chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
         if not any(override.startswith(("hydra.run.dir=", "resume=")) for override in chosen):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if hydra.mode is not RunMode.RUN or _wants_traceback:
@@ -82,9 +83,9 @@ def refusals() -> Iterator[None]:
         sys.exit(USER_MISTAKE)
 
 
-def as_typed(overrides: ListConfig) -> list[str]:
-    """Overrides of the command line, whatever ${…} is in them."""
-    return [str(override) for override in OmegaConf.to_container(overrides, resolve=False)]
+def as_typed(overrides: Any) -> list[str]:
+    """Overrides of the command line, a list of Hydra's, whatever ${…} is in them."""
+    return [str(override) for override in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def explain(error: Exception) -> str:
