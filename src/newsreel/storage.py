@@ -1,10 +1,13 @@
 """Folders and files that are either whole or absent, whoever is killed and however many ask at once."""
 
+import fcntl
 import logging
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,6 +15,8 @@ from filelock import FileLock, Timeout
 from newsreel.errors import UserError
 
 log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 10.0  # for the workers of a process that was killed, which notice it within five
 
 
 def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
@@ -52,13 +57,55 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part of it."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The name of a file to write, which takes the place of `path` by one rename when the block ends without error."""
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
         flush_to_disk(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left under a folder."""
+    for partial in folder.rglob(".*.partial-*"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Around the work of the one process that may write into a folder; the system frees it when that process dies.
+
+    Raises UserError if another process holds it, some seconds after which those that died are not taken for alive.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while not try_lock(descriptor):
+            if time.monotonic() > give_up:
+                raise UserError(f"{folder} is being written by another process: wait until it ends, or stop it.")
+            time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Whether this process now has the only lock; True too on disks that know no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def damaged(what: str, folder: Path, reason: object) -> UserError:

@@ -112,4 +112,5 @@ def test_a_training_that_is_stopped_says_so_in_its_status(tmp_path: Path, sent: 
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Stopped before the end" in rest
+    assert "python train.py resume=" in rest
     assert "Traceback" not in rest

@@ -47,7 +47,7 @@ def test_a_run_folder_holds_what_is_promised(lstm_run: tuple[Path, dict[str, Any
         "labels.csv",
         "predictions.parquet",
     }
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "last-1.ckpt"}
     assert json.loads((folder / "metrics.json").read_text()) == results
     labels = json.loads((folder / "labels.json").read_text())
     assert (labels["task"], labels["names"], labels["metric"]) == ("binary", ["label0", "label1"], "accuracy")
@@ -136,7 +136,7 @@ def test_the_report_says_what_the_data_is_and_how_to_repeat_it(lstm_run: tuple[P
 
 
 def test_checkpoints_load_as_plain_weights(lstm_run: tuple[Path, dict[str, Any]]) -> None:
-    for name in ("best", "last"):
+    for name in ("best", "last", "last-1"):
         checkpoint = torch.load(lstm_run[0] / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["hyper_parameters"]["model"]["hidden_size"] == 6
 

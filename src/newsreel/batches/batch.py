@@ -98,11 +98,13 @@ class BucketSampler(Sampler[list[int]]):
     `seed` and the epoch alone, so that it can be found again.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, start: tuple[int, int] = (0, 0)) -> None:
+        """start: the epoch to begin with, and how many of its batches are left out since they were trained on."""
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
-        self.epoch = 0
+        self.start = start
+        self.epoch = start[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order; the trainer calls it before each epoch."""
@@ -120,7 +122,8 @@ class BucketSampler(Sampler[list[int]]):
             pool = order[start : start + pool_size]
             pool = pool[np.argsort(self.lengths[pool], kind="stable")]
             batches += [pool[begin : begin + self.batch_size] for begin in range(0, len(pool), self.batch_size)]
-        for number in random.permutation(len(batches)):
+        first_epoch, num_done = self.start
+        for number in random.permutation(len(batches))[num_done if self.epoch == first_epoch else 0 :]:
             yield batches[number].tolist()
 
 

@@ -1,5 +1,6 @@
 """The LightningDataModule: a tokenized corpus as loaders of batches."""
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
@@ -21,6 +22,11 @@ class TextDataModule(LightningDataModule):
         self.batch_settings = settings
         self.seed = seed
         self.pin_memory = pin_memory
+        self.start = (0, 0)
+
+    def start_at(self, epoch: int, num_batches: int) -> None:
+        """Let training begin in an epoch, counted from 0, after so many of its batches."""
+        self.start = (epoch, num_batches)
 
     def dataset(self, split: str) -> DocumentDataset:
         rows = self.corpus.splits[split]
@@ -34,7 +40,8 @@ class TextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = self.dataset("train")
-        return self._loader(dataset, BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed))
+        sampler = BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, self.start)
+        return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.evaluation_dataloader("validation")
@@ -48,11 +55,15 @@ class TextDataModule(LightningDataModule):
         return self._loader(dataset, SortedSampler(dataset.lengths, self.batch_settings.batch_size))
 
     def _loader(self, dataset: DocumentDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+        num_workers = self.batch_settings.num_workers
         return DataLoader(
             dataset,
             sampler=sampler,
             batch_size=None,  # an item of the dataset is a batch already
-            num_workers=self.batch_settings.num_workers,
-            persistent_workers=self.batch_settings.num_workers > 0,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
             pin_memory=self.pin_memory,
+            # a loader draws a seed for each set of workers: from the generator of all, a run that was resumed, and has
+            # one more set, would go on with other random numbers
+            generator=torch.Generator() if num_workers else None,
         )

@@ -39,10 +39,12 @@ class Report:
     predictions: Predictions  # of the test documents
     figures: Sequence[str]  # names of those in figures/
     published: str  # what others reached with these settings, in words; empty if nothing is known
+    resumed: Sequence[Sequence[str]] = ()  # of every time that the run went on with a limit raised, what was typed
 
     @property
-    def command(self) -> str:
-        return shlex.join(["python", "train.py", *self.overrides])
+    def commands(self) -> list[str]:
+        arguments = [self.overrides, *([f"resume={self.folder}", *overrides] for overrides in self.resumed)]
+        return [shlex.join(["python", "train.py", *overrides]) for overrides in arguments]
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every line of the closing table."""
@@ -117,7 +119,7 @@ def write_report(report: Report) -> None:
         "## How to repeat it",
         "",
         "```",
-        report.command,
+        *report.commands,
         "```",
         "",
         f"Commit {environment['git_commit']}, torch {environment['torch']}, lightning {environment['lightning']}, "

@@ -12,11 +12,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
@@ -27,8 +28,25 @@ REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
 CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
+OF_REFUSED_RUNS = ("run.log", "config.yaml", "command.json")  # what a run writes before its documents are looked at
 
 _wants_traceback = False  # set once by `run`
+
+
+def run_folder(resumed: str | None, default: str) -> str:
+    """Where a command writes: into the run that it goes on with, else into a folder of its own. Raises UserError."""
+    if resumed is None:
+        return default
+    folder = Path(resumed).expanduser()
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"resume is {resumed}, which is not a run folder: it has no config.yaml. Name the folder of one run; one "
+            "that was stopped before it had written its config has to be started anew."
+        )
+    return str(folder)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # for hydra.run.dir in configs/train.yaml
 
 
 def run(application: Callable[[], object]) -> None:
@@ -70,12 +88,18 @@ def refusals() -> Iterator[None]:
         hydra = HydraConfig.get()
         if hydra.mode is not RunMode.RUN:
             raise
-        if not any(override.startswith("hydra.run.dir") for override in hydra.overrides.hydra):
+        chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
+        if not any(override.startswith(("hydra.run.dir=", "resume=")) for override in chosen):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if _wants_traceback:
             raise
         print(f"error: {explain(error)}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
+
+
+def as_typed(overrides: Any) -> list[str]:
+    """Overrides of the command line, a list of Hydra's, whatever ${…} is in them."""
+    return [str(override) for override in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def explain(error: Exception) -> str:
@@ -94,9 +118,11 @@ def explain(error: Exception) -> str:
         return f"hydra/launcher={launcher} needs a package that is not installed: {install}"
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, UserError):  # of `run_folder`
+            return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
-        cause = cause.__cause__
+        cause = cause.__cause__ or cause.__context__  # OmegaConf leaves out the causes of what a resolver raises
     message = str(error.__cause__ or error)
     key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
     return key + "\n".join(
@@ -130,7 +156,7 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def _forget_refused_run(folder: Path) -> None:
-    if not folder.is_dir() or any(path.name != "run.log" for path in folder.iterdir()):
+    if not folder.is_dir() or any(path.name not in OF_REFUSED_RUNS for path in folder.iterdir()):
         return
     shutil.rmtree(folder)
     for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them

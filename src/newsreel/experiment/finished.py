@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Command:
     choices: dict[str, str]  # of each group of the config
     overrides: Sequence[str]  # key=value, as typed
     directory: str  # where it was typed: relative paths of the run's config start there
+    resumed: Sequence[Sequence[str]] = ()  # of every time that it went on with a limit raised, what was typed
 
     def save(self, folder: Path) -> None:
         write_atomically(folder / COMMAND_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
@@ -125,10 +126,12 @@ def read_experiment_of(folder: Path) -> Experiment:
 
 
 def read_json(file: Path, kind: type) -> dict[str, Any]:
-    """The fields of a dataclass from a file. Raises UserError."""
+    """The fields of a dataclass from a file, those with a default only if they are there. Raises UserError."""
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return {name: content[name] for name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+        fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
+        needed = [name for name in fields if name in content or fields[name].default is MISSING]
+        return {name: content[name] for name in needed}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not as a run has written it: {type(error).__name__}: {error}") from error
 

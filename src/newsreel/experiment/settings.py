@@ -30,6 +30,7 @@ from newsreel.text.tokens import Tokenizer
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network)  # sections whose `_target_` names a subclass
+OF_COMMANDS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
 
@@ -43,6 +44,9 @@ class TrainerSettings:
     threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
     projector_words: Annotated[int, Range(min=0)]
+    accumulate: Annotated[int, Range(min=1)]
+    profile: bool
+    checkpoint_every_s: Annotated[float, Range(min=0)] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,11 @@ class Experiment:
 
 def read_experiment(config: Settings) -> Experiment:
     """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
-    problems: list[str] = []
+    regularize = config.get("regularize", True)
+    config = {key: value for key, value in config.items() if key not in OF_COMMANDS}
+    if regularize is False:
+        config = without_regularization(config)
+    problems = [f"regularize is {show(regularize)}: {rule}" for rule in violated(regularize, bool)]
     sections = {
         "data": CorpusReader,
         "tokenizer": Tokenizer,
@@ -153,6 +161,20 @@ def read_experiment(config: Settings) -> Experiment:
     if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read
         experiment.check_weights(num_words, dimension, num_outputs=1)
     return experiment
+
+
+def without_regularization(config: Settings) -> Settings:
+    """The same config with all that keeps a network from learning its documents by heart turned off."""
+
+    def freed(key: str, value: Any) -> Any:
+        if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
+            return 0.0
+        return None if key == "max_norm" else value
+
+    return {
+        name: {key: freed(key, value) for key, value in section.items()} if isinstance(section, dict) else section
+        for name, section in config.items()
+    }
 
 
 def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
 from newsreel.experiment.sweep import chosen
+from newsreel.storage import held
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
     from newsreel.embeddings.embedding import Coverage
+    from newsreel.experiment.checkpoints import Progress
     from newsreel.experiment.settings import Experiment
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,13 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
         started = time.perf_counter()  # a sweep's later jobs find everything imported
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
+    if plain["resume"] is not None:
+        if hydra.mode is RunMode.MULTIRUN:
+            raise UserError("resume goes on with one run, and -m starts many: leave one of them out.")
+        from newsreel.experiment.resume import resume
+
+        folder = Path(plain["resume"]).expanduser()
+        return resume(folder, {str(key): value for key, value in plain.items()}, list(hydra.overrides.task), started)
     limit_threads(plain)
 
     from newsreel.experiment.settings import read_experiment
@@ -46,12 +56,11 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
     callbacks = []
     if hydra.mode is RunMode.MULTIRUN:
-        from newsreel.experiment.finished import Command
         from newsreel.experiment.pruning import pruning_of
 
-        Command(choices, overrides, os.getcwd()).save(folder)  # a killed job can be told from one that never began
         callbacks = pruning_of(hydra)
-    return run_experiment(experiment, folder, choices, overrides, started, callbacks)
+    with held(folder):
+        return run_experiment(experiment, folder, choices, overrides, started, callbacks=callbacks)
 
 
 def run_experiment(
@@ -60,10 +69,13 @@ def run_experiment(
     choices: dict[str, str],
     overrides: list[str],
     started: float,
+    resumed: Sequence[Sequence[str]] = (),
+    progress: "Progress | None" = None,
     callbacks: Sequence["Callback"] = (),
 ) -> dict[str, Any]:
     """The run itself, in the order of the rooms that the data walks through.
 
+    resumed: what was typed when it went on after being stopped. progress: where it goes on; None: it begins.
     callbacks: for the trainer, beside its own.
     """
     import torch
@@ -74,6 +86,7 @@ def run_experiment(
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import BEST_CHECKPOINT, CONFIG_FILE, Command, Labels, build_classifier
+    from newsreel.experiment.profile import time_table
     from newsreel.experiment.trainer import (
         build_trainer,
         log_figures,
@@ -86,6 +99,9 @@ def run_experiment(
     seed_everything(experiment.seed, workers=True, verbose=False)
     reset_peak_rss()
     torch.set_num_threads(experiment.trainer.threads or default_threads())
+    folder.mkdir(parents=True, exist_ok=True)
+    Command(choices, overrides, os.getcwd(), resumed).save(folder)
+    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
     experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
@@ -98,7 +114,12 @@ def run_experiment(
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
 
-    trainer, history = build_trainer(experiment, folder, corpus.metric, callbacks)
+    if progress is not None and progress.corpus != corpus.fingerprint:
+        raise UserError(
+            f"The documents are not those that {folder} was trained on so far: their fingerprint is "
+            f"{corpus.fingerprint}, and was {progress.corpus}. Bring those back, or start a new run."
+        )
+    trainer, history = build_trainer(experiment, folder, corpus, progress, callbacks)
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
@@ -114,19 +135,18 @@ def run_experiment(
     log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads")
     log.info(f"run folder  {folder}")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
-    Command(choices, overrides, os.getcwd()).save(folder)
     labels.save(folder)
     tokenized.tokenizer.save(folder)
     log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
     prepared = time.perf_counter()
 
     try:
-        trainer.fit(classifier, datamodule=data)
+        checkpoint = None if progress is None else str(progress.checkpoint)
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as stopped:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
         log.error(
-            f"Stopped before the end: {folder} has no results, only the checkpoints of the epochs that were done."
+            f"Stopped before the end: {folder} has no results. To go on where it was:\n"
+            f"  python train.py {shlex.quote(f'resume={folder}')}"
         )
         raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from stopped
     fitted = time.perf_counter()
@@ -163,10 +183,10 @@ def run_experiment(
         **({"labels_with_global_threshold": int(decisions.fallbacks)} if decisions.falls_back else {}),
         **{f"documents/{split}": count for split, count in sizes.items()},
         "time/prepare_s": round(prepared - started, 3),
-        "time/fit_s": round(fitted - prepared, 3),
+        "time/fit_s": round(history.seconds_before + fitted - prepared, 3),
         "time/test_s": round(finished - fitted, 3),
-        "time/first_step_s": round(history.first_step - started, 3),
-        "time/total_s": round(time.perf_counter() - started, 3),
+        **({"time/first_step_s": round(history.first_step - started, 3)} if history.first_step else {}),
+        "time/total_s": round(history.seconds_before + time.perf_counter() - started, 3),
         "throughput/train_documents_per_s": round(history.documents_per_second, 1),
         "memory/peak_rss_mb": round(peak_rss_mb(), 1),
         "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
@@ -180,7 +200,6 @@ def run_experiment(
         log_figures(trainer, drawn, folder / "figures")
         figures = list(drawn)
     log_final_metrics(trainer, experiment.config, choices, results)
-    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")
     report = Report(
         folder,
         choices,
@@ -192,9 +211,13 @@ def run_experiment(
         predictions,
         figures,
         published=str(experiment.published),
+        resumed=resumed,
     )
     write_report(report)
+    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")  # last: the run is finished
     log.info("\n" + report.table())
+    if experiment.trainer.profile:
+        log.info("\n" + time_table(trainer, results))
     return results
 
 

@@ -6,19 +6,23 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.projector import add_words
+from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
+from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.settings import Experiment
 
 if TYPE_CHECKING:
@@ -31,9 +35,12 @@ LINE_EVERY_SECONDS = 30.0
 
 
 def build_trainer(
-    experiment: Experiment, folder: Path, metric: str, more: Sequence[Callback] = ()
+    experiment: Experiment, folder: Path, corpus: Corpus, progress: Progress | None, more: Sequence[Callback] = ()
 ) -> tuple[Trainer, "History"]:
-    """A trainer that writes into the run folder and follows `val/<metric>`, and the history that it keeps."""
+    """A trainer that writes into the run folder and follows the corpus's metric, and the history that it keeps.
+
+    progress: where the training goes on; None: it begins. more: callbacks beside its own.
+    """
     settings, training = experiment.trainer, experiment.training
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -41,37 +48,35 @@ def build_trainer(
     warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message="Sparse invariant checks")
-    monitor = f"val/{metric}"
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.start_at
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # patience became null
+    metric = corpus.metric
     on_terminal = sys.stderr.isatty()
     history = History(metric, lines_within_epochs=not on_terminal)
-    checkpoints = folder / "checkpoints"
     callbacks: list[Callback] = [
         history,
         *more,
-        ModelCheckpoint(
-            checkpoints,
-            filename="best",
-            monitor=monitor,
-            mode="max",
-            save_weights_only=True,
-            enable_version_counter=False,
-        ),
-        ModelCheckpoint(checkpoints, filename="last", enable_version_counter=False),
+        RunCheckpoints(folder, metric, settings.checkpoint_every_s, corpus.fingerprint),
     ]
     if training.patience is not None:
-        callbacks.append(EarlyStopping(monitor, mode="max", patience=training.patience))
+        callbacks.append(EarlyStopping(f"val/{metric}", mode="max", patience=training.patience))
     if on_terminal:
         callbacks.append(TerminalBar(metric))
+    if settings.profile:
+        callbacks.append(OperatorProfile())
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=1,
         precision=settings.precision,
         max_epochs=training.max_epochs,
         gradient_clip_val=training.gradient_clip,
+        accumulate_grad_batches=settings.accumulate,
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
-        logger=RunLogger(folder, experiment.config),
+        logger=RunLogger(folder, experiment.config, progress.log_step if progress else 0),
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        profiler=PhaseProfiler() if settings.profile else None,
         enable_progress_bar=on_terminal,
         enable_model_summary=False,
     )
@@ -79,15 +84,21 @@ def build_trainer(
 
 
 class RunLogger(TensorBoardLogger):
-    """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start."""
+    """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start.
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
-        super().__init__(folder, name="tensorboard", version="")
+    A run that goes on writes a file beside the one that is there, beginning with `first_step`: TensorBoard then drops
+    that step and the later ones from what it read before, so that none is shown twice.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
+        super().__init__(folder, name="tensorboard", version="", purge_step=first_step)
         self.config = config
+        self.first_step = first_step
 
     def start(self) -> None:
         yaml = OmegaConf.to_yaml(OmegaConf.create(self.config))
-        self.experiment.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()))
+        text = "\n".join(f"    {line}" for line in yaml.splitlines())
+        self.experiment.add_text("config", text, self.first_step)
 
     def save(self) -> None:
         """Flush the events; the config has its place in config.yaml, not in a file beside them."""
@@ -106,7 +117,8 @@ def log_words(trainer: Trainer, tag: str, words: Sequence[str], embedding: Embed
     assert isinstance(trainer.logger, RunLogger)
     rows = embedding.rows()
     if rows is not None and num_words:
-        add_words(trainer.logger.experiment, tag, words, rows.cpu(), num_words)
+        with redirect_stdout(None):  # of a run that goes on, they are there already
+            add_words(trainer.logger.experiment, tag, words, rows.cpu(), num_words)
 
 
 def log_figures(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) -> None:
@@ -159,7 +171,12 @@ class History(Callback):
         self.metric = metric
         self.lines_within_epochs = lines_within_epochs
         self.epochs: list[dict[str, float]] = []
-        self.first_step = 0.0  # time.perf_counter() when the first optimiser step was done
+        self.first_step = (
+            0.0  # time.perf_counter() when this process's first optimiser step was done; 0: there was none
+        )
+        self.seconds_before = 0.0  # of fitting, before this process went on with it
+        self._fit_begun = 0.0
+        self._epoch_seconds_before = 0.0
         self._training_seconds = 0.0
         self._num_documents = 0
         self._begun = self._shown = 0.0
@@ -176,8 +193,13 @@ class History(Callback):
         return max(self.epochs, key=lambda epoch: epoch[f"val/{self.metric}"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fit_begun = time.perf_counter()
         if isinstance(trainer.logger, RunLogger):
             trainer.logger.start()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._shown = time.perf_counter()
+        self._begun = self._shown - self._epoch_seconds_before  # an epoch that goes on is not started again
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begun = self._shown = time.perf_counter()
@@ -225,6 +247,25 @@ class History(Callback):
             f"  validation loss {figures['val/loss']:.4f}  {self.metric} {figures[f'val/{self.metric}']:.4f}"
             f"  {self._epoch_documents / max(1e-9, seconds):,.0f} documents/s  {seconds:.1f} s",
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        now = time.perf_counter()
+        return {
+            "epochs": self.epochs,
+            "fit_seconds": self.seconds_before + now - self._fit_begun,
+            "epoch_seconds": now - self._begun,
+            "epoch_documents": self._epoch_documents,
+            "training_seconds": self._training_seconds,
+            "num_documents": self._num_documents,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = state_dict["epochs"]
+        self.seconds_before = state_dict["fit_seconds"]
+        self._epoch_seconds_before = state_dict["epoch_seconds"]
+        self._epoch_documents = state_dict["epoch_documents"]
+        self._training_seconds = state_dict["training_seconds"]
+        self._num_documents = state_dict["num_documents"]
 
     def _say(self, line: str) -> None:
         with tqdm.external_write_mode():  # a bar on the terminal makes way for the line
