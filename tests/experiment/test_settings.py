@@ -25,7 +25,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 CHOICES = [
     f"{group.name}={file.stem}"
     for group in sorted(CONFIGS.iterdir())
-    if group.is_dir() and group.name not in ("debug", "experiment", "hydra", "trainer")
+    if group.is_dir() and group.name not in ("debug", "experiment", "hydra", "sweep", "trainer")
     for file in sorted(group.glob("*.yaml"))
 ]
 
