@@ -4,7 +4,8 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -52,9 +53,16 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part of it."""
+    with replacement(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A name to write a file under; it takes the place of `path` if the block ends without an error."""
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield partial
         flush_to_disk(partial)
         partial.replace(path)
     finally:
