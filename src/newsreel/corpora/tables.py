@@ -93,7 +93,10 @@ def read_table(path: Path, columns: Columns) -> Table:
 
 
 def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Table:
-    """Rows of a text and a label as a table. Raises UserError for values of a wrong type, empty texts and missing labels."""
+    """Rows of a text and a label as a table.
+
+    Raises UserError for values of a wrong type, empty texts and missing labels.
+    """
     labels = Labels(where, unit, columns)
     without_text: list[int | str] = []
     without_label: list[int | str] = []
@@ -338,9 +341,7 @@ def find_columns(where: str, found: Sequence[str], wanted: Wanted, rule: str = "
                 hint = f": one only, and {delimiter[0]!r} in it. Fields are divided by ',' in .csv and by tabs in .tsv."
             raise UserError(f"{setting}={name}: {there}{hint}" + (f"\n{rule}" if rule else ""))
         if found.count(name) > 1:
-            raise UserError(
-                f"{setting}={name}: {there}, {found.count(name)} of them of that name. Rename all but one."
-            )
+            raise UserError(f"{setting}={name}: {there}, {found.count(name)} of them of that name. Rename all but one.")
     return [found.index(name) for _, name in wanted]
 
 
