@@ -71,8 +71,8 @@ class Answers:
         columns = {name: [as_text(value) for value in values] for name, values in self.kept.items()} | self.labels()
         kinds = {name: KINDS.get(name, pl.String()) for name in columns}
         if self.top_k is None:
-            told = {f"p({name})": self.probabilities[:, label] for label, name in enumerate(self.names)}
-            return pl.DataFrame(columns, schema=kinds).with_columns(**told)
+            told = [pl.Series(f"p({name})", self.probabilities[:, label]) for label, name in enumerate(self.names)]
+            return pl.DataFrame(columns, schema=kinds).with_columns(told)
         for place, labels in enumerate(self.ranking().T, start=1):
             columns[f"label_{place}"] = [self.names[label] for label in labels.tolist()]
             columns[f"probability_{place}"] = self.probabilities[np.arange(len(labels)), labels]
@@ -83,9 +83,9 @@ class Answers:
         """The columns that say what is predicted."""
         names = self.names
         if self.task == "multilabel":
-            return {"labels": [[names[label] for label in np.flatnonzero(row)] for row in self.decided]}
+            return {"labels": [[names[label] for label in np.flatnonzero(row).tolist()] for row in self.decided]}
         scores = shortest_decimals(self.probabilities[np.arange(len(self.decided)), self.decided])
-        return {"label": [names[label] for label in self.decided], "probability": scores.tolist()}
+        return {"label": [names[label] for label in self.decided.tolist()], "probability": scores.tolist()}
 
     def ranking(self) -> np.ndarray:
         """(N, top_k) the most probable labels, the first among equals first."""
@@ -106,14 +106,17 @@ def as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else dumps(value)
 
 
-def check_output(path: Path | None, names: Sequence[str], kept: Sequence[str], task: Task, explained: bool) -> None:
-    """Raise UserError before any work if answers of this kind cannot be written there."""
-    told = ["labels"] if task == "multilabel" else ["label", "probability"]
+def check_output(path: Path | None, kept: Sequence[str], none: Answers, explained: bool) -> None:
+    """Raise UserError before any work if answers cannot be written there.
+
+    kept: columns that are to stand beside them. none: answers of the same kind about no document.
+    """
+    told = [*none.frame().columns, "probabilities", *Explanation.FIELDS]
     for name in kept:
-        if name in (*told, "probabilities", *Explanation.FIELDS) or kept.count(name) > 1:
+        if name in told or kept.count(name) > 1:
             raise UserError(
-                f"keep={name}: the predictions have a column of this name themselves, or it stands there twice. Keep "
-                "others, or rename it in the file."
+                f"keep={name}: predictions have a column of this name themselves, or it is kept twice. Rename it in "
+                "the file, or leave it out."
             )
     if path is None:
         return
@@ -126,7 +129,7 @@ def check_output(path: Path | None, names: Sequence[str], kept: Sequence[str], t
         )
     if explained and ending not in JSON_ENDINGS:
         raise UserError(f"output={path}: contributions of tokens (explain=true) are written as JSON Lines alone.")
-    if ending == ".csv" and task == "multilabel" and (odd := [name for name in names if SEPARATOR in name]):
+    if ending == ".csv" and none.task == "multilabel" and (odd := [name for name in none.names if SEPARATOR in name]):
         raise UserError(
             f"output={path}: {SEPARATOR!r} stands between the labels of a document in CSV, and in the label {odd[0]!r} "
             "itself. Use .jsonl or .parquet."

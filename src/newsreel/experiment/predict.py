@@ -138,7 +138,7 @@ def predict(config: DictConfig) -> None:
     run, labels = predictor.run, predictor.run.labels
     predictor.check_top_k(request.top_k)
     output, html = (None if name is None else Path(name).expanduser() for name in (request.output, request.html))
-    check_output(output, labels.names, request.keep, labels.task, request.explain)
+    check_output(output, request.keep, predictor.answer(predictor.documents([]), request.top_k), request.explain)
     if html is not None:
         require_writable("html", html)
     explainer = None
