@@ -115,27 +115,29 @@ def test_lines_are_documents(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_tables_of_answers_have_a_row_a_document(folder: Path, reviews: dict[str, Path], tmp_path: Path) -> None:
     texts = [text for _, text in ROWS]
-    for name in ("lstm", "topics"):
+    for name, column in (("lstm", "label"), ("topics", "labels")):
         expected = newsreel.load(folder / name)(texts)
-        for ending in ("csv", "parquet"):
-            output = tmp_path / f"answers.{ending}"
-            ask(f"run={folder / name}", f"input={reviews['csv']}", "column=review", "keep=[id]", f"output={output}")
-            table = pl.read_csv(output, infer_schema=False) if ending == "csv" else pl.read_parquet(output)
-            assert table["id"].to_list() == [place for place, _ in ROWS]
-            if name == "lstm":
-                assert table["label"].to_list() == [row["label"] for row in expected]
-                assert table["probability"].cast(pl.Float64).to_list() == pytest.approx(
-                    [row["probability"] for row in expected]
-                )
-            else:
-                labels = [row["labels"] for row in expected]
-                assert table["labels"].fill_null("").to_list() == (
-                    [";".join(names) for names in labels] if ending == "csv" else labels
-                )
-            for label in expected[0]["probabilities"]:
-                assert table[f"p({label})"].cast(pl.Float64).to_list() == pytest.approx(
-                    [row["probabilities"][label] for row in expected]
-                )
+        probabilities = [list(row["probabilities"].values()) for row in expected]
+        names = ["id", column, "probability", *(f"p({label})" for label in expected[0]["probabilities"])]
+        if name == "topics":
+            names.remove("probability")
+        ask_for = [f"run={folder / name}", f"input={reviews['csv']}", "column=review", "keep=[id]"]
+        ask(*ask_for, f"output={tmp_path / 'answers.csv'}")
+        with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == names
+        assert [row[0] for row in rows] == [place for place, _ in ROWS]
+        assert [row[1] for row in rows] == [
+            ";".join(row["labels"]) if name == "topics" else row["label"] for row in expected
+        ]
+        assert [list(map(float, row[-len(probabilities[0]) :])) for row in rows] == probabilities
+        ask(*ask_for, f"output={tmp_path / 'answers.parquet'}")
+        table = pl.read_parquet(tmp_path / "answers.parquet")
+        assert table.columns == names
+        assert table[column].to_list() == [row[column] for row in expected]
+        assert table.select(names[-len(probabilities[0]) :]).rows() == [
+            tuple(np.array(row, dtype=np.float32).tolist()) for row in probabilities
+        ]
 
 
 def test_only_the_most_probable_labels(folder: Path, tmp_path: Path) -> None:
@@ -230,7 +232,6 @@ def test_lines_are_the_rows() -> None:
         (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is no label"]),
         (b"fine\n", "a.txt", ["top_k=3"], ["top_k is 3: it has to be 1 to 2"]),
         (b"fine\n", "a.txt", ["run=nowhere"], ["nowhere is not a run folder"]),
-        (b"fine\n", "a.txt", ["run=null"], ["run is null: name the folder"]),
         (b"fine\n", "a.txt", ["top_k=0", "accelerator=tpu"], ["top_k is 0", "accelerator is tpu"]),
     ],
 )  # fmt: skip
@@ -255,6 +256,8 @@ def test_other_refusals(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     run = f"run={folder / 'lstm'}"
     with pytest.raises(UserError, match=r"input=.*nowhere\.txt: there is no such file"):
         ask(run, f"input={tmp_path / 'nowhere.txt'}")
+    with pytest.raises(UserError, match="run is null: name the folder"):
+        ask("text=fine")
     with pytest.raises(UserError, match="only files have such"):
         ask(run, "keep=[id]")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n")))
