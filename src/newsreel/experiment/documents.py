@@ -121,7 +121,8 @@ def checked(source: Source, row: Row) -> Row:
             "Name the column of the texts with column=…, or write this one as a text."
         )
     try:
-        text.encode()
+        if not text.isascii():
+            text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
             f"{source.where}, {source.unit} {place}: {text[error.start]!a} is half of a character or none. Write the "
