@@ -1,3 +1,20 @@
 """newsreel: text-classification baselines, from a bag of words to recurrent and convolutional networks."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from newsreel.experiment.predict import Predictor
+
 __version__ = "0.1.0"
+
+
+def load(run: str | Path) -> "Predictor":
+    """A finished run as a function of texts: `newsreel.load("outputs/…")(["a fine film"])`.
+
+    Raises UserError, which names what is missing or broken in the folder.
+    """
+    from newsreel.experiment.finished import open_run
+    from newsreel.experiment.predict import Predictor
+
+    return Predictor(open_run(Path(run).expanduser()))

@@ -240,7 +240,7 @@ class HubDataset(OwnCorpus):
 
     def read_split(self, name: str, dataset: "Dataset") -> Table:
         where = f"the split {name!r} of {self.name}"
-        find_columns(where, dataset.column_names, self.columns)
+        find_columns(where, dataset.column_names, self.columns.wanted)
         return collect(where, "row", hub_rows(dataset, self.columns), self.columns)
 
 

@@ -38,7 +38,8 @@ SCHEMA = {"text": pl.String(), "labels": pl.List(pl.String()), "digest": pl.Bina
 WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 
 Unit = Literal["line", "row", "file"]
-Row = tuple[int | str, Any, Any]  # where it stands (a number, or a path in a folder), its text, its label or labels
+Row = tuple[Any, ...]  # where it stands (a number, or a path in a folder), then the values of the columns asked for
+Wanted = Sequence[tuple[str, str]]  # the setting that names a column, and the column
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Columns:
     text: str
     label: str
     separator: str | None
+
+    @property
+    def wanted(self) -> Wanted:
+        return [("data.text", self.text), ("data.label", self.label)]
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,10 @@ def read_table(path: Path, columns: Columns) -> Table:
         return collect(str(path), "file", tree_rows(path), columns)
     name = path.name.lower()
     if name.endswith(".parquet"):
-        return collect(str(path), "row", parquet_rows(path, columns), columns)
+        return collect(str(path), "row", parquet_rows(path, columns.wanted), columns)
     for suffix, rows in TEXT_FORMATS.items():
         if name.endswith((suffix, f"{suffix}.gz")):
-            return collect(str(path), "line", rows(path, columns), columns)
+            return collect(str(path), "line", rows(path, columns.wanted), columns)
     raise UserError(
         f"{path}: the end of its name is that of no format that can be read. These are {', '.join(TEXT_FORMATS)} (also "
         "followed by .gz) and .parquet: name the file after what it holds."
@@ -88,7 +93,10 @@ def read_table(path: Path, columns: Columns) -> Table:
 
 
 def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Table:
-    """Rows as a table. Raises UserError for values of a wrong type, empty texts and missing labels."""
+    """Rows of a text and a label as a table.
+
+    Raises UserError for values of a wrong type, empty texts and missing labels.
+    """
     labels = Labels(where, unit, columns)
     without_text: list[int | str] = []
     without_label: list[int | str] = []
@@ -213,7 +221,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def csv_rows(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Row]:
+def csv_rows(path: Path, wanted: Wanted, *, delimiter: str) -> Iterator[Row]:
     """The rows of a table whose first line names the columns; fields may be quoted, and have line breaks then."""
     csv.field_size_limit(MAX_CSV_FIELD)
     begin = 1
@@ -227,7 +235,7 @@ def csv_rows(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Row]:
                     continue
                 if not names:
                     names = [name.strip() for name in row]
-                    text, label = find_columns(str(path), names, columns, "The first line has to name the columns.")
+                    places = find_columns(str(path), names, wanted, "The first line has to name the columns.")
                 elif len(row) != len(names):
                     raise UserError(
                         f"{path}, line {line}: {len(row)} fields, and the first line names {len(names)} columns "
@@ -235,7 +243,7 @@ def csv_rows(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Row]:
                         'between double quotes, and write a double quote in it twice: "".'
                     )
                 else:
-                    yield line, row[text], row[label]
+                    yield line, *[row[place] for place in places]
         except csv.Error as error:
             raise UserError(
                 f"{path}, line {begin}: the row that begins there cannot be read: {error} (noticed in line "
@@ -244,8 +252,10 @@ def csv_rows(path: Path, columns: Columns, *, delimiter: str) -> Iterator[Row]:
             ) from error
 
 
-def json_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def json_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     """The rows of a file with one JSON object a line."""
+    names = [name for _, name in wanted]
+    example = json.dumps(dict.fromkeys(names, "…"), ensure_ascii=False)
     first = True
     with opened(path, newline=None) as file:
         for number, line in enumerate(file, start=1):
@@ -256,27 +266,28 @@ def json_rows(path: Path, columns: Columns) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{path}, line {number}: this is no JSON: {error}.\nEach line has to hold one whole object, such "
-                    f'as {{"{columns.text}": "…", "{columns.label}": "…"}}.'
+                    f"as {example}."
                 ) from error
             if not isinstance(record, dict):
                 raise UserError(
                     f"{path}, line {number}: {shown(record)} is no object.\nEach line has to hold one, such as "
-                    f'{{"{columns.text}": "…", "{columns.label}": "…"}}; an array of objects is not JSON Lines.'
+                    f"{example}; an array of objects is not JSON Lines."
                 )
             if first:
-                find_columns(str(path), list(record), columns, "The first line has to have both.")
+                find_columns(str(path), list(record), wanted, "The first line has to have all that are read.")
                 first = False
-            yield number, record.get(columns.text), record.get(columns.label)
+            yield number, *[record.get(name) for name in names]
 
 
-def parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def parquet_rows(path: Path, wanted: Wanted) -> Iterator[Row]:
+    names = [name for _, name in wanted]
     try:
         with pq.ParquetFile(path) as file:
-            find_columns(str(path), file.schema_arrow.names, columns)
+            find_columns(str(path), file.schema_arrow.names, wanted)
             begin = 1
-            for batch in file.iter_batches(CHUNK, columns=[columns.text, columns.label]):
+            for batch in file.iter_batches(CHUNK, columns=names):
                 places = range(begin, begin + len(batch))
-                yield from zip(places, batch[columns.text].to_pylist(), batch[columns.label].to_pylist(), strict=True)
+                yield from zip(places, *[batch[name].to_pylist() for name in names], strict=True)
                 begin += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
@@ -311,7 +322,7 @@ def tree_rows(folder: Path) -> Iterator[Row]:
                 raise not_utf8(file) from error
 
 
-TEXT_FORMATS: dict[str, Callable[[Path, Columns], Iterator[Row]]] = {
+TEXT_FORMATS: dict[str, Callable[[Path, Wanted], Iterator[Row]]] = {
     ".csv": partial(csv_rows, delimiter=","),
     ".tsv": partial(csv_rows, delimiter="\t"),
     ".jsonl": json_rows,
@@ -319,21 +330,19 @@ TEXT_FORMATS: dict[str, Callable[[Path, Columns], Iterator[Row]]] = {
 }
 
 
-def find_columns(where: str, found: Sequence[str], columns: Columns, rule: str = "") -> tuple[int, int]:
-    """Positions of the columns of texts and labels. Raises UserError if one is not there, or is there twice."""
-    for key, name in (("text", columns.text), ("label", columns.label)):
+def find_columns(where: str, found: Sequence[str], wanted: Wanted, rule: str = "") -> list[int]:
+    """Positions of the columns. Raises UserError if one is not there, or is there twice."""
+    for setting, name in wanted:
         there = f"{where} has the columns {columns_in_words(found)}"
         if name not in found:
             near = get_close_matches(name, found, n=1)
-            hint = f"; did you mean data.{key}={near[0]}?" if near else f": name one of them with data.{key}=…"
+            hint = f"; did you mean {setting}={near[0]}?" if near else f": name one of them with {setting}=…"
             if len(found) == 1 and (delimiter := re.search(r"[,;|\t]", found[0])):
                 hint = f": one only, and {delimiter[0]!r} in it. Fields are divided by ',' in .csv and by tabs in .tsv."
-            raise UserError(f"data.{key}={name}: {there}{hint}" + (f"\n{rule}" if rule else ""))
+            raise UserError(f"{setting}={name}: {there}{hint}" + (f"\n{rule}" if rule else ""))
         if found.count(name) > 1:
-            raise UserError(
-                f"data.{key}={name}: {there}, {found.count(name)} of them of that name. Rename all but one."
-            )
-    return found.index(columns.text), found.index(columns.label)
+            raise UserError(f"{setting}={name}: {there}, {found.count(name)} of them of that name. Rename all but one.")
+    return [found.index(name) for _, name in wanted]
 
 
 @contextmanager
@@ -355,13 +364,19 @@ def not_utf8(path: Path) -> UserError:
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
-                is_utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-                encoding = "UTF-16" if is_utf16 else "LATIN1"
-                return UserError(
-                    f"{path}, line {number}: byte 0x{line[error.start]:02x} at {error.start + 1} is not UTF-8.\nSave "
-                    f"the file as UTF-8. If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>"
-                )
+                return line_not_utf8(str(path), number, error)
     raise AssertionError("some line is not UTF-8, or the file changed meanwhile")
+
+
+def line_not_utf8(where: str, number: int, error: UnicodeDecodeError) -> UserError:
+    """What to raise about the line of a text that is not UTF-8."""
+    line, byte = error.object, error.start
+    is_utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "UTF-16" if is_utf16 else "LATIN1"
+    return UserError(
+        f"{where}, line {number}: byte 0x{line[byte]:02x} at {byte + 1} is not UTF-8.\nSave the text as UTF-8. "
+        f"If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>"
+    )
 
 
 def columns_in_words(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,22 @@ def run(application: Callable[[], object]) -> None:
         status = USER_MISTAKE if refused else CRASHED
     jobs_without_results = conclude()
     sys.exit(status or jobs_without_results)
+
+
+def taken_literally(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Command-line arguments in which the values of the keys are texts as they stand, whatever Hydra's grammar says.
+
+    A text may have commas, quotes and brackets in it, and a label or a column may be called 1.
+    """
+
+    def quoted(argument: str) -> str:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in keys:
+            return argument
+        escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
+        return f"{key}='{escaped}'"
+
+    return [quoted(argument) for argument in arguments]
 
 
 @contextmanager
@@ -156,7 +172,11 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def _forget_refused_run(folder: Path) -> None:
-    if not folder.is_dir() or any(path.name not in OF_REFUSED_RUNS for path in folder.iterdir()):
+    if (
+        not folder.is_dir()
+        or folder == Path.cwd()
+        or any(path.name not in OF_REFUSED_RUNS for path in folder.iterdir())
+    ):
         return
     shutil.rmtree(folder)
     for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
-from newsreel.models.network import Network, perceptron
+from newsreel.models.network import Network, Reading, perceptron
 from newsreel.rules import Range
 from newsreel.text.tokens import UNK
 
@@ -114,6 +114,20 @@ class BagOfWords(Network):
         words, counts = distinct_words(token_ids)  # (B, T), (B, T)
         weights = self.weigh(words, counts)  # (B, T)
         return self.rest(self.bag(words, self.word_dropout(weights)))  # type: ignore[no-any-return]  # (B, num_outputs)
+
+    def reading(self, token_ids: Tensor, lengths: Tensor) -> Reading:
+        """The weight of each (1, T) token, a word's divided among its occurrences."""
+        words, counts = distinct_words(token_ids)  # (1, T), (1, T)
+        weights = self.weigh(words, counts)  # (1, T), or (1, T, num_outputs)
+        held = counts > 0
+        shares = weights.new_zeros(int(token_ids.max()) + 1, *weights.shape[2:])  # by word
+        shares[words[held]] = weights[held] / counts[held].reshape(-1, *[1] * (weights.ndim - 2))
+
+        def logits(other_weights: Tensor) -> Tensor:
+            bag = self.bag(token_ids.expand(len(other_weights), -1), other_weights)
+            return self.rest(bag)  # type: ignore[no-any-return]
+
+        return Reading(token_ids[0], shares[token_ids], logits, linear=not len(self.rest))
 
     def weigh(self, words: Tensor, counts: Tensor) -> Tensor:
         """Weights of distinct words by their (B, T) counts, zero where the count is: (B, T), or (B, T, num_outputs)."""

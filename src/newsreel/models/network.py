@@ -1,14 +1,27 @@
-"""The Network: token ids in, logits out."""
+"""The Network: token ids in, logits out.
+
+Axes: B documents, T tokens, S variants of one document.
+"""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
+from newsreel.embeddings.embedding import Embedding
+
+
+class Reading(NamedTuple):
+    """What the logits of one document are computed from, token by token: for explanations."""
+
+    token_ids: Tensor  # (T,) what is read, in its order; <pad> where nothing is
+    values: Tensor  # (1, T, …) what each token brings; zeros bring nothing
+    logits: Callable[[Tensor], Tensor]  # of other values of the same tokens: (S, T, …) → (S, num_outputs)
+    linear: bool  # whether logits are a weighted sum of the values, plus a bias
 
 
 class Network(nn.Module):
@@ -27,6 +40,7 @@ class Network(nn.Module):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
 
+    embedding: Embedding  # where a network looks its words up in one under this name
     output: nn.Linear  # the last layer, where a network has it under this name
 
     @property
@@ -42,6 +56,26 @@ class Network(nn.Module):
         """
         with torch.no_grad():
             self.output_bias.copy_(shares.logit())
+
+    def reading(self, token_ids: Tensor, lengths: Tensor) -> Reading:
+        """How (1, T) token ids are read: as the rows that the embedding gives for them."""
+        looked_up: list[tuple[Tensor, Tensor]] = []  # ids and rows: a network may have chosen among the tokens
+        handle = self.embedding.register_forward_hook(lambda _, ids, rows: looked_up.append((ids[0], rows)))
+        try:
+            self(token_ids, lengths)
+        finally:
+            handle.remove()
+        ids, rows = looked_up[0]
+
+        def logits(other_rows: Tensor) -> Tensor:
+            handle = self.embedding.register_forward_hook(lambda *_: other_rows)
+            try:
+                size = len(other_rows)
+                return self(token_ids.expand(size, -1), lengths.expand(size))  # type: ignore[no-any-return]
+            finally:
+                handle.remove()
+
+        return Reading(ids[0], rows.detach(), logits, linear=False)
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Set what is computed from the training documents rather than learned by gradients, before training."""

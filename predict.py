@@ -1,0 +1,26 @@
+"""Classify documents by a finished run: `echo "a fine film" | python predict.py run=outputs/…`."""
+
+import signal
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from newsreel.experiment.entry import refusals, run, taken_literally
+
+TEXTS = ("run", "text", "input", "column", "output", "explain_label", "html")
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="predict")
+def main(config: DictConfig) -> None:
+    from newsreel.experiment.predict import predict
+
+    with refusals():
+        predict(config)
+
+
+if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends this command as it ends others: quietly
+    sys.argv[1:] = taken_literally(sys.argv[1:], TEXTS)
+    run(main)
