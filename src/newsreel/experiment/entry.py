@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
@@ -56,7 +57,8 @@ def refusals() -> Iterator[None]:
         yield
     except (UserError, OmegaConfBaseException, OSError) as error:
         hydra = HydraConfig.get()
-        if not any(override.startswith("hydra.run.dir") for override in hydra.overrides.hydra):
+        typed: Any = OmegaConf.to_container(hydra.overrides)  # as it was: an interpolation may be what is wrong
+        if not any(override.startswith(("hydra.run.dir", "output=")) for override in typed["hydra"] + typed["task"]):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if hydra.mode is not RunMode.RUN or _wants_traceback:
             raise
