@@ -1,21 +1,53 @@
 """The documents that finished runs are asked about: those of their own corpora, or others with the same labels."""
 
 from contextlib import chdir
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from newsreel.corpora.corpus import Corpus, Paths, Task, named_in_short
+from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, named_in_short
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
 from newsreel.errors import UserError
 from newsreel.experiment.finished import FinishedRun, Labels
+from newsreel.experiment.settings import Settings, check_section, find_target
 from newsreel.text.tokens import FittedTokenizer, TokenizedCorpus, TokenSequences
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """The section `paths`: folders in place of those in a run's config; None: the run's."""
+
+    corpora_dir: str | None
+    cache_dir: str | None
+    output_dir: str
+
+
+def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:
+    """The reader of another corpus than a run's, or None if there is none or its settings are problems."""
+    target = find_target("data", data, CorpusReader, problems) if data else None
+    if target is None:
+        return None
+    if found := check_section("data", data, target):
+        problems += found
+        return None
+    reader: CorpusReader = target(**{name: value for name, value in data.items() if name != "_target_"})
+    return reader
+
+
+def find_documents(runs: list[FinishedRun], split: str, places: Places, reader: CorpusReader | None) -> Corpus:
+    """The split to measure on, with the runs' labels: of the corpus that all of them have, or of another."""
+    paths = [paths_of(run, places) for run in runs]
+    if reader is not None:
+        return with_labels(reader.load_split(split, paths[0]), split, runs[0].labels)
+    corpora = [own_corpus(run, own_paths) for run, own_paths in zip(runs, paths, strict=True)]
+    require_same_documents(runs, corpora, split)
+    return with_labels(corpora[0], split, runs[0].labels)
 
 
 def directory_of(run: FinishedRun) -> Path:
@@ -24,7 +56,7 @@ def directory_of(run: FinishedRun) -> Path:
     return directory if directory.is_dir() else Path.cwd()
 
 
-def paths_of(run: FinishedRun, corpora_dir: str | None, cache_dir: str | None) -> Paths:
+def paths_of(run: FinishedRun, places: Places) -> Paths:
     """A run's paths, absolute; folders that are given here take the place of its own, and start here."""
 
     def absolute(given: str | None, own: str) -> str:
@@ -33,8 +65,8 @@ def paths_of(run: FinishedRun, corpora_dir: str | None, cache_dir: str | None) -
 
     own = run.experiment.paths
     return Paths(
-        corpora_dir=absolute(corpora_dir, own.corpora_dir),
-        cache_dir=absolute(cache_dir, own.cache_dir),
+        corpora_dir=absolute(places.corpora_dir, own.corpora_dir),
+        cache_dir=absolute(places.cache_dir, own.cache_dir),
         output_dir=own.output_dir,
     )
 

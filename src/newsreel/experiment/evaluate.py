@@ -23,10 +23,10 @@ from newsreel.corpora.corpus import Corpus, CorpusReader, Task
 from newsreel.errors import UserError
 from newsreel.evaluation.metrics import HEADLINES, measure
 from newsreel.evaluation.predictions import Predictions
-from newsreel.experiment.documents import encoded, own_corpus, paths_of, require_same_documents, with_labels
+from newsreel.experiment.documents import Places, encoded, find_documents, read_reader
 from newsreel.experiment.environment import default_threads, describe_environment
 from newsreel.experiment.finished import FinishedRun, open_run
-from newsreel.experiment.settings import Settings, check_section, find_target, gpu_is_there
+from newsreel.experiment.settings import Settings, check_section, gpu_is_there
 from newsreel.experiment.train import rounded
 from newsreel.experiment.trainer import build_tester, predictions_of
 from newsreel.models.decisions import Decisions
@@ -62,15 +62,6 @@ class Machine:
 
     accelerator: Literal["auto", "cpu", "gpu"] | None
     threads: Annotated[int, Range(min=1, max=1024)] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """The section `paths`: folders in place of those in a run's config; None: the run's."""
-
-    corpora_dir: str | None
-    cache_dir: str | None
-    output_dir: str
 
 
 def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -117,16 +108,11 @@ def read_request(settings: Settings) -> tuple[Request, Machine, Places, CorpusRe
     asked = {name: value for name, value in settings.items() if name not in sections}
     problems = check_section("", asked, Request)
     problems += check_section("trainer", trainer, Machine) + check_section("paths", paths, Places)
-    target = find_target("data", data, CorpusReader, problems) if data else None
-    if target is not None:
-        problems += check_section("data", data, target)
+    reader = read_reader(data, problems)
     if not problems and trainer["accelerator"] == "gpu" and not gpu_is_there():
         problems.append("trainer.accelerator is gpu, and torch finds no GPU here: leave it out, or use trainer=cpu")
     if problems:
         raise UserError("\n".join(problems))
-    reader = None
-    if target is not None:
-        reader = target(**{name: value for name, value in data.items() if name != "_target_"})
     return Request(**asked), Machine(**trainer), Places(**paths), reader
 
 
@@ -152,16 +138,6 @@ def require_same_labels(runs: Sequence[FinishedRun]) -> None:
 def in_words(run: FinishedRun) -> str:
     names = run.labels.names
     return f"{run.labels.task} with {len(names)} ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})"
-
-
-def find_documents(runs: list[FinishedRun], split: str, places: Places, reader: CorpusReader | None) -> Corpus:
-    """The split to measure on, with the runs' labels: of the corpus that all of them have, or of another."""
-    paths = [paths_of(run, places.corpora_dir, places.cache_dir) for run in runs]
-    if reader is not None:
-        return with_labels(reader.load_split(split, paths[0]), split, runs[0].labels)
-    corpora = [own_corpus(run, own_paths) for run, own_paths in zip(runs, paths, strict=True)]
-    require_same_documents(runs, corpora, split)
-    return with_labels(corpora[0], split, runs[0].labels)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class MaskedConvolution(nn.Module):
         """(B, E, T), (B,) → (B, F, T') with zeros at the end (as ReLU's lowest), (B,) windows of each document."""
         states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may hold anything
         missing = states.new_zeros(states.shape[0], states.shape[1], self.width)[:, :, states.shape[2] :]
-        states = torch.cat([states, missing], dim=2)  # at least as wide as a window; traced, a comparison would be fixed
+        states = torch.cat([states, missing], dim=2)  # (B, E, at least width), by no comparison: a trace would fix it
         num_windows = (lengths - self.width + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
