@@ -279,3 +279,7 @@ class CorpusReader(ABC):
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
         return corpus.checked(self.unseen_labels)
+
+    def load_split(self, split: str, paths: Paths) -> Corpus:
+        """A corpus with the split to measure on, whether or not one can train on it. Raises UserError."""
+        return self.load(paths)

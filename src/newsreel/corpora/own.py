@@ -66,8 +66,6 @@ class OwnCorpus(CorpusReader):
     test_fraction: Annotated[float, Range(above=0, below=1)]
 
     def __post_init__(self) -> None:
-        if self.train is None:
-            raise UserError(f"data.train is null: name the training documents, such as {self.example}")
         if self.text == self.label:
             raise UserError(f"data.text and data.label are both {self.text}: name the column of each.")
         if self.separator == "":
@@ -110,6 +108,8 @@ class OwnCorpus(CorpusReader):
         return Columns(self.text, self.label, self.separator)
 
     def read(self, paths: Paths) -> Corpus:
+        if self.train is None:
+            raise UserError(f"data.train is null: name the training documents, such as {self.example}")
         key = sha256(f"{FORMAT_VERSION} {READING_VERSION} {self.columns} {self.identity()}".encode()).hexdigest()
         folder = paths.cache / "corpora" / f"own-{key[:16]}"
         return open_prepared(build_once(folder, self.prepare, f"the documents from {self.source}"))
@@ -125,6 +125,30 @@ class OwnCorpus(CorpusReader):
             if split not in corpus.splits
         ]
         return replace(divided, notes=(*corpus.notes, *notes))
+
+    def load_split(self, split: str, paths: Paths) -> Corpus:
+        """As for any corpus; of documents without training ones, the split alone, with the labels that it has."""
+        if self.train is not None:
+            return super().load_split(split, paths)
+        from datasets import Dataset
+
+        self.identity()  # names what is missing
+        tables = self.read_tables()
+        if split not in tables:
+            raise UserError(f"data.{split} is null: name the {split} documents.")
+        documents = tables[split].documents.sort("digest")
+        names = label_names(tables[split])
+        task: Task = "multilabel" if tables[split].several else "multiclass"
+        corpus = Corpus(
+            name=self.corpus_name,
+            task=task,
+            label_names=tuple(names),
+            metric="f1_micro" if task == "multilabel" else "accuracy",
+            tables={split: Dataset(pa.Table.from_batches(batches(documents, names, task)))},
+            fingerprint=part_digest(documents["digest"]),
+            source=self.source,
+        )
+        return corpus if self.limit is None else corpus.limited(self.limit)
 
     def prepare(self, folder: Path) -> None:
         """Write the checked documents in the order of their digests: the same from every format."""

@@ -77,13 +77,13 @@ class Predictions:
         return [self.titles[label] for label in np.flatnonzero(indicators)]
 
     def by_label(self) -> pl.DataFrame:
-        """One row a label: documents in training and in this split, precision, recall, F1 and threshold."""
+        """One row a label: documents in training (if they are known) and in this split, figures and threshold."""
         hits = (self.wanted & self.given).sum(axis=0)
         support, predicted = self.wanted.sum(axis=0), self.given.sum(axis=0)
         columns: dict[str, Any] = {
             "label": self.corpus.label_names,
             "title": self.titles,
-            "training_documents": self.corpus.label_counts("train"),
+            **({"training_documents": self.corpus.label_counts("train")} if "train" in self.corpus.splits else {}),
             "documents": support,
             "predicted": predicted,
             "precision": hits / np.maximum(1, predicted),

@@ -105,7 +105,7 @@ def refusals() -> Iterator[None]:
         if hydra.mode is not RunMode.RUN:
             raise
         chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
-        if not any(override.startswith(("hydra.run.dir=", "resume=")) for override in chosen):
+        if not any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen):
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if _wants_traceback:
             raise

@@ -82,7 +82,6 @@ def run_experiment(
     from lightning.pytorch import seed_everything
 
     from newsreel.batches.datamodule import TextDataModule
-    from newsreel.evaluation.predictions import Predictions
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import BEST_CHECKPOINT, CONFIG_FILE, Command, Labels, build_classifier
@@ -92,6 +91,7 @@ def run_experiment(
         log_figures,
         log_final_metrics,
         log_words,
+        predictions_of,
     )
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
@@ -156,16 +156,8 @@ def run_experiment(
     test_metrics = rounded(trainer.callback_metrics, "test/")
     finished = time.perf_counter()
 
-    decisions = classifier.decisions.cpu()
-    scores, _ = classifier.outputs.whole()
-    predictions = Predictions.in_order(
-        corpus,
-        "test",
-        loader.sampler.order,  # type: ignore[attr-defined]
-        scores,
-        decisions(scores),
-        decisions.thresholds if decisions.by_thresholds else None,
-    )
+    predictions = predictions_of(classifier, corpus, "test", loader)
+    decisions = classifier.decisions
     predictions.write(folder / "predictions.parquet")
     if corpus.task == "multilabel":
         write_atomically(folder / "thresholds.json", json.dumps(decisions.describe(corpus.label_names), indent=1))

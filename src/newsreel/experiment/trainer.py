@@ -14,16 +14,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from newsreel.batches.batch import Batch
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
 from newsreel.evaluation.metrics import HEADLINES
+from newsreel.evaluation.predictions import Predictions
 from newsreel.evaluation.projector import add_words
 from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
 from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.settings import Experiment
+from newsreel.models.classifier import TextClassifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,14 +46,7 @@ def build_trainer(
     progress: where the training goes on; None: it begins. more: callbacks beside its own.
     """
     settings, training = experiment.trainer, experiment.training
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message="Sparse invariant checks")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.start_at
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # patience became null
+    quiet_lightning()
     metric = corpus.metric
     on_terminal = sys.stderr.isatty()
     history = History(metric, lines_within_epochs=not on_terminal)
@@ -81,6 +78,46 @@ def build_trainer(
         enable_model_summary=False,
     )
     return trainer, history
+
+
+def build_tester(accelerator: str, precision: str) -> Trainer:
+    """A trainer that writes nothing, to test a finished run's classifier with."""
+    quiet_lightning()
+    return Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says of its own choices and of settings that are as they should be."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message="Sparse invariant checks")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.start_at
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # patience became null
+
+
+def predictions_of(classifier: TextClassifier, corpus: Corpus, split: str, loader: DataLoader[Batch]) -> Predictions:
+    """What a classifier said of a split's documents when it was tested with the loader."""
+    decisions = classifier.decisions.cpu()
+    scores, _ = classifier.outputs.whole()
+    return Predictions.in_order(
+        corpus,
+        split,
+        loader.sampler.order,  # type: ignore[attr-defined]
+        scores,
+        decisions(scores),
+        decisions.thresholds if decisions.by_thresholds else None,
+    )
 
 
 class RunLogger(TensorBoardLogger):

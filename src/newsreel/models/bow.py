@@ -158,11 +158,8 @@ def indicators(targets: Tensor, num_outputs: int) -> Tensor:
 def distinct_words(token_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Each row's words sorted, and at one place of each known word its count, as floats; 0 elsewhere. Both (B, T)."""
     words, _ = token_ids.sort(dim=1)  # (B, T)
-    begins = torch.ones_like(words, dtype=torch.bool)
-    begins[:, 1:] = words[:, 1:] != words[:, :-1]
-    # The count of a run is the distance from its begin to the next one.
-    places = torch.arange(words.shape[1], device=words.device).expand_as(words)
-    next_begin = torch.where(begins, places, words.shape[1]).flip(1).cummin(dim=1).values.flip(1)  # at or after
-    after = torch.cat([next_begin[:, 1:], next_begin.new_full((len(words), 1), words.shape[1])], dim=1)
-    counts = torch.where(begins & (words > UNK), after - places, 0)
+    begins = torch.cat([torch.ones_like(words[:, :1], dtype=torch.bool), words[:, 1:] != words[:, :-1]], dim=1)
+    runs = begins.long().cumsum(dim=1) - 1  # (B, T) which of the row's different words stands at a place
+    sizes = torch.zeros_like(words).scatter_add(1, runs, torch.ones_like(words))  # (B, T) of each run
+    counts = torch.where(begins & (words > UNK), sizes.gather(1, runs), 0)
     return words, counts.to(torch.get_default_dtype())

@@ -57,7 +57,7 @@ class StackedCNN(Network):
         for number, convolution in enumerate(self.convolutions):
             if number:  # a window at the document's end takes the places that are left
                 states = F.max_pool1d(states, self.pool_size, ceil_mode=True)  # (B, F, T / pool_size)
-                lengths = -(-lengths // self.pool_size)
+                lengths = (lengths + self.pool_size - 1) // self.pool_size
             states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
         document = self.pooling(states.transpose(1, 2), lengths)  # (B, num_parts · F)
         return self.output(self.dropout(self.hidden(document)))  # type: ignore[no-any-return]  # (B, num_outputs)
@@ -100,7 +100,8 @@ class MaskedConvolution(nn.Module):
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, E, T), (B,) → (B, F, T') with zeros at the end (as ReLU's lowest), (B,) windows of each document."""
         states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may hold anything
-        states = F.pad(states, (0, max(0, self.width - states.shape[2])))
+        missing = states.new_zeros(states.shape[0], states.shape[1], self.width)[:, :, states.shape[2] :]
+        states = torch.cat([states, missing], dim=2)  # (B, E, at least width), by no comparison: a trace would fix it
         num_windows = (lengths - self.width + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows

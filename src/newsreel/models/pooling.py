@@ -39,7 +39,7 @@ class MaskedPooling(nn.Module):
         mask = token_mask(lengths, states.shape[1])[:, :, None]  # (B, T, 1)
         parts = []
         if self.name == "last":
-            documents = torch.arange(len(states), device=states.device)
+            documents = torch.arange(states.shape[0], device=states.device)
             last = (lengths - 1).clamp(min=0)
             final = [
                 part[:, 0] if reverse else part[documents, last]

@@ -132,7 +132,7 @@ def initialize(recurrence: nn.RNNBase) -> None:
 
 def reversed_order(lengths: Tensor, num_tokens: int) -> Tensor:
     """(B, T) places that reverse each document within its length and leave padding where it is."""
-    places = torch.arange(num_tokens, device=lengths.device).expand(len(lengths), -1)  # (B, T)
+    places = torch.arange(num_tokens, device=lengths.device).expand(lengths.shape[0], -1)  # (B, T)
     mirrored = lengths[:, None] - 1 - places
     return torch.where(mirrored >= 0, mirrored, places)
 

@@ -1,0 +1,25 @@
+"""Measure finished runs: `python evaluate.py run=outputs/imdb/lstm/<time>`."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from newsreel.experiment.entry import refusals, run
+from newsreel.experiment.train import limit_threads
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
+def main(config: DictConfig) -> None:
+    with refusals():
+        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        limit_threads(settings)
+        from newsreel.experiment.evaluate import evaluate
+
+        evaluate(settings, Path(HydraConfig.get().runtime.output_dir))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,21 @@
+"""A finished run as an ONNX file: `python scripts/export.py run=outputs/imdb/lstm/<time>`."""
+
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from newsreel.experiment.entry import refusals, run
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="export")
+def main(config: DictConfig) -> None:
+    with refusals():
+        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        from newsreel.experiment.export import export
+
+        export(settings)
+
+
+if __name__ == "__main__":
+    run(main)

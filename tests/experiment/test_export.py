@@ -1,0 +1,121 @@
+"""Finished runs as ONNX files, used without this project."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from newsreel.errors import UserError
+from newsreel.experiment import export
+from newsreel.experiment.finished import open_run
+
+from runs import CONFIGS, SMALL_LSTM, train_tiny
+
+SMALL = ["model.hidden_size=6", "embedding.dimension=8"]
+ALONE = 'import sys\nsys.modules |= {"newsreel": None, "torch": None}\n'  # importing these is an error then
+
+
+def exported(folder: Path, *overrides: str) -> Path:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        settings = OmegaConf.to_container(compose("export", [f"output={folder}", *overrides]), resolve=True)
+    assert isinstance(settings, dict)
+    return export.export({str(key): value for key, value in settings.items()})
+
+
+def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:
+    """What the README's code says of texts, in a process that has neither newsreel nor torch."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE + code, *texts], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def some_texts(run: Path) -> list[str]:
+    experiment = open_run(run).experiment
+    return [row["text"] for row in experiment.reader.load(experiment.paths)["test"].select(range(20))]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=bow", "model.weighting=tfidf"],
+        ["model=bow", "model.weighting=nb", "tokenizer=ngrams", "data.num_labels=3"],
+        ["model=bow", "embedding=learned", "embedding.dimension=8", "embedding.max_norm=0.3", "tokenizer=subwords"],
+        ["model=bow", "data.num_labels=4", "data.multilabel=true", "batches.max_tokens=9"],
+        ["model=bow", "data.num_labels=4", "data.multilabel=true", "evaluation.thresholds=top_k"],
+        ["model=flatten", "embedding.dimension=8", "model.num_tokens=7"],
+        ["model=birnn", *SMALL, "model.num_layers=2", "batches.max_tokens=9", "batches.truncation=tail"],
+        ["model=gru", *SMALL, "model.directions=backward", "model.pooling=last", "tokenizer.punctuation=keep"],
+        ["model=bilstm", *SMALL, "model.pooling=attention", "embedding.max_norm=0.3"],
+        ["model=lstm", "model.hidden_size=6", "embedding=one_hot", "tokenizer.max_size=200"],
+        ["model=cnn", "model.num_filters=4", "embedding.dimension=8", "model.num_layers=3", "data.num_labels=3"],
+        ["model=cnn", "model.num_filters=4", "embedding=one_hot", "tokenizer.max_size=200", "batches.max_tokens=9"],
+        ["model=kim_cnn", "model.num_filters=4", "embedding.dimension=8"],
+    ],
+    ids=" ".join,
+)
+def test_the_readme_alone_gives_the_predictions_of_the_run(tmp_path: Path, overrides: list[str]) -> None:
+    run = tmp_path / "run"
+    train_tiny(tmp_path, *overrides, "training.max_epochs=1")
+    folder = exported(tmp_path / "onnx", f"run={run}")
+    answers = classified(folder, [*some_texts(run), ""])
+    expected = pl.read_parquet(run / "predictions.parquet").head(20)
+    given = [list(answer["probabilities"].values()) for answer in answers[:20]]
+    assert np.abs(expected.select(pl.col("^p\\(.*$")).to_numpy() - given).max() < 1e-5
+    labels = [sorted([row] if isinstance(row, str) else row) for row in expected["predicted"].to_list()]
+    assert [sorted(answer["labels"]) for answer in answers[:20]] == labels
+    assert len(answers) == 21
+
+
+def test_labels_above_those_that_are_given_are_given_too(tmp_path: Path) -> None:
+    train_tiny(
+        tmp_path, "model=bow", "data.hierarchy=rcv1", "data.num_labels=103", "data.multilabel=true",
+        "data.num_documents=400", "evaluation.hierarchy=close", "training.max_epochs=1",
+    )  # fmt: skip
+    answers = classified(exported(tmp_path / "onnx", f"run={tmp_path / 'run'}"), some_texts(tmp_path / "run"))
+    expected = pl.read_parquet(tmp_path / "run" / "predictions.parquet").head(20)["predicted"].to_list()
+    assert [sorted(answer["labels"]) for answer in answers] == [sorted(labels) for labels in expected]
+
+
+def test_nothing_is_left_of_an_export_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_tiny(tmp_path, *SMALL_LSTM)
+    forward = export.Classification.forward
+    monkeypatch.setattr(export.Classification, "forward", lambda self, ids, lengths: forward(self, ids, lengths) + 0.01)
+    with pytest.raises(UserError, match=r"probabilities of its RecurrentNetwork and .* differ by up to 0\.01 on 40"):
+        exported(tmp_path / "exports" / "onnx", f"run={tmp_path / 'run'}")
+    assert [path for path in (tmp_path / "exports").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_network_that_cannot_be_traced_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_tiny(tmp_path, *SMALL_LSTM)
+    monkeypatch.setattr(export.Classification, "forward", lambda self, ids, lengths: ids.cummin(1).values.float())
+    with pytest.raises(UserError, match=r"RecurrentNetwork cannot be exported to ONNX: .*cummin"):
+        exported(tmp_path / "onnx", f"run={tmp_path / 'run'}")
+
+
+def test_the_command_verifies_on_other_documents_and_refuses(
+    command: Callable[..., CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_tiny(tmp_path, *SMALL_LSTM)
+    (tmp_path / "films.csv").write_text("text,label\na film,label1\nfilms,label0\na third,label0\n")
+    asked = ["scripts/export.py", "run=run", "output=onnx", "data=files", "data.test=films.csv", "num_documents=2"]
+    done = command(*asked)
+    assert done.returncode == 0, done.stderr
+    assert "verified    on 2 test documents of files" in done.stdout
+    again = command(*asked)
+    assert (again.returncode, again.stderr) == (2, "error: onnx is there already: name another folder with output=…\n")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime.*pip install"):
+        exported(tmp_path / "another", f"run={tmp_path / 'run'}")
