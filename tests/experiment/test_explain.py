@@ -37,7 +37,7 @@ def lstm(embedding: Embedding, num_outputs: int) -> Network:
 
 
 def cnn(embedding: Embedding, num_outputs: int) -> Network:
-    return StackedCNN(embedding, num_outputs, num_filters=5, width=2, num_layers=2, pool_size=2, pooling="max_mean",
+    return StackedCNN(embedding, num_outputs, num_filters=5, width=2, num_layers=2, pool_size=2, pooling="max_mean", hidden_sizes=[4],
                       input_dropout=0.0, dropout=0.0)  # fmt: skip
 
 
@@ -46,11 +46,11 @@ def kim_cnn(embedding: Embedding, num_outputs: int) -> Network:
 
 
 def perceptron(embedding: Embedding, num_outputs: int) -> Network:
-    return BagOfWords(embedding, num_outputs, weighting="count", hidden_sizes=[6], dropout=0.0)
+    return BagOfWords(embedding, num_outputs, weighting="count", sublinear_tf=False, hidden_sizes=[6], dropout=0.0)
 
 
 def bow(embedding: Embedding, num_outputs: int) -> Network:
-    return BagOfWords(embedding, num_outputs, weighting="tf", hidden_sizes=[], dropout=0.0)
+    return BagOfWords(embedding, num_outputs, weighting="tf", sublinear_tf=False, hidden_sizes=[], dropout=0.0)
 
 
 def flatten(embedding: Embedding, num_outputs: int) -> Network:
@@ -110,7 +110,7 @@ def test_an_empty_document_has_nothing_to_explain(build: object) -> None:
 
 
 def test_a_linear_bag_contributes_weight_times_value() -> None:
-    network = BagOfWords(one_hot(), 1, weighting="tfidf", hidden_sizes=[], dropout=0.0)
+    network = BagOfWords(one_hot(), 1, weighting="tfidf", sublinear_tf=False, hidden_sizes=[], dropout=0.0)
     idf, values, bias = [1.0, 1.0, 2.0, 3.0, 1.0, 1.0], [9.0, 9.0, 0.5, -1.5, 0.25, 9.0], 0.125
     with torch.no_grad():
         network.idf.copy_(torch.tensor(idf))
@@ -131,7 +131,7 @@ def test_a_linear_bag_contributes_weight_times_value() -> None:
 
 
 def test_weights_of_each_label_explain_that_label() -> None:
-    network = BagOfWords(one_hot(), 2, weighting="nb", hidden_sizes=[], dropout=0.0)
+    network = BagOfWords(one_hot(), 2, weighting="nb", sublinear_tf=False, hidden_sizes=[], dropout=0.0)
     with torch.no_grad():
         network.ratios.copy_(torch.tensor([[0, 0], [0, 0], [3, 0], [4, 1], [0, 0], [0, 0]]))
         network.bag.table.weight.fill_(2)  # type: ignore[operator, union-attr]
