@@ -37,8 +37,8 @@ def lstm(embedding: Embedding, num_outputs: int) -> Network:
 
 
 def cnn(embedding: Embedding, num_outputs: int) -> Network:
-    return StackedCNN(embedding, num_outputs, num_filters=5, width=2, num_layers=2, pool_size=2, pooling="max_mean", hidden_sizes=[4],
-                      input_dropout=0.0, dropout=0.0)  # fmt: skip
+    return StackedCNN(embedding, num_outputs, num_filters=5, width=2, num_layers=2, pool_size=2, pooling="max_mean",
+                      hidden_sizes=[4], input_dropout=0.0, dropout=0.0)  # fmt: skip
 
 
 def kim_cnn(embedding: Embedding, num_outputs: int) -> Network:
