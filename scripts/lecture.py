@@ -29,7 +29,7 @@ from newsreel.storage import write_atomically
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
-NOT_DECISIVE = ("seed", "paths", "trainer", "published")  # sections that leave the figures as they are
+NOT_DECISIVE = ("resume", "seed", "paths", "trainer", "published")  # sections that leave the figures as they are
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
