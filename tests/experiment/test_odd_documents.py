@@ -64,11 +64,11 @@ def test_a_corpus_without_documents_is_refused(tmp_path: Path) -> None:
     empty = {**corpus.tables, "test": corpus.tables["test"].select([])}
     with pytest.raises(UserError, match="no documents in its test split"):
         train_on(replace(corpus, tables=empty, splits={}), tmp_path)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "labels.json").exists()
 
 
 def test_a_label_that_training_never_saw_is_refused(tmp_path: Path) -> None:
     corpus = make_corpus([("a film", 0), ("a show", 0)] * 5, [("a film", 1)])
     with pytest.raises(UserError, match="no training document has: label1"):
         train_on(corpus, tmp_path)
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "labels.json").exists()

@@ -249,9 +249,9 @@ def test_a_hopeless_training_ends_after_its_epoch_but_not_after_its_last(tmp_pat
         folder, callbacks = tmp_path / str(epochs), [Pruning(trial)]  # type: ignore[arg-type]
         if epochs == 2:
             with pytest.raises(Pruned, match=r"given up after epoch 1 with a validation accuracy of 0\."):
-                run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks)
+                run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks=callbacks)
         else:
-            results = run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks)
+            results = run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks=callbacks)
             assert trial.reported == [(1, pytest.approx(results["val/accuracy"], abs=1e-6))]
 
 
