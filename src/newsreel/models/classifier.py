@@ -4,7 +4,6 @@ Axes: B documents in a batch, N of a split, L labels of the corpus; logits are (
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -35,21 +34,40 @@ FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU to
 Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # of probabilities, decisions and targets of a split
 
 
-@dataclass
 class Outputs:
-    """What the network says of a split, batch by batch in the loader's order."""
+    """What the network says of a split, in the loader's order.
 
-    probabilities: list[Tensor] = field(default_factory=list)  # (B, L) each
-    targets: list[Tensor] = field(default_factory=list)  # (B,) class numbers or (B, L) indicators each
+    In two tensors that grow by doubling: thousands of small ones, made between the large ones of a batch, would keep
+    the allocator from using again what those leave.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._probabilities = torch.empty(0)
+        self._targets = torch.empty(0)
 
     def add(self, probabilities: Tensor, targets: Tensor) -> None:
-        self.probabilities.append(probabilities.cpu())
-        self.targets.append((targets > 0 if targets.ndim == 2 else targets).cpu())
+        """(B, L) probabilities and (B,) class numbers or (B, L) indicators of the next documents."""
+        targets = targets > 0 if targets.ndim == 2 else targets
+        self._probabilities = with_rows(self._probabilities, self._size, probabilities)
+        self._targets = with_rows(self._targets, self._size, targets)
+        self._size += len(targets)
 
     def whole(self) -> tuple[Tensor, Tensor]:
-        """(N, L) probabilities, and the split's targets; they are large, and kept once."""
-        self.probabilities, self.targets = [torch.cat(self.probabilities)], [torch.cat(self.targets)]
-        return self.probabilities[0], self.targets[0]
+        """(N, L) probabilities, and the split's targets."""
+        return self._probabilities[: self._size], self._targets[: self._size]
+
+
+def with_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
+    """A tensor on the processor whose first `size` rows are those of `kept`, and the next ones the given."""
+    needed = size + len(rows)
+    if needed > len(kept):
+        larger = torch.empty((2 * needed, *rows.shape[1:]), dtype=rows.dtype)
+        if size:
+            larger[:size] = kept[:size]
+        kept = larger
+    kept[size:needed] = rows
+    return kept
 
 
 class TextClassifier(LightningModule):
