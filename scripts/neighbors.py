@@ -12,10 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
 from newsreel.experiment.entry import refusals, run
+from newsreel.experiment.folder import BEST_CHECKPOINT, TABLE, read_weights
 from newsreel.rules import Range
-
-CHECKPOINT = Path("checkpoints") / "best.ckpt"
-TABLE = "embedding.table.weight"  # how the name of a table ends in a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +63,10 @@ def answer(config: DictConfig) -> None:
 
 def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
     """The words of a finished run and the (V, E) table that its best checkpoint holds."""
-    import torch
-
     from newsreel.text.loading import load_tokenizer
 
     tokens = load_tokenizer(folder).tokens
-    try:
-        weights = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")["state_dict"]
-    except (OSError, RuntimeError, KeyError) as error:
-        raise UserError(f"{folder / CHECKPOINT} cannot be read: {error}. Name the folder of a finished run.") from error
-    tables = [value for name, value in weights.items() if name.endswith(TABLE)]
+    tables = [value for name, value in read_weights(folder / BEST_CHECKPOINT).items() if name.endswith(TABLE)]
     if not tables:
         raise UserError(
             f"{folder} has no table of word vectors: its words were one-hot. Name a run with another embedding."

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.errors import UserError
-from newsreel.experiment.finished import BEST_CHECKPOINT
+from newsreel.experiment.folder import BEST_CHECKPOINT
 from newsreel.models.classifier import TextClassifier
 from newsreel.storage import replacing
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from newsreel.errors import UserError
+from newsreel.experiment.folder import COMMAND_FILE, CONFIG_FILE, LABELS_FILE, METRICS_FILE, read_config, read_json
 from newsreel.experiment.sweep import FAILED_FILE, PRUNED_FILE
 from newsreel.storage import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKS = ("config.yaml", "command.json", FAILED_FILE, PRUNED_FILE)  # one of them makes a folder that of a run
+MARKS = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # one of them makes a folder that of a run
 NOT_DECISIVE = ("seed", "paths", "published")  # sections that leave the figures as they are, or are averaged over
 PLAIN_MEANS = ("model/parameters", "time/fit_s", "time/total_s", "memory/peak_rss_mb")  # beside val/… and test/…
 MAX_DRAWN = 30  # configurations of a figure
@@ -82,12 +82,12 @@ def run_folders(folder: Path) -> Iterator[Path]:
 
 def read_run(folder: Path) -> Run:
     """What is known of a run. Raises UserError for a file that is not as a run has written it."""
-    results = read_json(folder / "metrics.json")
+    results = read_json(folder / METRICS_FILE)
     failure, pruning = read_json(folder / FAILED_FILE), read_json(folder / PRUNED_FILE)
-    command = read_json(folder / "command.json") or failure or pruning
-    labels = read_json(folder / "labels.json")
+    command = read_json(folder / COMMAND_FILE) or failure or pruning
+    labels = read_json(folder / LABELS_FILE)
     asked = parse(command.get("overrides", []))
-    config = read_config(folder / "config.yaml") or asked
+    config = flat(read_config(folder)) if (folder / CONFIG_FILE).exists() else asked
     choices = {name: choice for name, choice in command.get("choices", {}).items() if choice is not None}
     status: Status = (
         "finished" if results else "failed" if failure else "pruned" if pruning else "unfinished"
@@ -107,26 +107,9 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """What a file holds; nothing if it is not there."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not as a run has written it: {error}. Remove the run, or leave it out.") from error
-    return content
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The settings of a config.yaml as section.key: value; nothing if it is not there."""
-    if not file.exists():
-        return {}
-    try:
-        config: Mapping[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
-        sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
-    except Exception as error:  # of YAML or of its shape
-        raise UserError(f"{file} is not a config that a run has written: {type(error).__name__}: {error}") from error
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config as section.key: value."""
+    sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
     return {
         f"{name}.{key}".removesuffix("."): value for name, section in sections.items() for key, value in section.items()
     }

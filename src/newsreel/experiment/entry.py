@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
+from newsreel.experiment.folder import COMMAND_FILE, CONFIG_FILE
 from newsreel.experiment.sweep import conclude
 from newsreel.rules import nearest
 
@@ -28,7 +29,7 @@ REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
 CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
-OF_REFUSED_RUNS = ("run.log", "config.yaml", "command.json")  # what a run writes before its documents are looked at
+OF_REFUSED_RUNS = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
 
 _wants_traceback = False  # set once by `run`
 
@@ -38,7 +39,7 @@ def run_folder(resumed: str | None, default: str) -> str:
     if resumed is None:
         return default
     folder = Path(resumed).expanduser()
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f"resume is {resumed}, which is not a run folder: it has no config.yaml. Name the folder of one run; one "
             "that was stopped before it had written its config has to be started anew."

@@ -25,6 +25,7 @@ from newsreel.evaluation.metrics import HEADLINES, measure
 from newsreel.evaluation.predictions import Predictions
 from newsreel.experiment.environment import default_threads, describe_environment
 from newsreel.experiment.finished import FinishedRun, open_run
+from newsreel.experiment.folder import METRICS_FILE, read_json
 from newsreel.experiment.labelled import Places, encoded, find_documents, read_reader
 from newsreel.experiment.settings import Settings, check_section, gpu_is_there
 from newsreel.experiment.train import rounded
@@ -35,7 +36,6 @@ from newsreel.storage import write_atomically
 
 log = logging.getLogger(__name__)
 
-METRICS_FILE = "metrics.json"
 STAGES = {"train": "train", "validation": "val", "test": "test"}  # split → how the names of its figures begin
 
 
@@ -95,7 +95,7 @@ def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
     if len(runs) > 1:
         rows.append(("together", headline(joint, corpus.metric)))
     elif reader is None and stage != "train":
-        rows += compared(joint.figures, stage, corpus, recorded(runs[0].folder))
+        rows += compared(joint.figures, stage, corpus, read_json(runs[0].folder / METRICS_FILE))
     rows += [("results", str(folder)), *(("note", note) for note in corpus.notes)]
     log.info(table(rows))
     return results
@@ -151,7 +151,7 @@ class Answer:
 
 def answer(run: FinishedRun, corpus: Corpus, split: str, machine: Machine) -> Answer:
     """What a run says, by the steps that end its training."""
-    environment = recorded(run.folder).get("environment", {})
+    environment = read_json(run.folder / METRICS_FILE).get("environment", {})
     threads = machine.threads or environment.get("threads") or run.experiment.trainer.threads or default_threads()
     torch.set_num_threads(min(threads, max(default_threads(), os.cpu_count() or 1)))
     tester = build_tester(
@@ -210,18 +210,6 @@ def headline(answer: Answer, metric: str) -> str:
     """The figures that closing tables show, the one that training followed first."""
     names = [metric, *(name for name in HEADLINES if name != metric)]
     return "  ".join(f"{name} {answer.figures[name]:.4f}" for name in names if name in answer.figures)
-
-
-def recorded(folder: Path) -> dict[str, Any]:
-    """What a run's training measured; nothing if it was stopped before its end. Raises UserError."""
-    file = folder / METRICS_FILE
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not as a run has written it: {type(error).__name__}: {error}") from error
-    return content
 
 
 def compared(figures: dict[str, float], stage: str, corpus: Corpus, training: dict[str, Any]) -> list[tuple[str, str]]:

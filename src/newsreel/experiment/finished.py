@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.errors import UserError
 from newsreel.evaluation.metrics import measure
-from newsreel.experiment.settings import Experiment, Settings, read_experiment
+from newsreel.experiment.folder import (
+    BEST_CHECKPOINT,
+    COMMAND_FILE,
+    CONFIG_FILE,
+    LABELS_FILE,
+    TABLE,
+    read_config,
+    read_weights,
+)
+from newsreel.experiment.settings import Experiment, read_experiment
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.decisions import Decisions
 from newsreel.models.loss import Loss
@@ -23,12 +31,6 @@ from newsreel.models.outputs import num_outputs
 from newsreel.storage import write_atomically
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.tokens import FittedTokenizer
-
-CONFIG_FILE = "config.yaml"
-LABELS_FILE = "labels.json"
-COMMAND_FILE = "command.json"
-BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
-TABLE = "embedding.table.weight"  # how the name of an embedding's table ends in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class Command:
     overrides: Sequence[str]  # key=value, as typed
     directory: str  # where it was typed: relative paths of the run's config start there
     resumed: Sequence[Sequence[str]] = ()  # of every time that it went on with a limit raised, what was typed
+
+    @property
+    def start(self) -> Path:
+        """Where the relative paths of the run's config start now: here, if its own directory is gone."""
+        directory = Path(self.directory)
+        return directory if directory.is_dir() else Path.cwd()
 
     def save(self, folder: Path) -> None:
         write_atomically(folder / COMMAND_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
@@ -94,8 +102,8 @@ def open_run(folder: Path) -> FinishedRun:
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG_FILE}. Name the folder of one run.")
     experiment = read_experiment_of(folder)
-    command = Command(**read_json(folder / COMMAND_FILE, Command))
-    labels = Labels(**read_json(folder / LABELS_FILE, Labels))
+    command = Command(**read_fields(folder / COMMAND_FILE, Command))
+    labels = Labels(**read_fields(folder / LABELS_FILE, Labels))
     tokenizer = load_tokenizer(folder)
     checkpoint = folder / BEST_CHECKPOINT
     weights = read_weights(checkpoint)
@@ -114,18 +122,17 @@ def open_run(folder: Path) -> FinishedRun:
 
 def read_experiment_of(folder: Path) -> Experiment:
     """The checked config of a run folder, for whatever device is here. Raises UserError."""
-    file = folder / CONFIG_FILE
+    config = read_config(folder, "trainer")
+    config["trainer"] |= {"accelerator": "auto"}
     try:
-        config: Settings = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
-        config["trainer"] |= {"accelerator": "auto"}
         return read_experiment(config)
     except UserError as error:
-        raise UserError(f"{file}, which a run has written, does not fit this version of newsreel:\n{error}") from error
-    except Exception as error:  # of YAML or of its shape
-        raise UserError(f"{file} is not a config that a run has written: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{folder / CONFIG_FILE}, which a run has written, does not fit this version of newsreel:\n{error}"
+        ) from error
 
 
-def read_json(file: Path, kind: type) -> dict[str, Any]:
+def read_fields(file: Path, kind: type) -> dict[str, Any]:
     """The fields of a dataclass from a file, those with a default only if they are there. Raises UserError."""
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -134,15 +141,3 @@ def read_json(file: Path, kind: type) -> dict[str, Any]:
         return {name: content[name] for name in needed}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is not as a run has written it: {type(error).__name__}: {error}") from error
-
-
-def read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the processor. Raises UserError."""
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = content["state_dict"]
-    except FileNotFoundError as error:
-        raise UserError(f"{checkpoint} is not there: the run was stopped before its first epoch was done.") from error
-    except Exception as error:  # torn zip files, pickles and tensors each have their own
-        raise UserError(f"{checkpoint} cannot be read: {type(error).__name__}: {error}") from error
-    return weights

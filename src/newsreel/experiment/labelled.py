@@ -50,17 +50,11 @@ def find_documents(runs: list[FinishedRun], split: str, places: Places, reader: 
     return with_labels(corpora[0], split, runs[0].labels)
 
 
-def directory_of(run: FinishedRun) -> Path:
-    """Where relative paths of a run's config start: where it was trained, or here if that is gone."""
-    directory = Path(run.command.directory)
-    return directory if directory.is_dir() else Path.cwd()
-
-
 def paths_of(run: FinishedRun, places: Places) -> Paths:
     """A run's paths, absolute; folders that are given here take the place of its own, and start here."""
 
     def absolute(given: str | None, own: str) -> str:
-        start, path = (directory_of(run), own) if given is None else (Path.cwd(), given)
+        start, path = (run.command.start, own) if given is None else (Path.cwd(), given)
         return str(start / Path(path).expanduser())
 
     own = run.experiment.paths
@@ -73,7 +67,7 @@ def paths_of(run: FinishedRun, places: Places) -> Paths:
 
 def own_corpus(run: FinishedRun, paths: Paths) -> Corpus:
     """The corpus of a run, divided as for its training. Raises UserError."""
-    with chdir(directory_of(run)):
+    with chdir(run.command.start):
         return run.experiment.reader.load(paths)
 
 

@@ -7,13 +7,11 @@ import contextlib
 import json
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from newsreel.errors import UserError
+from newsreel.experiment.folder import COMMAND_FILE, METRICS_FILE, read_config
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +36,24 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     from newsreel.experiment.train import limit_threads, run_experiment
 
     folder = folder.resolve()
-    config = read_config(folder)
+    config = read_config(folder, "training", "trainer", "paths")
     kept = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
     changes = changed_settings(overrides, composed, config)
     limit_threads(config)
 
     from newsreel.experiment.checkpoints import read_progress
-    from newsreel.experiment.finished import COMMAND_FILE, Command, read_json
+    from newsreel.experiment.finished import Command, read_fields
     from newsreel.experiment.settings import read_experiment
     from newsreel.storage import held, remove_partial_files
 
     experiment = read_experiment(config)
-    command = Command(**read_json(folder / COMMAND_FILE, Command))
-    with held(folder), contextlib.chdir(directory_of(command.directory)):
-        metrics = folder / "metrics.json"
+    command = Command(**read_fields(folder / COMMAND_FILE, Command))
+    if not Path(command.directory).is_dir():
+        log.warning(
+            f"note        {command.directory}, where this run began, is not here: its relative paths start here"
+        )
+    with held(folder), contextlib.chdir(command.start):
+        metrics = folder / METRICS_FILE
         if metrics.exists():
             results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
             if reason := nothing_to_do(results["train/epochs"], kept, config["training"]):
@@ -72,19 +74,6 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
             resumed=[*command.resumed, *([changes] if changes else [])],
             progress=progress,
         )
-
-
-def read_config(folder: Path) -> Settings:
-    """The config of a run folder, unchecked. Raises UserError."""
-    file = folder / "config.yaml"
-    try:
-        config: Settings = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
-        assert isinstance(config["training"], dict)
-        assert isinstance(config["trainer"], dict)
-        assert isinstance(config["paths"], dict)
-    except Exception as error:  # of YAML or of its shape
-        raise UserError(f"{file} is not a config that a run has written: {type(error).__name__}: {error}") from error
-    return config
 
 
 def changed_settings(overrides: list[str], composed: Settings, config: Settings) -> list[str]:
@@ -138,11 +127,3 @@ def nothing_to_do(num_epochs: int, kept: Settings, training: Settings) -> str:
     if training["max_epochs"] != kept["training.max_epochs"]:
         return ""
     return f"it trained for {num_epochs} epochs. To train longer, raise training.max_epochs"
-
-
-def directory_of(directory: str) -> str:
-    """Where the relative paths of a run start: where its command was typed or, where that is not, here."""
-    if Path(directory).is_dir():
-        return directory
-    log.warning(f"note        {directory}, where this run began, is not here: relative paths start in {os.getcwd()}")
-    return os.getcwd()

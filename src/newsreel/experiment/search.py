@@ -28,6 +28,7 @@ from optuna.trial import Trial, TrialState
 
 from newsreel.errors import UserError
 from newsreel.experiment.compare import Run, read_run
+from newsreel.experiment.folder import METRICS_FILE, read_config
 from newsreel.experiment.settings import SEED, check_section
 from newsreel.rules import Range
 from newsreel.storage import write_atomically
@@ -119,7 +120,7 @@ class Search:
         self.study = open_study(self.folder, self.settings.build_pruner())
         self.check_record()
         for number in self.running():
-            if (self.folder / str(number) / "metrics.json").exists():  # its process was killed just after it
+            if (self.folder / str(number) / METRICS_FILE).exists():  # its process was killed just after it
                 self.settle(number)
         while trials := self.next_trials():
             for group in consecutive(trials):
@@ -207,7 +208,7 @@ class Search:
 
 def experiment_of(run: Run, folder: Path) -> str:
     """A config that gives a run again, for `--config-dir <folder> experiment=best`."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml"))
+    config = read_config(run.folder, "trainer")
     del config["paths"]
     config["trainer"]["threads"] = run.environment["threads"]  # sums are rounded by how they are shared out
     choices = {f"override /{group}": choice for group, choice in run.choices.items() if group != "experiment"}

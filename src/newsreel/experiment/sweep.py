@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
+from newsreel.experiment.folder import METRICS_FILE
 from newsreel.storage import write_atomically
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,7 @@ class JobRecords(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode is not RunMode.MULTIRUN or job_return.status is not JobStatus.FAILED:
             return
-        if (
-            Path(config.hydra.runtime.output_dir) / "metrics.json"
-        ).exists():  # not this job's: it was refused the folder
+        if (Path(config.hydra.runtime.output_dir) / METRICS_FILE).exists():  # not this job's: it was refused the folder
             return
         record(job_return._return_value, config)
         job_return.status = JobStatus.COMPLETED  # else the launcher's caller would end the sweep

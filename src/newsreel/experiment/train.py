@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
+from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE
 from newsreel.experiment.sweep import chosen
 from newsreel.storage import held
 
@@ -52,7 +53,7 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     experiment = read_experiment({str(key): value for key, value in plain.items()})
     choices, overrides = chosen(hydra.runtime.choices), list(hydra.overrides.task)
     folder = Path(hydra.runtime.output_dir)
-    if (folder / "config.yaml").exists():
+    if (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
     callbacks = []
     if hydra.mode is RunMode.MULTIRUN:
@@ -84,7 +85,7 @@ def run_experiment(
     from newsreel.batches.datamodule import TextDataModule
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
-    from newsreel.experiment.finished import BEST_CHECKPOINT, CONFIG_FILE, Command, Labels, build_classifier
+    from newsreel.experiment.finished import Command, Labels, build_classifier
     from newsreel.experiment.profile import time_table
     from newsreel.experiment.trainer import (
         build_trainer,
@@ -206,7 +207,7 @@ def run_experiment(
         resumed=resumed,
     )
     write_report(report)
-    write_atomically(folder / "metrics.json", json.dumps(results, indent=2) + "\n")  # last: the run is finished
+    write_atomically(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")  # last: the run is finished
     log.info("\n" + report.table())
     if experiment.trainer.profile:
         log.info("\n" + time_table(trainer, results))
