@@ -57,6 +57,7 @@ def word_tokenizer(**changes: object) -> WordTokenizer:
         "lowercase": True,
         "word_pattern": r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*",
         "punctuation": "drop",
+        "mark_title": False,
         "max_size": None,
         "min_document_count": 1,
     }

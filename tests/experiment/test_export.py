@@ -79,6 +79,20 @@ def test_the_readme_alone_gives_the_predictions_of_the_run(tmp_path: Path, overr
     assert len(answers) == 21
 
 
+def test_the_readme_marks_words_of_titles(command: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    """The words are the same in every text: only the title decides."""
+    texts = {"wheat": "Wheat\nCocoa and wheat rose", "cocoa": "Cocoa\nWheat and cocoa rose"}
+    rows = [{"text": f"{text} {number}", "label": label} for label, text in texts.items() for number in range(40)]
+    (tmp_path / "stories.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    trained = command(
+        "train.py", "data=files", "data.train=stories.jsonl", "model=bow", "trainer=cpu", "tokenizer.mark_title=true",
+        "hydra.run.dir=run", "evaluation.figures=false",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    answers = classified(exported(tmp_path / "onnx", f"run={tmp_path / 'run'}"), list(texts.values()))
+    assert [answer["labels"] for answer in answers] == [["wheat"], ["cocoa"]]
+
+
 def test_labels_above_those_that_are_given_are_given_too(tmp_path: Path) -> None:
     train_tiny(
         tmp_path, "model=bow", "data.hierarchy=rcv1", "data.num_labels=103", "data.multilabel=true",

@@ -168,7 +168,18 @@ def test_best_validation_figures_are_those_of_the_best_checkpoint(tmp_path: Path
     )
     assert results["train/epochs"] == 6
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
-    assert checkpoint["epoch"] + 1 == results["train/best_epoch"]
+    assert checkpoint["epoch"] + 1 == results["train/kept_epoch"]
+
+
+def test_the_last_epoch_can_be_the_one_that_counts(tmp_path: Path) -> None:
+    noisy = ["model=bow", "data.difficulty=0.9", "training.max_epochs=6", "training.patience=null"]
+    best = train_tiny(tmp_path, *noisy, folder="best")
+    last = train_tiny(tmp_path, *noisy, "training.keep=last", folder="last")
+    assert best["train/kept_epoch"] < last["train/kept_epoch"] == 6
+    checkpoint = torch.load(tmp_path / "last" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == 5
+    assert last["val/accuracy"] <= best["val/accuracy"]
+    assert last["train/loss"] < best["train/loss"]
 
 
 def test_the_test_documents_are_judged_by_the_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,15 @@ from newsreel.models.outputs import loss_of, probabilities
 NUM_DOCUMENTS, NUM_LABELS = 40, 4
 
 
-def settings(class_balance: float = 0.0, focal_gamma: float = 0.0, label_smoothing: float = 0.0) -> LossSettings:
-    return LossSettings(class_balance=class_balance, focal_gamma=focal_gamma, label_smoothing=label_smoothing)
+def settings(
+    class_balance: float = 0.0, focal_gamma: float = 0.0, label_smoothing: float = 0.0, one_vs_rest: bool = False
+) -> LossSettings:
+    return LossSettings(
+        class_balance=class_balance,
+        focal_gamma=focal_gamma,
+        label_smoothing=label_smoothing,
+        one_vs_rest=one_vs_rest,
+    )
 
 
 def documents(task: Task) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -70,6 +77,24 @@ def test_smoothed_classes_are_those_of_torch() -> None:
     logits, targets, counts = documents("multiclass")
     loss = Loss("multiclass", counts, NUM_DOCUMENTS, settings(label_smoothing=0.1))
     assert torch.isclose(loss(logits, targets), F.cross_entropy(logits, targets, label_smoothing=0.1))
+
+
+def test_one_against_the_rest_adds_up_the_log_losses_of_every_class() -> None:
+    logits, targets, counts = documents("multiclass")
+    yes = logits.double().sigmoid().numpy()
+    expected = sum(log_loss(targets == label, yes[:, label]) for label in range(NUM_LABELS))
+    loss = Loss("multiclass", counts, NUM_DOCUMENTS, settings(one_vs_rest=True))
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_against_the_rest_smooths_and_balances() -> None:
+    logits, targets, counts = documents("multiclass")
+    loss = Loss("multiclass", counts, NUM_DOCUMENTS, settings(1.0, label_smoothing=0.1, one_vs_rest=True))
+    wanted = torch.full_like(logits, 0.05)
+    wanted[torch.arange(NUM_DOCUMENTS), targets] = 0.95
+    terms = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=1)
+    balanced = NUM_DOCUMENTS / (NUM_LABELS * counts[targets])
+    assert torch.isclose(loss(logits, targets), (balanced * terms).mean())
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])

@@ -14,11 +14,13 @@ def settings(schedule: str, warmup_fraction: float) -> TrainingSettings:
         class_balance=0.0,
         focal_gamma=0.0,
         label_smoothing=0.0,
+        one_vs_rest=False,
         schedule=schedule,  # type: ignore[arg-type]
         warmup_fraction=warmup_fraction,
         gradient_clip=None,
         max_epochs=1,
         patience=None,
+        keep="best",
     )
 
 

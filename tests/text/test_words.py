@@ -47,6 +47,23 @@ def test_every_rule_can_be_turned_off() -> None:
     assert split("one two", word_pattern="[a-n]+") == ["ne"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "Cocoa UP\nCocoa rose.\nMore cocoa",
+            ["title:cocoa", "title:up", "cocoa", "up", "cocoa", "rose", "more", "cocoa"],
+        ),
+        ("\n Up <b>\nand on", ["title:up", "up", "and", "on"]),
+        ("one line alone", ["one", "line", "alone"]),
+        ("…\nno title", ["no", "title"]),
+        ("", []),
+    ],
+)
+def test_words_of_a_title_come_once_more_with_a_mark(text: str, expected: list[str]) -> None:
+    assert split(text, mark_title=True) == expected
+
+
 def test_a_pattern_that_is_no_pattern_is_refused() -> None:
     with pytest.raises(UserError, match=r"tokenizer\.word_pattern=\[a"):
         word_tokenizer(word_pattern="[a")

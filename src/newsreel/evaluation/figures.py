@@ -20,10 +20,12 @@ MAX_CONFUSIONS = 20
 MAX_NAME = 24  # characters of a label's name in a figure
 
 
-def draw_figures(predictions: Predictions, epochs: Sequence[dict[str, float]], metric: str) -> dict[str, Figure]:
+def draw_figures(
+    predictions: Predictions, epochs: Sequence[dict[str, float]], kept: float, metric: str
+) -> dict[str, Figure]:
     """All figures that say something about these predictions, by file name without suffix."""
     figures = {
-        "learning_curves": draw_learning_curves(epochs, metric),
+        "learning_curves": draw_learning_curves(epochs, kept, metric),
         "confusions": draw_confusions(predictions),
         "precision_recall": draw_precision_recall(predictions),
         "reliability": draw_reliability(predictions),
@@ -33,15 +35,14 @@ def draw_figures(predictions: Predictions, epochs: Sequence[dict[str, float]], m
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def draw_learning_curves(epochs: Sequence[dict[str, float]], metric: str) -> Figure:
+def draw_learning_curves(epochs: Sequence[dict[str, float]], kept: float, metric: str) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     numbers = [epoch["epoch"] for epoch in epochs]
-    best = max(epochs, key=lambda epoch: epoch[f"val/{metric}"])
     for axes, name in zip(figure.subplots(1, 2), ("loss", metric), strict=True):
         for split, title, color in (("train", "training", TRAINING), ("val", "validation", VALIDATION)):
             axes.plot(numbers, [epoch[f"{split}/{name}"] for epoch in epochs], "o-", ms=4, color=color, label=title)
-        axes.axvline(best["epoch"], color=GREY, zorder=0)
-        axes.annotate("kept", (best["epoch"], 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+        axes.axvline(kept, color=GREY, zorder=0)
+        axes.annotate("kept", (kept, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
                       textcoords="offset points", fontsize=8, color="#606468")  # fmt: skip
         axes.set(title=name, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

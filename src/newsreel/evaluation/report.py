@@ -52,7 +52,7 @@ class Report:
         rows = [
             ("model", f"{self.choices['model']} on {self.choices['embedding']}, data {self.choices['data']}"),
             ("parameters", f"{results['model/parameters']:,}"),
-            ("epochs", f"{results['train/epochs']}, best {results['train/best_epoch']}"),
+            ("epochs", f"{results['train/epochs']}, kept {results['train/kept_epoch']}"),
         ]
         for stage, name in (("val", "validation"), ("test", "test")):
             shown = [key for key in self.headlines() if f"{stage}/{key}" in results]

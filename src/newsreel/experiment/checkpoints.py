@@ -1,4 +1,4 @@
-"""What a run keeps of its training: the best epoch's weights, and all that is needed to go on after being stopped."""
+"""What a run keeps of its training: one epoch's weights, and all that is needed to go on after being stopped."""
 
 import logging
 import math
@@ -18,6 +18,7 @@ from newsreel.batches.datamodule import TextDataModule
 from newsreel.errors import UserError
 from newsreel.experiment.folder import BEST_CHECKPOINT
 from newsreel.models.classifier import TextClassifier
+from newsreel.models.optimization import Keep
 from newsreel.storage import replacing
 
 log = logging.getLogger(__name__)
@@ -92,11 +93,12 @@ class RunCheckpoints(Checkpoint):
     has none of its own.
     """
 
-    def __init__(self, folder: Path, metric: str, every_seconds: float | None, corpus: str) -> None:
-        """metric: what decides which epoch is the best, the highest. corpus: fingerprint of the documents."""
+    def __init__(self, folder: Path, metric: str, keep: Keep, every_seconds: float | None, corpus: str) -> None:
+        """metric: the highest decides which epoch is the best. corpus: fingerprint of the documents."""
         self.best_file = folder / BEST_CHECKPOINT
         self.last_file = folder / LAST_CHECKPOINT
         self.monitor = f"val/{metric}"
+        self.keep = keep
         self.every_seconds = every_seconds
         self.corpus = corpus
         self.best = -math.inf
@@ -125,8 +127,8 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         figure = float(trainer.callback_metrics[self.monitor])
-        if figure > self.best:
-            self.best = figure
+        if figure > self.best or self.keep == "last":
+            self.best = max(self.best, figure)
             trainer.save_checkpoint(self.best_file, weights_only=True)
         self._save_last(trainer)
 

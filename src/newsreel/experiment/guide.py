@@ -8,7 +8,7 @@ from newsreel.experiment.finished import FinishedRun
 from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import FittedTokenizer
-from newsreel.text.words import HTML_TAG, PUNCTUATION, FittedWords
+from newsreel.text.words import HTML_TAG, PUNCTUATION, TITLE, TITLE_MARK, FittedWords
 
 NO_LIMIT = 10**9  # tokens of a document
 
@@ -62,7 +62,11 @@ SPLIT = f'''
         if rules["lowercase"]:
             column = column.str.to_lowercase()
         pattern = rules["word_pattern"] + (r"|{PUNCTUATION}" if rules["punctuation"] == "keep" else "")
-        return [[ids.get(word, 1) for word in text] for text in column.str.extract_all(pattern)]
+        texts = column.str.extract_all(pattern).to_list()
+        if rules["mark_title"]:  # words of the first line stand before all words once more, marked
+            titles = column.str.extract(r"{TITLE}").fill_null("").str.extract_all(pattern)
+            texts = [[*("{TITLE_MARK}" + word for word in title), *text] for title, text in zip(titles, texts)]
+        return [[ids.get(word, 1) for word in text] for text in texts]
 '''
 WORDS = f"""{SPLIT}
     encode = split

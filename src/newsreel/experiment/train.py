@@ -162,13 +162,13 @@ def run_experiment(
     predictions.write(folder / "predictions.parquet")
     if corpus.task == "multilabel":
         write_atomically(folder / "thresholds.json", json.dumps(decisions.describe(corpus.label_names), indent=1))
-    best = history.best
+    kept = history.kept
     results: dict[str, Any] = {
         **test_metrics,
-        **rounded(best, "val/"),
+        **rounded(kept, "val/"),
         "train/epochs": len(history.epochs),
-        "train/best_epoch": int(best["epoch"]),
-        **rounded(best, "train/"),
+        "train/kept_epoch": int(kept["epoch"]),
+        **rounded(kept, "train/"),
         "train/steps": trainer.global_step,
         "model/parameters": num_parameters,
         "model/vocabulary": len(vocabulary),
@@ -189,7 +189,7 @@ def run_experiment(
     if experiment.evaluation.figures:
         from newsreel.evaluation.figures import draw_figures
 
-        drawn = draw_figures(predictions, history.epochs, corpus.metric)
+        drawn = draw_figures(predictions, history.epochs, kept["epoch"], corpus.metric)
         log_figures(trainer, drawn, folder / "figures")
         figures = list(drawn)
     log_final_metrics(trainer, experiment.config, choices, results)

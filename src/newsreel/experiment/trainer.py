@@ -28,6 +28,7 @@ from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunChe
 from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.settings import Experiment
 from newsreel.models.classifier import TextClassifier
+from newsreel.models.optimization import Keep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,11 +50,11 @@ def build_trainer(
     quiet_lightning()
     metric = corpus.metric
     on_terminal = sys.stderr.isatty()
-    history = History(metric, lines_within_epochs=not on_terminal)
+    history = History(metric, training.keep, lines_within_epochs=not on_terminal)
     callbacks: list[Callback] = [
         history,
         *more,
-        RunCheckpoints(folder, metric, settings.checkpoint_every_s, corpus.fingerprint),
+        RunCheckpoints(folder, metric, training.keep, settings.checkpoint_every_s, corpus.fingerprint),
     ]
     if training.patience is not None:
         callbacks.append(EarlyStopping(f"val/{metric}", mode="max", patience=training.patience))
@@ -170,7 +171,7 @@ def log_figures(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) ->
 def log_final_metrics(
     trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]
 ) -> None:
-    """The run's entry in TensorBoard's HPARAMS: every setting, with headlines of the best epoch and of the test."""
+    """The run's entry in TensorBoard's HPARAMS: every setting, with headlines of the kept epoch and of the test."""
     assert isinstance(trainer.logger, RunLogger)
     settings = {f"choice.{name}": choice for name, choice in choices.items()}
     settings["seed"] = config["seed"]
@@ -204,8 +205,9 @@ class TerminalBar(TQDMProgressBar):
 class History(Callback):
     """Keeps each epoch's figures and prints a line for it; within long epochs too where there is no progress bar."""
 
-    def __init__(self, metric: str, lines_within_epochs: bool) -> None:
+    def __init__(self, metric: str, keep: Keep, lines_within_epochs: bool) -> None:
         self.metric = metric
+        self.keep = keep
         self.lines_within_epochs = lines_within_epochs
         self.epochs: list[dict[str, float]] = []
         self.first_step = (
@@ -225,8 +227,10 @@ class History(Callback):
         return self._num_documents / self._training_seconds if self._training_seconds else 0.0
 
     @property
-    def best(self) -> dict[str, float]:
-        """The figures of the epoch whose checkpoint is kept: the first of those with the highest metric."""
+    def kept(self) -> dict[str, float]:
+        """The figures of the epoch whose checkpoint is kept: the last, or the first with the highest metric."""
+        if self.keep == "last":
+            return self.epochs[-1]
         return max(self.epochs, key=lambda epoch: epoch[f"val/{self.metric}"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

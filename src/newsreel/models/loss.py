@@ -17,11 +17,12 @@ from newsreel.rules import Range
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The part of the section `training` that shapes the loss; all zeros give `loss_of`, the log loss."""
+    """The part of the section `training` that shapes the loss; all zeros and false give `loss_of`, the log loss."""
 
     class_balance: Annotated[float, Range(min=0, max=1)]
     focal_gamma: Annotated[float, Range(min=0, max=100)]
     label_smoothing: Annotated[float, Range(min=0, below=1)]
+    one_vs_rest: bool
 
 
 class Loss(nn.Module):
@@ -33,6 +34,8 @@ class Loss(nn.Module):
     focal_gamma γ: each term times (1 - p)^γ, with p the probability of what is right (Lin et al. 2017, eq. 4).
     label_smoothing ε: targets move to 1 - ε + ε/K and ε/K over the K classes of a decision (Szegedy et al. 2016, eq.
     7 on); K is 2 where each label is a decision.
+    one_vs_rest: each class of several is a decision against all others, and a document's loss the sum of theirs,
+    instead of one decision among all (Rifkin and Klautau 2004). Where documents have several labels, it is so anyway.
     """
 
     def __init__(self, task: Task, counts: Tensor, num_documents: int, settings: LossSettings) -> None:
@@ -52,6 +55,9 @@ class Loss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(B, num_outputs) logits, (B,) class numbers or (B, L) indicators → the mean, a scalar."""
         settings = self.settings
+        if self.task == "multiclass" and settings.one_vs_rest:
+            decisions = self._of_decisions(logits, F.one_hot(targets, logits.shape[1]).to(logits.dtype))  # (B, L)
+            return (self.weights[targets] * decisions.sum(dim=1)).mean()
         if not (settings.class_balance or settings.focal_gamma or settings.label_smoothing):
             return loss_of(logits, targets, self.task)
         if self.task == "multiclass":

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from newsreel.models.loss import LossSettings
 from newsreel.rules import Range
 
+Keep = Literal["best", "last"]  # of the epochs, by the validation metric or by time
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(LossSettings):
@@ -21,6 +23,7 @@ class TrainingSettings(LossSettings):
     gradient_clip: Annotated[float, Range(above=0)] | None
     max_epochs: Annotated[int, Range(min=1)]
     patience: Annotated[int, Range(min=1)] | None
+    keep: Keep
 
     @property
     def sparse_gradients(self) -> bool:

@@ -19,6 +19,8 @@ from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, Tokenized
 
 log = logging.getLogger(__name__)
 
+TITLE_MARK = "title:"  # before a word of the title
+TITLE = r"\A\s*([^\n]*)\n"  # the first line of several
 ENCODING_VERSION = 1  # raise it when the same rules give other words
 HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
 PUNCTUATION = r"[\p{P}\p{S}]"
@@ -28,13 +30,18 @@ ENCODED_TABLES = ("train", "validation", "test")  # what a run reads ids of; nev
 
 @dataclass(frozen=True, kw_only=True)
 class WordRules:
-    """From a text to its words: strip tags, normalise, fold case, extract by pattern."""
+    """From a text to its words: strip tags, normalise, fold case, extract by pattern.
+
+    mark_title: the words of a text's first line, if there are more, stand before all words a second time, each with
+    TITLE_MARK: the same word weighs otherwise in a title.
+    """
 
     strip_html: bool
     normalization: Literal["NFC", "NFKC"] | None
     lowercase: bool
     word_pattern: str
     punctuation: Literal["drop", "keep"]
+    mark_title: bool
 
     def __post_init__(self) -> None:
         try:
@@ -63,7 +70,12 @@ class WordRules:
             texts = texts.str.normalize(self.normalization)
         if self.lowercase:
             texts = texts.str.to_lowercase()
-        return texts.str.extract_all(self.pattern)
+        words = texts.str.extract_all(self.pattern)
+        if not self.mark_title:
+            return words
+        titles = texts.str.extract(TITLE).fill_null("").str.extract_all(self.pattern)
+        marked = titles.list.eval(TITLE_MARK + pl.element())
+        return pl.select(pl.concat_list(marked, words)).to_series()
 
 
 @dataclass(frozen=True, kw_only=True)
