@@ -47,6 +47,7 @@ class TensorBoardLog(RunLog, TensorBoardLogger):
         writer: SummaryWriter = self.experiment
         return writer
 
+    @rank_zero_only
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
         yaml = OmegaConf.to_yaml(OmegaConf.create(config))
         self.writer.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()), self.first_step)
@@ -56,6 +57,7 @@ class TensorBoardLog(RunLog, TensorBoardLogger):
         epoch = {"train/epoch": metrics["epoch"]} if "train/loss_step" in metrics else {}
         super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"} | epoch, step)
 
+    @rank_zero_only
     def finish(self, settings: dict[str, Any], figures: Figures, step: int) -> None:
         """The run's entry in HPARAMS: its settings, and the figures as scalars.
 
@@ -149,6 +151,7 @@ class WandBLog(RunLog, WandbLogger):
         )
         self.folder = folder
 
+    @rank_zero_only
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
         self.log_hyperparams({"choices": choices, **config})
         keep_id(self.folder, self.version)

@@ -187,30 +187,30 @@ def plain(value: Any) -> float | str:
 
 
 class Histograms(Callback):
-    """Weights after each epoch, and the gradients of its last step before clipping, in TensorBoard."""
+    """Weights after each epoch, and the gradients of its last step before clipping, in TensorBoard.
+
+    Both stand at the step that the epoch's figures have: its last one, counted from 0.
+    """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if trainer.is_last_batch:
-            self._add(trainer, "gradients", {name: weights.grad for name, weights in self._trained(pl_module)})
+            gradients = {name: weights.grad for name, weights in self._trained(pl_module)}
+            self._add(trainer, "gradients", gradients, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add(trainer, "weights", dict(self._trained(pl_module)))
+        self._add(trainer, "weights", dict(self._trained(pl_module)), trainer.global_step - 1)
 
     def _trained(self, pl_module: LightningModule) -> list[tuple[str, nn.Parameter]]:
         assert isinstance(pl_module, TextClassifier)
         return [(name, weights) for name, weights in pl_module.network.named_parameters() if weights.requires_grad]
 
-    def _add(self, trainer: Trainer, tag: str, tensors: Mapping[str, Tensor | None]) -> None:
-        """With the step of the epoch's figures: the last of the epoch, counted from 0."""
+    def _add(self, trainer: Trainer, tag: str, tensors: Mapping[str, Tensor | None], step: int) -> None:
         assert isinstance(trainer.logger, TensorBoardLog)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped
-        if tag == "weights":
-            step -= 1
         for name, tensor in tensors.items():
             if tensor is None:
                 continue
             values = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
-            values = values[values.isfinite()]
+            values = values[values.isfinite()]  # the loss tells of the others
             if len(values):
                 trainer.logger.writer.add_histogram(f"{tag}/{name}", values.cpu(), step)
 

@@ -73,8 +73,16 @@ def with_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """L2 norm of all gradients together, those of tables that are kept for a batch's words alone included."""
-    gradients = [weights.grad for weights in parameters if weights.grad is not None]
-    return get_total_norm([grad.coalesce().values() if grad.is_sparse else grad for grad in gradients])
+    values = []
+    for weights in parameters:
+        if weights.grad is None:
+            continue
+        if weights.grad.is_sparse:
+            weights.grad = weights.grad.coalesce()  # as the optimiser does, which then finds it done
+            values.append(weights.grad.values())
+        else:
+            values.append(weights.grad)
+    return get_total_norm(values)
 
 
 class TextClassifier(LightningModule):
