@@ -27,7 +27,7 @@ def table(predictions: Predictions, rows: list[int]) -> str:
         return ", ".join(f"{literal(name)} {share:.4f}" for name, share in zip(names, shares, strict=True)) or "nothing"
 
     head = [
-        f"{predictions.split} document",
+        f"{predictions.split} no.",
         "labelled, and probability of it",
         "predicted, and probability of it",
         "text",
