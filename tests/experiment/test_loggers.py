@@ -177,3 +177,18 @@ def test_wandb_keeps_a_run_of_its_own_for_each_training(tmp_path: Path) -> None:
         assert run.name.endswith((tmp_path / folder / "logger_id").read_text().strip())
     results = [json.loads((tmp_path / folder / "metrics.json").read_text()) for folder in ("first", "second")]
     assert results[0]["test/loss"] == results[1]["test/loss"]
+
+
+def test_every_setting_of_a_service_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    for name in ("WandbLogger", "MLFlowLogger"):
+        monkeypatch.setattr(f"lightning.pytorch.loggers.{name}.__init__", lambda self, **named: told.append(named))
+    (tmp_path / "logger_id").write_text("kept\n")
+    for overrides in (
+        ["logger=wandb", "logger.mode=online", "logger.project=p", "logger.entity=e"],
+        ["logger=mlflow", "logger.tracking_uri=http://localhost:1", "logger.experiment_name=n"],
+    ):
+        read_tiny(tmp_path, *overrides).logger.build(tmp_path, 0)
+    wandb, mlflow = told
+    assert [wandb[key] for key in ("mode", "project", "entity", "id")] == ["online", "p", "e", "kept"]
+    assert [mlflow[key] for key in ("tracking_uri", "experiment_name", "run_id")] == ["http://localhost:1", "n", "kept"]
