@@ -234,6 +234,17 @@ def test_tensorboard_shows_every_step_once(
         assert scalars(behind, tag) == scalars(tmp_path / "run", tag), tag
 
 
+def test_the_table_of_a_run_that_goes_on_has_every_row_once(
+    tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]]
+) -> None:
+    _, killed = snapshots(*SMALL_LSTM, *LONGER, "logger=csv")
+    for step in (3, 8, 20):
+        behind = killed[step] / "metrics.csv"
+        behind.write_text((killed[min(24, step + 3)] / "metrics.csv").read_text() + "21,2,0.6931")  # killed as it wrote
+        go_on(killed[step])
+        assert behind.read_text() == (tmp_path / "run" / "metrics.csv").read_text()
+
+
 def scalars(folder: Path, tag: str) -> dict[int, float]:
     """A tag's values by step, as TensorBoard shows them. Fails if a step has two."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})

@@ -122,6 +122,16 @@ class Predictions:
         return [(int(row), int(labels[row]), float(self.probabilities[row, labels[row]]))
                 for row in rows if worst[row] > 0]  # fmt: skip
 
+    def confidently_right(self, num_documents: int) -> list[int]:
+        """The documents whose labels are all right, by the probability of the least probable, the highest first.
+
+        Those without labels are left out.
+        """
+        right = (self.given == self.wanted).all(axis=1) & self.given.any(axis=1)
+        least = np.where(self.given, self.probabilities, np.inf).min(axis=1)
+        rows = np.argsort(-np.where(right, least, -np.inf), kind="stable")[:num_documents]
+        return [int(row) for row in rows if right[row]]
+
     def write(self, path: Path) -> None:
         """A Parquet file: for each document its labels, the predicted ones and all probabilities."""
         names = pa.array(self.corpus.label_names)

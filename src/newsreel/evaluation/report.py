@@ -1,5 +1,6 @@
 """What a run leaves for people: the closing table and report.md."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Report:
     predictions: Predictions  # of the test documents
     figures: Sequence[str]  # names of those in figures/
     published: str  # what others reached with these settings, in words; empty if nothing is known
+    log: str = ""  # how to look at what was logged while it trained
     resumed: Sequence[Sequence[str]] = ()  # of every time that the run went on with a limit raised, what was typed
 
     @property
@@ -72,7 +74,7 @@ class Report:
         return [self.metric, *(name for name in HEADLINES if name != self.metric)]
 
     def table(self) -> str:
-        rows = [*self.rows(), ("run folder", str(self.folder)), ("look at it", f"tensorboard --logdir {self.folder}")]
+        rows = [*self.rows(), ("run folder", str(self.folder)), *([("look at it", self.log)] if self.log else [])]
         rows += [("note", note) for note in self.notes]
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
@@ -183,17 +185,25 @@ def documents_section(predictions: Predictions) -> list[str]:
     texts = predictions.corpus[predictions.split]
     lines = ["### Most confidently wrong", ""]
     for row, label, probability in wrong:
-        text = texts[row]["text"]
-        excerpt = plain(text[:MAX_EXCERPT]) + (" …" if len(text) > MAX_EXCERPT else "")
         wanted, given = predictions.names(predictions.wanted[row]), predictions.names(predictions.given[row])
         lines += [
             f"{predictions.split} document {row}: labelled **{plain(', '.join(wanted) or 'nothing')}**, predicted "
             f"**{plain(', '.join(given) or 'nothing')}**, p({plain(predictions.titles[label])}) = {probability:.4f}",
             "",
-            f"> {excerpt}",
+            f"> {excerpt(texts[row]['text'], MAX_EXCERPT)}",
             "",
         ]
     return lines
+
+
+def excerpt(text: str, length: int) -> str:
+    """The beginning of a document, in Markdown that shows it as it is."""
+    return literal(text[:length]) + (" …" if len(text) > length else "")
+
+
+def literal(text: str) -> str:
+    """Any text so that Markdown shows it as it is: nothing in it is emphasis, code, a link or an image."""
+    return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
 
 
 def plain(text: str) -> str:

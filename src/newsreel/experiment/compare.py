@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKS = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # one of them makes a folder that of a run
-NOT_DECISIVE = ("seed", "paths", "published")  # sections that leave the figures as they are, or are averaged over
+NOT_DECISIVE = (
+    "seed",
+    "paths",
+    "published",
+    "logger",
+)  # sections that leave the figures as they are, or are averaged over
 PLAIN_MEANS = ("model/parameters", "time/fit_s", "time/total_s", "memory/peak_rss_mb")  # beside val/… and test/…
 MAX_DRAWN = 30  # configurations of a figure
 DOTS_PER_INCH = 120
@@ -88,7 +93,11 @@ def read_run(folder: Path) -> Run:
     labels = read_json(folder / LABELS_FILE)
     asked = parse(command.get("overrides", []))
     config = flat(read_config(folder)) if (folder / CONFIG_FILE).exists() else asked
-    choices = {name: choice for name, choice in command.get("choices", {}).items() if choice is not None}
+    choices = {
+        name: choice
+        for name, choice in command.get("choices", {}).items()
+        if choice is not None and name not in NOT_DECISIVE
+    }
     status: Status = (
         "finished" if results else "failed" if failure else "pruned" if pruning else "unfinished"
     )  # fmt: skip

@@ -20,6 +20,7 @@ CHANGEABLE = (  # what no figure of a run depends on, or only in the last digits
     "trainer.accelerator",
     "trainer.threads",
     "trainer.log_every_n_steps",
+    "trainer.histograms",
     "trainer.checkpoint_every_s",
     "paths.corpora_dir",
     "paths.cache_dir",

@@ -21,6 +21,7 @@ from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
 from newsreel.errors import UserError
+from newsreel.experiment.loggers import LoggerSettings, TensorBoard
 from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
@@ -29,7 +30,13 @@ from newsreel.text.tokens import Tokenizer
 
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
-CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network)  # sections whose `_target_` names a subclass
+CHOSEN_BY_TARGET = (
+    CorpusReader,
+    Tokenizer,
+    EmbeddingBuilder,
+    Network,
+    LoggerSettings,
+)  # sections whose `_target_` names a subclass
 OF_COMMANDS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
@@ -44,6 +51,7 @@ class TrainerSettings:
     threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
     projector_words: Annotated[int, Range(min=0)]
+    histograms: bool
     accumulate: Annotated[int, Range(min=1)]
     profile: bool
     checkpoint_every_s: Annotated[float, Range(min=0)] | None
@@ -77,6 +85,7 @@ class Experiment:
     training: TrainingSettings
     evaluation: EvaluationSettings
     trainer: TrainerSettings
+    logger: LoggerSettings
     published: Published
     config: Settings  # the whole resolved config, plain values
 
@@ -119,6 +128,7 @@ def read_experiment(config: Settings) -> Experiment:
         "training": TrainingSettings,
         "evaluation": EvaluationSettings,
         "trainer": TrainerSettings,
+        "logger": LoggerSettings,
         "published": Published,
         "paths": Paths,
     }
@@ -153,6 +163,7 @@ def read_experiment(config: Settings) -> Experiment:
         training=TrainingSettings(**settings("training")),
         evaluation=EvaluationSettings(**settings("evaluation")),
         trainer=TrainerSettings(**settings("trainer")),
+        logger=targets["logger"](**settings("logger")),
         published=Published(**settings("published")),
         config=config,
     )
@@ -272,6 +283,8 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
+    if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
+        problems.append("trainer.histograms is true, and only logger=tensorboard can show them: leave one of them out")
     training = config["training"]
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(

@@ -87,10 +87,12 @@ def run_experiment(
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import Command, Labels, build_classifier
     from newsreel.experiment.profile import time_table
+    from newsreel.experiment.run_log import RunLog
     from newsreel.experiment.trainer import (
         build_trainer,
         log_figures,
         log_final_metrics,
+        log_samples,
         log_words,
         predictions_of,
     )
@@ -104,6 +106,7 @@ def run_experiment(
     Command(choices, overrides, os.getcwd(), resumed).save(folder)
     write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
+    experiment.logger.check()
     experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
@@ -138,6 +141,8 @@ def run_experiment(
 
     labels.save(folder)
     tokenized.tokenizer.save(folder)
+    assert isinstance(trainer.logger, RunLog)
+    trainer.logger.start(experiment.config, choices)
     log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
     prepared = time.perf_counter()
 
@@ -192,7 +197,9 @@ def run_experiment(
         drawn = draw_figures(predictions, history.epochs, kept["epoch"], corpus.metric)
         log_figures(trainer, drawn, folder / "figures")
         figures = list(drawn)
-    log_final_metrics(trainer, experiment.config, choices, results)
+    log_samples(trainer, predictions)
+    asked = [*overrides, *(override for more in resumed for override in more)]
+    log_final_metrics(trainer, experiment.config, choices, asked, results)
     report = Report(
         folder,
         choices,
@@ -204,6 +211,7 @@ def run_experiment(
         predictions,
         figures,
         published=str(experiment.published),
+        log=experiment.logger.whereabouts(folder),
         resumed=resumed,
     )
     write_report(report)

@@ -1,19 +1,19 @@
-"""The Lightning trainer of a run: checkpoints, early stopping, progress and TensorBoard."""
+"""The Lightning trainer of a run: checkpoints, early stopping, progress and what its logger is told."""
 
 import logging
 import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -21,12 +21,14 @@ from newsreel.batches.batch import Batch
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.errors import UserError
-from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.predictions import Predictions
 from newsreel.evaluation.projector import add_words
+from newsreel.evaluation.samples import samples
 from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
+from newsreel.experiment.compare import NOT_DECISIVE, flat, parse
 from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
-from newsreel.experiment.settings import Experiment
+from newsreel.experiment.run_log import RunLog, TensorBoardLog
+from newsreel.experiment.settings import Experiment, show
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import Keep
 
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 DOTS_PER_INCH = 120
 LINE_EVERY_SECONDS = 30.0
+FINAL_FIGURES = ("f1_macro", "f1_micro", "loss")  # f1_micro: the accuracy, where documents have one label
 
 
 def build_trainer(
@@ -62,6 +65,8 @@ def build_trainer(
         callbacks.append(TerminalBar(metric))
     if settings.profile:
         callbacks.append(OperatorProfile())
+    if settings.histograms:
+        callbacks.append(Histograms())
     trainer = Trainer(
         accelerator=settings.accelerator,
         devices=1,
@@ -71,7 +76,7 @@ def build_trainer(
         accumulate_grad_batches=settings.accumulate,
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
-        logger=RunLogger(folder, experiment.config, progress.log_step if progress else 0),
+        logger=experiment.logger.build(folder, progress.log_step if progress else 0),
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         profiler=PhaseProfiler() if settings.profile else None,
@@ -121,73 +126,94 @@ def predictions_of(classifier: TextClassifier, corpus: Corpus, split: str, loade
     )
 
 
-class RunLogger(TensorBoardLogger):
-    """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start.
-
-    A run that goes on writes a file beside the one that is there, beginning with `first_step`: TensorBoard then drops
-    that step and the later ones from what it read before, so that none is shown twice.
-    """
-
-    def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
-        super().__init__(folder, name="tensorboard", version="", purge_step=first_step)
-        self.config = config
-        self.first_step = first_step
-
-    def start(self) -> None:
-        yaml = OmegaConf.to_yaml(OmegaConf.create(self.config))
-        text = "\n".join(f"    {line}" for line in yaml.splitlines())
-        self.experiment.add_text("config", text, self.first_step)
-
-    def save(self) -> None:
-        """Flush the events; the config has its place in config.yaml, not in a file beside them."""
-        self.experiment.flush()
-
-    def finalize(self, status: str) -> None:
-        """Keep the event file open between fitting and testing, so that a run has one; `close` ends it."""
-        self.save()
-
-    def close(self) -> None:
-        self.experiment.close()
-
-
 def log_words(trainer: Trainer, tag: str, words: Sequence[str], embedding: Embedding, num_words: int) -> None:
     """The most frequent words' vectors as they are now, in TensorBoard's projector; nothing for one-hot words."""
-    assert isinstance(trainer.logger, RunLogger)
     rows = embedding.rows()
-    if rows is not None and num_words:
+    if isinstance(trainer.logger, TensorBoardLog) and rows is not None and num_words:
         with redirect_stdout(None):  # of a run that goes on, they are there already
-            add_words(trainer.logger.experiment, tag, words, rows.cpu(), num_words)
+            add_words(trainer.logger.writer, tag, words, rows.cpu(), num_words)
 
 
 def log_figures(trainer: Trainer, figures: dict[str, "Figure"], folder: Path) -> None:
     """Keep figures as PNG files in a folder and show them in TensorBoard."""
-    assert isinstance(trainer.logger, RunLogger)
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH)
-        trainer.logger.experiment.add_figure(f"figures/{name}", figure, close=False)
+        if isinstance(trainer.logger, TensorBoardLog):
+            trainer.logger.writer.add_figure(f"figures/{name}", figure, trainer.global_step, close=False)
+
+
+def log_samples(trainer: Trainer, predictions: Predictions) -> None:
+    """Some documents with what was said of them, in TensorBoard."""
+    if isinstance(trainer.logger, TensorBoardLog):
+        for name, table in samples(predictions).items():
+            trainer.logger.writer.add_text(f"documents/{name}", table, trainer.global_step)
 
 
 def log_final_metrics(
-    trainer: Trainer, config: dict[str, Any], choices: dict[str, str], results: dict[str, Any]
+    trainer: Trainer,
+    config: dict[str, Any],
+    choices: dict[str, str],
+    overrides: Sequence[str],
+    results: dict[str, Any],
 ) -> None:
-    """The run's entry in TensorBoard's HPARAMS: every setting, with headlines of the kept epoch and of the test."""
-    assert isinstance(trainer.logger, RunLogger)
-    settings = {f"choice.{name}": choice for name, choice in choices.items()}
-    settings["seed"] = config["seed"]
-    for section in (name for name in config if name not in ("seed", "paths", "published")):
-        settings |= {f"{section}.{key}": plain(value) for key, value in config[section].items() if key != "_target_"}
-    names = [f"{split}/{name}" for split in ("val", "test") for name in HEADLINES]
-    shown = {name: results[name] for name in [*names, "time/fit_s", "model/parameters"] if name in results}
-    trainer.logger.log_hyperparams(
-        settings, {f"final/{name.replace('/', '_')}": value for name, value in shown.items()}
-    )
-    trainer.logger.close()
+    """Tell the logger what the run came to: a few figures of the kept epoch and of the test, in HPARAMS for one.
+
+    They are those that every task has, and their names stand in the order in which TensorBoard has room for five.
+    """
+    assert isinstance(trainer.logger, RunLog)
+    names = {f"{name}_{split}": f"{split}/{name}" for name in FINAL_FIGURES for split in ("test", "val")}
+    names |= {"fit_s": "time/fit_s", "parameters": "model/parameters"}
+    figures = {f"final/{name}": results[key] for name, key in names.items() if key in results}
+    trainer.logger.finish(telling_settings(config, choices, overrides), figures, trainer.global_step)
 
 
-def plain(value: Any) -> Any:
-    """A value as TensorBoard's HPARAMS can hold it."""
-    return value if isinstance(value, (int, float, str, bool)) else str(value)
+def telling_settings(config: dict[str, Any], choices: dict[str, str], overrides: Sequence[str]) -> dict[str, Any]:
+    """What was asked for, by the names of the command line: its choices, the seed, and what was given beside them.
+
+    What a choice brings with it would be columns of their own in a table of runs, and hide those that were asked for.
+    """
+    given = [key for key in parse(overrides) if "." in key and key.partition(".")[0] not in NOT_DECISIVE]
+    values = flat(config)
+    return {
+        **{group: choice for group, choice in choices.items() if choice is not None and group not in NOT_DECISIVE},
+        "seed": config["seed"],
+        **{key: plain(values[key]) for key in given if key in values},
+    }
+
+
+def plain(value: Any) -> float | str:
+    """A number, or any other value as one writes it in a config."""
+    return value if isinstance(value, (int, float, str)) and not isinstance(value, bool) else show(value)
+
+
+class Histograms(Callback):
+    """Weights after each epoch, and the gradients of its last step before clipping, in TensorBoard.
+
+    Both stand at the step that the epoch's figures have: its last one, counted from 0.
+    """
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if trainer.is_last_batch:
+            gradients = {name: weights.grad for name, weights in self._trained(pl_module)}
+            self._add(trainer, "gradients", gradients, trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._add(trainer, "weights", dict(self._trained(pl_module)), trainer.global_step - 1)
+
+    def _trained(self, pl_module: LightningModule) -> list[tuple[str, nn.Parameter]]:
+        assert isinstance(pl_module, TextClassifier)
+        return [(name, weights) for name, weights in pl_module.network.named_parameters() if weights.requires_grad]
+
+    def _add(self, trainer: Trainer, tag: str, tensors: Mapping[str, Tensor | None], step: int) -> None:
+        assert isinstance(trainer.logger, TensorBoardLog)
+        for name, tensor in tensors.items():
+            if tensor is None:
+                continue
+            values = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+            values = values[values.isfinite()]  # the loss tells of the others
+            if len(values):
+                trainer.logger.writer.add_histogram(f"{tag}/{name}", values.cpu(), step)
 
 
 class TerminalBar(TQDMProgressBar):
@@ -235,8 +261,6 @@ class History(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._fit_begun = time.perf_counter()
-        if isinstance(trainer.logger, RunLogger):
-            trainer.logger.start()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown = time.perf_counter()

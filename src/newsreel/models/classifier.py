@@ -3,13 +3,14 @@
 Axes: B documents in a batch, N of a split, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 
@@ -70,6 +71,20 @@ def with_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
     return kept
 
 
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """L2 norm of all gradients together, those of tables that are kept for a batch's words alone included."""
+    values = []
+    for weights in parameters:
+        if weights.grad is None:
+            continue
+        if weights.grad.is_sparse:
+            weights.grad = weights.grad.coalesce()  # as the optimiser does, which then finds it done
+            values.append(weights.grad.values())
+        else:
+            values.append(weights.grad)
+    return get_total_norm(values)
+
+
 class TextClassifier(LightningModule):
     """Trains and evaluates any Network on any task."""
 
@@ -120,6 +135,11 @@ class TextClassifier(LightningModule):
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", learning_rate, batch_size=size)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log how long the gradient is, before clipping, on the steps whose figures are logged."""
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
     def on_validation_epoch_start(self) -> None:
         self.outputs = Outputs()
