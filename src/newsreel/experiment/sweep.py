@@ -81,10 +81,13 @@ def chosen(choices: Mapping[str, str]) -> dict[str, str]:
     return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}
 
 
-def jobs_at_once(threads: int | None) -> int:
-    """`${jobs_at_once:…}` in configs: how many jobs of so many threads each (null: one) the cores here can run."""
+def jobs_at_once(threads: int | None, processes: int | None = None) -> int:
+    """`${jobs_at_once:…}` in configs: how many jobs the cores here can run.
+
+    threads: of each process. processes: of each job. null: one.
+    """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // (threads or 1))
+    return max(1, cores // ((threads or 1) * (processes or 1)))
 
 
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
