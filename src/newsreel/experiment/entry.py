@@ -87,9 +87,7 @@ def run(application: Callable[[], object]) -> None:
     except Exception as error:
         refused = isinstance(error, REFUSALS) or missing_launcher(error) is not None
         if refused and not _wants_traceback:
-            if not first:
-                time.sleep(WAIT_SECONDS)  # what is wrong everywhere is said once
-            print(f"error: {explain(error)}", file=sys.stderr)
+            tell(error, first)
         else:
             traceback.print_exc()
         status = USER_MISTAKE if refused else CRASHED
@@ -129,10 +127,17 @@ def refusals() -> Iterator[None]:
         typed = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen)
         if place().first and not typed:
             _forget_refused_run(Path(hydra.runtime.output_dir))
-        if _wants_traceback or not place().first:
+        if _wants_traceback:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        tell(error, place().first)
         sys.exit(USER_MISTAKE)
+
+
+def tell(error: Exception, first: bool) -> None:
+    """Print what is to be mended. first: whether this process is the first of those that train together."""
+    if not first:
+        time.sleep(WAIT_SECONDS)  # what is wrong in all of them is said once
+    print(f"error: {explain(error)}", file=sys.stderr)
 
 
 def as_typed(overrides: Any) -> list[str]:

@@ -30,7 +30,7 @@ from newsreel.errors import UserError
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 ON_PROCESSORS = 2  # processes of trainer=ddp where there is no GPU
 GRACE_SECONDS = 2.0  # in which a process that failed may be followed by the one that was the cause
@@ -105,13 +105,14 @@ def hush() -> None:
 @cache
 def store() -> "Store":
     """What the processes tell each other by before they have tensors."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+    from torch.distributed.distributed_c10d import PrefixStore
 
     here = place()
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     else:
-        from lightning.fabric.plugins.environments import SLURMEnvironment
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
         slurm = SLURMEnvironment()
         address, port = slurm.main_address, slurm.main_port
@@ -127,10 +128,11 @@ def connected(here: Place, on_gpus: bool) -> Iterator[None]:
         yield
         return
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
 
     distributed.init_process_group(
         "nccl" if on_gpus else "gloo",
-        store=distributed.PrefixStore(f"group{next(_groups)}", store()),
+        store=PrefixStore(f"group{next(_groups)}", store()),
         rank=here.number,
         world_size=here.size,
     )
@@ -149,7 +151,7 @@ def launch(work: Callable[..., None], num_processes: int, *arguments: Any) -> No
     are ended too when this process is interrupted, or dies. SIGTERM raises SystemExit. The function and its arguments
     have to be what pickle can take.
     """
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     server = TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
@@ -159,16 +161,16 @@ def launch(work: Callable[..., None], num_processes: int, *arguments: Any) -> No
             for number in range(num_processes):
                 receiver, sender = context.Pipe(duplex=False)
                 here = Place(number, num_processes, number, num_processes)
-                process = context.Process(target=_begin, args=(here, server.port, sender, work, arguments))
+                process: BaseProcess = context.Process(target=_begin, args=(here, server.port, sender, work, arguments))
                 process.start()
                 sender.close()  # so that the receiver notices when the process ends
                 running[receiver] = process
             _wait(running)
         finally:
-            for process in running.values():
-                process.kill()  # what they write is whole or absent
-            for process in running.values():
-                process.join()
+            for started in running.values():
+                started.kill()  # what they write is whole or absent
+            for started in running.values():
+                started.join()
 
 
 def _wait(running: "dict[connection.Connection, BaseProcess]") -> None:
@@ -192,9 +194,10 @@ def _outcome(receiver: connection.Connection, process: "BaseProcess", num_proces
         error: Exception = receiver.recv()
     except EOFError:
         process.join()
-        if process.exitcode == 0:
+        status = process.exitcode or 0
+        if not status:
             return None
-        cause = f"was ended by signal {-process.exitcode}" if (process.exitcode or 0) < 0 else "ended without a word"
+        cause = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return UserError(
             f"One of the {num_processes} processes of the training {cause}: too little memory is a common reason. "
             "Lower trainer.devices or batches.batch_size."

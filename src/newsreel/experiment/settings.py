@@ -343,7 +343,7 @@ def check_processes(config: Settings) -> list[str]:
     if trainer["accelerator"] != "cpu" and 0 < num_gpus < devices:
         problems.append(
             f"trainer.devices is {devices}, and torch finds {num_gpus} GPU{'s' * (num_gpus > 1)} here: lower it, or "
-            "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine, as with --gpus-per-node"
+            "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine (--gpus-per-node)"
         )
     if trainer["accelerator"] == "gpu" and not num_gpus and gpu_is_there():
         problems.append(f"trainer.devices is {devices}, and only NVIDIA and AMD GPUs train together: use trainer=gpu")

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
 from newsreel.experiment.folder import METRICS_FILE
+from newsreel.experiment.processes import place
 from newsreel.storage import write_atomically
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class JobRecords(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global _folder
+        if place().size > 1:
+            return  # the name of the folder says why there will be no sweep
         _folder = Path(config.hydra.sweep.dir).absolute()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
