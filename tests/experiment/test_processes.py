@@ -23,7 +23,7 @@ import work
 from conftest import PROJECT, Command
 from runs import SMALL_LSTM, TINY, compose_tiny, read_tiny, train_tiny
 
-# 147 training documents: of the batch with 7 of 20, two processes have 4 and 3; of that with 1 of 2, the second has none.
+# 147 training documents: of the batch with 7 of 20 two processes have 4 and 3, of that with 1 of 2 the second has none
 UNEVEN = ["data.num_documents=203", "batches.batch_size=20", "training.patience=null", "data.difficulty=0.3"]
 UNTOUCHED = ["model.dropout=0", "embedding.dropout=0", "embedding.word_dropout=0"]
 TRAININGS = {
