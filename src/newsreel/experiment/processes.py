@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ON_PROCESSORS = 2  # processes of trainer=ddp where there is no GPU
 GRACE_SECONDS = 2.0  # in which a process that failed may be followed by the one that was the cause
 HERE = "127.0.0.1"
+FIRST_PORT, NUM_PORTS = 15_000, 10_000  # where the processes that srun started meet, unless MASTER_PORT says
 
 _groups = count()
 
@@ -114,8 +115,8 @@ def store() -> "Store":
     else:
         from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-        slurm = SLURMEnvironment()
-        address, port = slurm.main_address, slurm.main_port
+        address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % NUM_PORTS  # other jobs may share the machine
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by whoever has started the processes
     server = TCPStore(address, port, is_master=here.first and not served, wait_for_workers=False)
     return PrefixStore(f"newsreel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)

@@ -137,16 +137,17 @@ class TextClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
         weight = self._weight(batch)
-        loss: Tensor = weight * self.loss(logits, batch.targets)
-        if weight:
+        loss: Tensor = self.loss(logits, batch.targets)
+        if weight:  # else a stand-in
             decided = self.decisions(probabilities(logits.detach().float(), self.task))
             self.train_metric(decided.long(), batch.targets.long())
         size = batch.num_documents
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log("train/loss_epoch", weight * loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", learning_rate, batch_size=size)
-        return loss
+        return weight * loss
 
     def _weight(self, batch: Batch) -> float:
         """What the mean over this process's share counts, where the mean over processes is to be that of the batch."""
