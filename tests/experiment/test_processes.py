@@ -17,6 +17,7 @@ import newsreel
 from newsreel.errors import UserError
 from newsreel.experiment import processes
 from newsreel.experiment.processes import Place, ProcessError, launch, place
+from newsreel.experiment.resume import changed_settings
 from newsreel.experiment.train import take_part
 
 import work
@@ -136,6 +137,24 @@ def test_a_sweep_trains_each_job_in_its_own_processes_and_keeps_what_one_died_of
     assert not (sweep / "1" / "metrics.json").exists()
     assert process.stdout.count("epoch 1/1") == 1
     assert "Traceback" not in process.stdout + process.stderr
+
+
+def test_pruning_is_for_one_process(command: Command, tmp_path: Path) -> None:
+    process = command("train.py", *QUICK, "sweep=optuna")
+    assert process.returncode == 2
+    assert process.stderr == (
+        "error: hydra.sweeper.pruner is median, which ends trials within one process, and trainer.devices is 2: set "
+        "hydra.sweeper.pruner=none.\n"
+    )
+
+
+def test_the_number_of_processes_stays_when_a_run_goes_on() -> None:
+    composed = {"trainer": {"accelerator": "auto", "devices": 2}}
+    with pytest.raises(UserError, match=r"^trainer\.devices cannot change in a run that goes on"):
+        changed_settings(["trainer=ddp"], composed, {"trainer": {"accelerator": "cpu", "devices": None}})
+    kept = {"trainer": {"accelerator": "cpu", "devices": 2}}
+    changed_settings(["trainer=cpu"], {"trainer": {"accelerator": "cpu", "devices": None}}, kept)
+    assert kept["trainer"]["devices"] == 2
 
 
 def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:

@@ -128,8 +128,12 @@ def connected(here: Place, on_gpus: bool) -> Iterator[None]:
     if here.size == 1:
         yield
         return
+    import torch
     from torch import distributed
     from torch.distributed.distributed_c10d import PrefixStore
+
+    if on_gpus:
+        torch.cuda.set_device(here.local_number)
 
     distributed.init_process_group(
         "nccl" if on_gpus else "gloo",
