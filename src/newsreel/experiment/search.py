@@ -84,7 +84,7 @@ class Search:
         if not self.space:
             raise UserError("There is nothing to search for: hydra.sweeper.params is empty, see configs/sweep/space.")
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        devices = plain["trainer"]["devices"] or 1
+        devices = plain.get("trainer", {}).get("devices") or 1
         if devices > 1 and self.settings.pruner != "none":
             raise UserError(
                 f"hydra.sweeper.pruner is {self.settings.pruner}, which ends trials within one process, and "
