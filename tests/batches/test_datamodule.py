@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from newsreel.batches.batch import BatchSettings
+import pytest
+
+from newsreel.batches.batch import BatchSettings, num_held
 from newsreel.batches.datamodule import TextDataModule
 
 from conftest import make_corpus, word_tokenizer
@@ -41,3 +43,27 @@ def test_the_order_of_training_follows_the_seed(tmp_path: Path) -> None:
     first = [batch.lengths.tolist() for batch in datamodule(tmp_path, seed=0).train_dataloader()]
     second = [batch.lengths.tolist() for batch in datamodule(tmp_path, seed=1).train_dataloader()]
     assert first != second
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_processes_share_out_the_batches_of_one(tmp_path: Path, size: int) -> None:
+    module = datamodule(tmp_path)
+    loaders = (module.train_dataloader, module.val_dataloader, module.test_dataloader)
+    for loader in loaders:
+        module.share_out(0, 1)
+        alone = list(loader())
+        shares = []
+        for number in range(size):
+            module.share_out(number, size)
+            shares.append(list(loader()))
+        for whole, *parts in zip(alone, *shares, strict=True):
+            assert {part.num_documents for part in parts} == {whole.num_documents} == {len(whole.lengths)}
+            held = [num_held(whole.num_documents, number, size) for number in range(size)]
+            assert sum(held) == whole.num_documents
+            assert max(held) - min(held) <= 1
+            for number, part in enumerate(parts):
+                rows = whole.lengths[number::size].tolist() or whole.lengths[:1].tolist()  # a stand-in
+                assert part.lengths.tolist() == rows
+                assert part.targets.tolist() == (whole.targets[number::size].tolist() or whole.targets[:1].tolist())
+                assert part.token_ids.shape[1] == max(1, *rows)
+                assert len(part.lengths) == max(1, held[number])

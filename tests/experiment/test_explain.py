@@ -59,7 +59,7 @@ def flatten(embedding: Embedding, num_outputs: int) -> Network:
 
 def batch_of(*words: str) -> Batch:
     token_ids = [TOKENS.index(word) for word in words]
-    return Batch(torch.tensor([token_ids or [0]]), torch.tensor([len(words)]), torch.zeros(1))
+    return Batch(torch.tensor([token_ids or [0]]), torch.tensor([len(words)]), torch.zeros(1), 1)
 
 
 def explainer(network: Network, labels: list[str], label: str | None = None, steps: int = 50) -> Explainer:

@@ -19,7 +19,12 @@ def random_batch() -> Batch:
     token_ids = np.zeros((40, 25), dtype=np.int64)
     for row, length in zip(token_ids, lengths, strict=True):
         row[:length] = random.integers(1, VOCABULARY_SIZE, length)  # <unk> among them
-    return Batch(torch.from_numpy(token_ids), torch.from_numpy(lengths), torch.zeros(40))
+    return Batch(torch.from_numpy(token_ids), torch.from_numpy(lengths), torch.zeros(40), 40)
+
+
+def halves(batch: Batch) -> list[Batch]:
+    tensors = batch[:3]
+    return [Batch(*(part[:15] for part in tensors), 15), Batch(*(part[15:] for part in tensors), 25)]
 
 
 def scikit_learn_weights(batch: Batch, weighting: str, sublinear_tf: bool) -> np.ndarray:
@@ -45,7 +50,7 @@ def test_weights_are_those_of_scikit_learn(weighting: str, sublinear_tf: bool) -
     embedding = OneHotEmbedding(VOCABULARY_SIZE)
     options = {"weighting": weighting, "sublinear_tf": sublinear_tf}
     network = BagOfWords(embedding, 1, **options, hidden_sizes=[], dropout=0.0)  # type: ignore[arg-type]
-    network.fit_statistics([Batch(*(part[:15] for part in batch)), Batch(*(part[15:] for part in batch))])
+    network.fit_statistics(halves(batch))
     words, counts = distinct_words(batch.token_ids)
     weights = torch.zeros(40, VOCABULARY_SIZE).scatter_add_(1, words, network.weigh(words, counts))
     assert np.allclose(weights.numpy(), scikit_learn_weights(batch, weighting, sublinear_tf), atol=1e-6)
@@ -87,7 +92,7 @@ def paper_ratios(batch: Batch, labels: np.ndarray) -> np.ndarray:
 def test_naive_bayes_ratios_on_paper() -> None:
     # "good film" is positive, "bad film" negative: p = (good 2, bad 1, film 2), q = (1, 2, 2), each 5 in all
     network = BagOfWords(OneHotEmbedding(5), 1, weighting="nb", sublinear_tf=False, hidden_sizes=[], dropout=0.0)
-    network.fit_statistics([Batch(torch.tensor([[2, 4], [3, 4]]), torch.tensor([2, 2]), torch.tensor([1, 0]))])
+    network.fit_statistics([Batch(torch.tensor([[2, 4], [3, 4]]), torch.tensor([2, 2]), torch.tensor([1, 0]), 2)])
     assert torch.allclose(network.ratios[:, 0], torch.tensor([0, 0, np.log(2), -np.log(2), 0], dtype=torch.float))
     weights = network.weigh(*distinct_words(torch.tensor([[2, 4, 2], [2, 3, 0]])))  # of unit length
     assert torch.allclose(weights.sum(dim=1), torch.tensor([1.0, 0.0]), atol=1e-6)
@@ -100,7 +105,7 @@ def test_naive_bayes_ratios_are_those_of_the_paper(num_outputs: int) -> None:
     network = BagOfWords(
         OneHotEmbedding(VOCABULARY_SIZE), num_outputs, weighting="nb", sublinear_tf=False, hidden_sizes=[], dropout=0.0
     )
-    network.fit_statistics([Batch(*(part[:15] for part in batch)), Batch(*(part[15:] for part in batch))])
+    network.fit_statistics(halves(batch))
     expected = [paper_ratios(batch, labels.numpy() == label) for label in (range(3) if num_outputs > 1 else [1])]
     assert np.allclose(network.ratios.numpy(), np.stack(expected, axis=1), atol=1e-5)
     held = scikit_learn_weights(batch, "binary", False)[:, :, None] * np.stack(expected, axis=1)  # (B, V, num_outputs)

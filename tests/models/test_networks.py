@@ -107,7 +107,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 def make(name: str) -> Network:
     torch.manual_seed(0)
     network = NETWORKS[name]()
-    network.fit_statistics([Batch(torch.randint(0, 42, (20, 9)), torch.full((20,), 9), torch.arange(20) % 3)])
+    network.fit_statistics([Batch(torch.randint(0, 42, (20, 9)), torch.full((20,), 9), torch.arange(20) % 3, 20)])
     return network.eval()
 
 

@@ -25,20 +25,25 @@ class Batch(NamedTuple):
     token_ids: Tensor  # (B, T) int64, padded with <pad> at the end
     lengths: Tensor  # (B,) int64, after truncation; may be 0
     targets: Tensor  # (B,) int64 class numbers, or (B, L) float32 indicators
+    num_documents: int  # of the whole batch, of which each of several processes has a share
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """The section `batches` of the config."""
 
-    batch_size: Annotated[int, Range(min=1)]
+    batch_size: Annotated[int, Range(min=1)]  # documents of a step, in all processes together
     max_tokens: Annotated[int, Range(min=1)] | None
     truncation: Truncation
     num_workers: Annotated[int, Range(min=0)]
 
 
 class DocumentDataset(Dataset[Batch]):
-    """Documents of one split; an index is a list of them and an item is a whole batch."""
+    """Documents of one split; an index is a list of them and an item is a whole batch.
+
+    Of several processes each gets its `share` of every batch: each size-th document, so that the padding is about the
+    same everywhere. A process without any takes part with a stand-in that is not to count (`num_held`).
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class DocumentDataset(Dataset[Batch]):
         self.targets = targets
         self.max_tokens = max_tokens
         self.truncation = truncation
+        self.share = (0, 1)  # number of this process, and of all
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -66,14 +72,16 @@ class DocumentDataset(Dataset[Batch]):
         return np.asarray(lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens))
 
     def __getitem__(self, documents: list[int]) -> Batch:
-        pieces = [self._tokens(document) for document in documents]
+        number, size = self.share
+        held = documents[number::size] or documents[:1]
+        pieces = [self._tokens(document) for document in held]
         lengths = torch.tensor([len(piece) for piece in pieces])  # (B,)
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
             row[: len(piece)] = piece
         kind = np.float32 if self.targets.ndim == 2 else np.int64
-        targets = torch.from_numpy(self.targets[documents].astype(kind))  # (B,) or (B, L)
-        return Batch(torch.from_numpy(token_ids), lengths, targets)
+        targets = torch.from_numpy(self.targets[held].astype(kind))  # (B,) or (B, L)
+        return Batch(torch.from_numpy(token_ids), lengths, targets, len(documents))
 
     def _tokens(self, document: int) -> np.ndarray:
         start, end = int(self.starts[document]), int(self.ends[document])
@@ -88,6 +96,11 @@ class DocumentDataset(Dataset[Batch]):
         return np.concatenate(
             [self.sequences.piece(start, start + head), self.sequences.piece(end - (limit - head), end)]
         )
+
+
+def num_held(num_documents: int, number: int, size: int) -> int:
+    """How many documents of a batch are those of one process of `size`."""
+    return len(range(number, num_documents, size))
 
 
 class BucketSampler(Sampler[list[int]]):

@@ -23,20 +23,27 @@ class TextDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = pin_memory
         self.start = (0, 0)
+        self.share = (0, 1)
 
     def start_at(self, epoch: int, num_batches: int) -> None:
         """Let training begin in an epoch, counted from 0, after so many of its batches."""
         self.start = (epoch, num_batches)
 
+    def share_out(self, number: int, size: int) -> None:
+        """Let loaders give one process of `size` its share of every batch. Their batches stay those of one process."""
+        self.share = (number, size)
+
     def dataset(self, split: str) -> DocumentDataset:
         rows = self.corpus.splits[split]
-        return DocumentDataset(
+        dataset = DocumentDataset(
             self.tokenized.tables[rows.table],
             rows.rows,
             self.corpus.targets(split),
             self.batch_settings.max_tokens,
             self.batch_settings.truncation,
         )
+        dataset.share = self.share
+        return dataset
 
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = self.dataset("train")

@@ -110,7 +110,7 @@ class RunCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
         follow_schedule(trainer)
         if self._unfinished is not None:
-            set_random_states(self._unfinished["random"])
+            set_random_states(self._unfinished["random"][trainer.global_rank])
             assert isinstance(pl_module, TextClassifier)
             metric = pl_module.train_metric
             for name, value in self._unfinished["train_metric"].items():
@@ -154,7 +154,7 @@ class RunCheckpoints(Checkpoint):
         loop = trainer.fit_loop
         epochs = loop.epoch_progress.current
         assert hasattr(epochs, "processed")
-        state: dict[str, Any] = {"corpus": self.corpus, "best": self.best, "random": random_states()}
+        state: dict[str, Any] = {"corpus": self.corpus, "best": self.best, "random": all_random_states(trainer)}
         if epochs.processed == epochs.ready:
             state |= {"epoch": epochs.processed, "num_batches": 0, "log_step": loop.epoch_loop._batches_that_stepped}
         else:
@@ -175,7 +175,7 @@ class RunCheckpoints(Checkpoint):
         if state["num_batches"]:
             self._unfinished = state  # for the first batch: what comes before it draws random numbers too
         else:
-            set_random_states(state["random"])  # an epoch's loader begins by drawing one
+            set_random_states(state["random"][trainer.global_rank])  # an epoch's loader begins by drawing one
         for stopping in trainer.early_stopping_callbacks:
             stopped = checkpoint["callbacks"].get(stopping.state_key)
             if stopped is not None:
@@ -211,6 +211,16 @@ def add_epoch_sums(trainer: Trainer, sums: dict[str, Any]) -> None:
         result.cumulated_batch_size = documents.to(result.value.device) + result.cumulated_batch_size
 
 
+def all_random_states(trainer: Trainer) -> list[dict[str, Any]]:
+    """Of each process that trains: their dropout differs."""
+    states: list[Any] = [None] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(states, random_states())
+    else:
+        states = [random_states()]
+    return states
+
+
 def random_states() -> dict[str, Any]:
     """The states of all random generators, as values that a checkpoint of plain weights can hold."""
     _, keys, *rest = np.random.get_state()
@@ -218,7 +228,7 @@ def random_states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],  # of the process's own GPU
     }
 
 
@@ -227,5 +237,5 @@ def set_random_states(states: dict[str, Any]) -> None:
     keys, *rest = states["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if torch.cuda.is_available() and states["cuda"]:
+        torch.cuda.set_rng_state(states["cuda"][0])

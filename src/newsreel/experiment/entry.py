@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from newsreel.errors import UserError
 from newsreel.experiment.folder import COMMAND_FILE, CONFIG_FILE
+from newsreel.experiment.processes import agreed, hush, place
 from newsreel.experiment.sweep import conclude
 from newsreel.rules import nearest
 
@@ -29,6 +31,7 @@ REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
 CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
+WAIT_SECONDS = 5.0  # in which whoever started several processes ends the others when the first has failed
 OF_REFUSED_RUNS = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
 
 _wants_traceback = False  # set once by `run`
@@ -37,7 +40,7 @@ _wants_traceback = False  # set once by `run`
 def run_folder(resumed: str | None, default: str) -> str:
     """Where a command writes: into the run that it goes on with, else into a folder of its own. Raises UserError."""
     if resumed is None:
-        return default
+        return agreed(default)
     folder = Path(resumed).expanduser()
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
@@ -47,7 +50,18 @@ def run_folder(resumed: str | None, default: str) -> str:
     return str(folder)
 
 
+def sweep_folder(default: str) -> str:
+    """Where a sweep writes. Raises UserError where it cannot run."""
+    if place().size > 1:
+        raise UserError(
+            "A sweep starts its jobs itself, and this command was started in several processes, by torchrun or srun: "
+            "leave out either them or -m. With trainer=ddp each job starts its own processes."
+        )
+    return default
+
+
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # for hydra.run.dir in configs/train.yaml
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
 
 
 def run(application: Callable[[], object]) -> None:
@@ -60,7 +74,11 @@ def run(application: Callable[[], object]) -> None:
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
     status: int | str | None = 0
+    first = True
     try:
+        first = place().first
+        if not first:
+            hush()
         application()
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -69,7 +87,7 @@ def run(application: Callable[[], object]) -> None:
     except Exception as error:
         refused = isinstance(error, REFUSALS) or missing_launcher(error) is not None
         if refused and not _wants_traceback:
-            print(f"error: {explain(error)}", file=sys.stderr)
+            tell(error, first)
         else:
             traceback.print_exc()
         status = USER_MISTAKE if refused else CRASHED
@@ -106,12 +124,20 @@ def refusals() -> Iterator[None]:
         if hydra.mode is not RunMode.RUN:
             raise
         chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
-        if not any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen):
+        typed = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen)
+        if place().first and not typed:
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if _wants_traceback:
             raise
-        print(f"error: {explain(error)}", file=sys.stderr)
+        tell(error, place().first)
         sys.exit(USER_MISTAKE)
+
+
+def tell(error: Exception, first: bool) -> None:
+    """Print what is to be mended. first: whether this process is the first of those that train together."""
+    if not first:
+        time.sleep(WAIT_SECONDS)  # what is wrong in all of them is said once
+    print(f"error: {explain(error)}", file=sys.stderr)
 
 
 def as_typed(overrides: Any) -> list[str]:

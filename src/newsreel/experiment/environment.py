@@ -19,8 +19,8 @@ from newsreel.experiment.settings import Experiment
 PACKAGES = ("newsreel", "torch", "lightning", "torchmetrics", "datasets", "polars", "tokenizers", "numpy")
 
 
-def describe_environment(experiment: Experiment, corpus: Corpus, device: str) -> dict[str, Any]:
-    """Versions, machine, seeds and data of a run."""
+def describe_environment(experiment: Experiment, corpus: Corpus, device: str, num_processes: int = 1) -> dict[str, Any]:
+    """Versions, machine, seeds and data of a run. num_processes: that trained, on all machines."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
@@ -29,6 +29,7 @@ def describe_environment(experiment: Experiment, corpus: Corpus, device: str) ->
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device,
+        "processes": num_processes,
         "precision": experiment.trainer.precision,
         "git_commit": git_commit(),
         "seed": experiment.seed,

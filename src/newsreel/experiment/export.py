@@ -173,7 +173,7 @@ def short_documents(batch: Batch) -> Iterator[Batch]:
     for length in SHORT_LENGTHS:
         lengths = batch.lengths[:1].clamp(max=length)
         token_ids = batch.token_ids[:1, : max(1, length)] * token_mask(lengths, 1)  # an empty one is padding: zeros
-        yield Batch(token_ids, lengths, batch.targets[:1])
+        yield Batch(token_ids, lengths, batch.targets[:1], num_documents=1)
 
 
 def largest_difference(run: FinishedRun, file: Path, batches: Iterable[Batch]) -> float:

@@ -123,7 +123,7 @@ def open_run(folder: Path) -> FinishedRun:
 def read_experiment_of(folder: Path) -> Experiment:
     """The checked config of a run folder, for whatever device is here. Raises UserError."""
     config = read_config(folder, "trainer")
-    config["trainer"] |= {"accelerator": "auto"}
+    config["trainer"] |= {"accelerator": "auto", "devices": None}
     try:
         return read_experiment(config)
     except UserError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 from newsreel.errors import UserError
 from newsreel.experiment.folder import COMMAND_FILE, METRICS_FILE, read_config
+from newsreel.experiment.processes import place
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     composed: the config of this command, of which only what `overrides` name is taken. A finished run is left as it
     is, unless training.max_epochs or training.patience is raised. Raises UserError.
     """
-    from newsreel.experiment.train import limit_threads, run_experiment
+    from newsreel.experiment.train import held_by_first, limit_threads, perform
 
     folder = folder.resolve()
     config = read_config(folder, "training", "trainer", "paths")
@@ -45,7 +46,7 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     from newsreel.experiment.checkpoints import read_progress
     from newsreel.experiment.finished import Command, read_fields
     from newsreel.experiment.settings import read_experiment
-    from newsreel.storage import held, remove_partial_files
+    from newsreel.storage import remove_partial_files
 
     experiment = read_experiment(config)
     command = Command(**read_fields(folder / COMMAND_FILE, Command))
@@ -53,20 +54,23 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
         log.warning(
             f"note        {command.directory}, where this run began, is not here: its relative paths start here"
         )
-    with held(folder), contextlib.chdir(command.start):
+    first = place().first
+    with held_by_first(folder), contextlib.chdir(command.start):
         metrics = folder / METRICS_FILE
         if metrics.exists():
             results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
             if reason := nothing_to_do(results["train/epochs"], kept, config["training"]):
                 log.info(f"{folder} is finished: {reason}. Its figures are in metrics.json and report.md.")
                 return results
-        remove_partial_files(folder)
+        if first:
+            remove_partial_files(folder)
         progress = read_progress(folder)
         if metrics.exists() and progress is None:
             raise UserError(f"{folder} has no checkpoint to go on from: checkpoints/last.ckpt is not there.")
-        metrics.unlink(missing_ok=True)  # its presence says that a run is finished
+        if first:
+            metrics.unlink(missing_ok=True)  # its presence says that a run is finished
         log.info(f"resumed     {progress or 'from the beginning: it was stopped before its first checkpoint'}")
-        return run_experiment(
+        return perform(
             experiment,
             folder,
             command.choices,
@@ -88,7 +92,8 @@ def changed_settings(overrides: list[str], composed: Settings, config: Settings)
         if key == "resume":
             continue
         if key == "trainer":  # trainer=cpu
-            key = "trainer.accelerator"
+            changed = composed["trainer"]["devices"] not in (None, config["trainer"].get("devices"))
+            key = "trainer.devices" if changed else "trainer.accelerator"
         section, _, name = key.rpartition(".")
         if key not in (*RAISABLE, *CHANGEABLE):
             problems.append(f"{key} cannot change in a run that goes on: its config.yaml counts. Leave it out")

@@ -84,6 +84,12 @@ class Search:
         if not self.space:
             raise UserError("There is nothing to search for: hydra.sweeper.params is empty, see configs/sweep/space.")
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        devices = plain.get("trainer", {}).get("devices") or 1
+        if devices > 1 and self.settings.pruner != "none":
+            raise UserError(
+                f"hydra.sweeper.pruner is {self.settings.pruner}, which ends trials within one process, and "
+                f"trainer.devices is {devices}: set hydra.sweeper.pruner=none."
+            )
         self.record = {
             "config": {key: value for key, value in plain.items() if key != "paths"},
             "space": {key: distribution_to_json(distribution) for key, distribution in self.space.items()},

@@ -22,6 +22,7 @@ from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
 from newsreel.errors import UserError
 from newsreel.experiment.loggers import LoggerSettings, TensorBoard
+from newsreel.experiment.processes import place
 from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
@@ -47,6 +48,7 @@ class TrainerSettings:
     """The section `trainer` of the config: the machine that trains."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Annotated[int, Range(min=1, max=1024)] | None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     threads: Annotated[int, Range(min=1, max=1024)] | None
     log_every_n_steps: Annotated[int, Range(min=1)]
@@ -55,6 +57,16 @@ class TrainerSettings:
     accumulate: Annotated[int, Range(min=1)]
     profile: bool
     checkpoint_every_s: Annotated[float, Range(min=0)] | None
+
+    @property
+    def num_processes(self) -> int:
+        """On each machine."""
+        return self.devices or 1
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether several processes have a GPU each."""
+        return self.accelerator != "cpu" and torch.cuda.is_available()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +297,7 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
     if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
         problems.append("trainer.histograms is true, and only logger=tensorboard can show them: leave one of them out")
+    problems += check_processes(config)
     training = config["training"]
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
@@ -317,6 +330,41 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
                 "one-hot words up (bow, the recurrent ones), or lower tokenizer.max_size, batches.max_tokens or "
                 "batches.batch_size"
             )
+    return problems
+
+
+def check_processes(config: Settings) -> list[str]:
+    """Problems of a training in several processes."""
+    trainer, here = config["trainer"], place()
+    devices = trainer["devices"] or 1
+    if here.size > 1 and here.local_size != devices:
+        return [
+            f"trainer.devices is {show(trainer['devices'])}, and this command was started in {here.local_size} "
+            "processes on each machine, by torchrun or srun: use trainer=ddp, or start it alone"
+        ]
+    if devices == 1 and here.size == 1:
+        return []
+    problems = []
+    num_processes = max(devices, here.size)
+    batch_size = config["batches"]["batch_size"]
+    if batch_size < num_processes:
+        problems.append(
+            f"batches.batch_size is {batch_size}, fewer documents than the {num_processes} processes that are to share "
+            "them out: raise it, or lower trainer.devices"
+        )
+    num_gpus = torch.cuda.device_count()
+    if trainer["accelerator"] != "cpu" and 0 < num_gpus < devices:
+        problems.append(
+            f"trainer.devices is {devices}, and torch finds {num_gpus} GPU{'s' * (num_gpus > 1)} here: lower it, or "
+            "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine (--gpus-per-node)"
+        )
+    if trainer["accelerator"] == "gpu" and not num_gpus and gpu_is_there():
+        problems.append(f"trainer.devices is {devices}, and only NVIDIA and AMD GPUs train together: use trainer=gpu")
+    if config["embedding"].get("max_norm") is not None:
+        problems.append(
+            f"embedding.max_norm is {config['embedding']['max_norm']}, and rows are scaled back where they are looked "
+            "up, in each process others: set embedding.max_norm=null, or trainer.devices=1"
+        )
     return problems
 
 

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
 from newsreel.experiment.folder import METRICS_FILE
+from newsreel.experiment.processes import place
 from newsreel.storage import write_atomically
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class JobRecords(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global _folder
+        if place().size > 1:
+            return  # the name of the folder says why there will be no sweep
         _folder = Path(config.hydra.sweep.dir).absolute()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -81,10 +84,13 @@ def chosen(choices: Mapping[str, str]) -> dict[str, str]:
     return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}
 
 
-def jobs_at_once(threads: int | None) -> int:
-    """`${jobs_at_once:…}` in configs: how many jobs of so many threads each (null: one) the cores here can run."""
+def jobs_at_once(threads: int | None, processes: int | None = None) -> int:
+    """`${jobs_at_once:…}` in configs: how many jobs the cores here can run.
+
+    threads: of each process. processes: of each job. null: one.
+    """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // (threads or 1))
+    return max(1, cores // ((threads or 1) * (processes or 1)))
 
 
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)

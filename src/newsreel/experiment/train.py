@@ -2,21 +2,24 @@
 
 import json
 import logging
+import logging.config
 import os
 import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
-from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE
-from newsreel.experiment.sweep import chosen
+from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, read_json
+from newsreel.experiment.processes import connected, launch, place
+from newsreel.experiment.sweep import chosen, jobs_at_once
 from newsreel.storage import held
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from newsreel.embeddings.embedding import Coverage
     from newsreel.experiment.checkpoints import Progress
-    from newsreel.experiment.settings import Experiment
+    from newsreel.experiment.settings import Experiment, Settings
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +56,78 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     experiment = read_experiment({str(key): value for key, value in plain.items()})
     choices, overrides = chosen(hydra.runtime.choices), list(hydra.overrides.task)
     folder = Path(hydra.runtime.output_dir)
-    if (folder / CONFIG_FILE).exists():
+    if place().first and (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
     callbacks = []
     if hydra.mode is RunMode.MULTIRUN:
         from newsreel.experiment.pruning import pruning_of
 
         callbacks = pruning_of(hydra)
-    with held(folder):
-        return run_experiment(experiment, folder, choices, overrides, started, callbacks=callbacks)
+    with held_by_first(folder):
+        return perform(experiment, folder, choices, overrides, started, callbacks=callbacks)
+
+
+def held_by_first(folder: Path) -> AbstractContextManager[None]:
+    """`held`, for all processes that train together."""
+    return held(folder) if place().first else nullcontext()
+
+
+def perform(
+    experiment: "Experiment",
+    folder: Path,
+    choices: dict[str, str],
+    overrides: list[str],
+    started: float,
+    resumed: Sequence[Sequence[str]] = (),
+    progress: "Progress | None" = None,
+    callbacks: Sequence["Callback"] = (),
+) -> dict[str, Any]:
+    """`run_experiment` in this process, or in several that it starts, where `callbacks` have no place."""
+    num_processes = experiment.trainer.num_processes
+    if num_processes == 1 or place().size > 1:
+        with connected(place(), experiment.trainer.on_gpus):
+            return run_experiment(experiment, folder, choices, overrides, started, resumed, progress, callbacks)
+    spoken = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True) if HydraConfig.initialized() else None
+    arguments = (experiment.config, folder, choices, overrides, started, resumed, progress is not None, spoken)
+    try:
+        launch(take_part, num_processes, *arguments)
+    except KeyboardInterrupt:
+        stop(folder, signal.SIGINT)
+    except SystemExit:
+        stop(folder, signal.SIGTERM)
+    return read_json(folder / METRICS_FILE)
+
+
+def take_part(
+    config: "Settings",
+    folder: Path,
+    choices: dict[str, str],
+    overrides: list[str],
+    started: float,
+    resumed: Sequence[Sequence[str]],
+    goes_on: bool,
+    spoken: dict[str, Any] | None,
+) -> None:
+    """What each process does that `perform` starts. spoken: how the first of them logs; None: not at all."""
+    if place().first and spoken is not None:
+        logging.config.dictConfig(spoken)
+    limit_threads(config)
+
+    from newsreel.experiment.checkpoints import read_progress
+    from newsreel.experiment.settings import read_experiment
+
+    progress = read_progress(folder) if goes_on else None
+    perform(read_experiment(config), folder, choices, overrides, started, resumed, progress)
+
+
+def stop(folder: Path, number: signal.Signals) -> NoReturn:
+    """End this process as one that a signal has stopped, and say how to go on."""
+    if (folder / CONFIG_FILE).exists():
+        log.error(
+            f"Stopped before the end: {folder} has no results. To go on where it was:\n"
+            f"  python train.py {shlex.quote(f'resume={folder}')}"
+        )
+    raise SystemExit(128 + number)
 
 
 def run_experiment(
@@ -76,9 +142,13 @@ def run_experiment(
 ) -> dict[str, Any]:
     """The run itself, in the order of the rooms that the data walks through.
 
+    Where several processes train together, each of them does this, with its share of every batch; the first writes,
+    and returns the results.
+
     resumed: what was typed when it went on after being stopped. progress: where it goes on; None: it begins.
     callbacks: for the trainer, beside its own.
     """
+    import numpy as np
     import torch
     from lightning.pytorch import seed_everything
 
@@ -99,12 +169,14 @@ def run_experiment(
     from newsreel.models.outputs import num_outputs
     from newsreel.storage import write_atomically
 
+    here = place()
     seed_everything(experiment.seed, workers=True, verbose=False)
     reset_peak_rss()
-    torch.set_num_threads(experiment.trainer.threads or default_threads())
-    folder.mkdir(parents=True, exist_ok=True)
-    Command(choices, overrides, os.getcwd(), resumed).save(folder)
-    write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
+    torch.set_num_threads(experiment.trainer.threads or max(1, default_threads() // here.local_size))
+    if here.first:
+        folder.mkdir(parents=True, exist_ok=True)
+        Command(choices, overrides, os.getcwd(), resumed).save(folder)
+        write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
     experiment.logger.check()
     experiment.embedding.check(experiment.paths)
@@ -128,7 +200,8 @@ def run_experiment(
     data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
-    network.fit_statistics(data.train_dataloader())
+    network.fit_statistics(data.train_dataloader())  # of all documents, in every process
+    data.share_out(here.number, here.size)
     counts = torch.from_numpy(corpus.label_counts("train"))
     if corpus.task == "multilabel":
         network.start_at((counts + 0.5) / (sizes["train"] + 1))
@@ -136,31 +209,38 @@ def run_experiment(
     classifier = build_classifier(experiment, network, labels, counts, sizes["train"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     log.info(f"model       {choices['model']} on {choices['embedding']} embedding: {num_parameters:,} parameters")
-    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads")
+    each = f" in each of {here.size} processes" if here.size > 1 else ""
+    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads{each}")
     log.info(f"run folder  {folder}")
 
-    labels.save(folder)
-    tokenized.tokenizer.save(folder)
-    assert isinstance(trainer.logger, RunLog)
-    trainer.logger.start(experiment.config, choices)
-    log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
+    if here.first:
+        labels.save(folder)
+        tokenized.tokenizer.save(folder)
+        assert isinstance(trainer.logger, RunLog)
+        trainer.logger.start(experiment.config, choices)
+        log_words(trainer, "words_before_training", vocabulary, embedding, experiment.trainer.projector_words)
+    else:
+        own_seed = np.random.SeedSequence([experiment.seed, here.number]).generate_state(1)[0]
+        seed_everything(int(own_seed), verbose=False)  # its dropout; the weights it starts with are the first's
     prepared = time.perf_counter()
 
     try:
         checkpoint = None if progress is None else str(progress.checkpoint)
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stopped:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
-        log.error(
-            f"Stopped before the end: {folder} has no results. To go on where it was:\n"
-            f"  python train.py {shlex.quote(f'resume={folder}')}"
-        )
-        raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from stopped
+    except SystemExit:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
+        stop(folder, signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)
+    except RuntimeError:
+        if trainer.received_sigterm:  # the other processes are gone already
+            stop(folder, signal.SIGTERM)
+        raise
     fitted = time.perf_counter()
 
     loader = data.test_dataloader()
     trainer.test(classifier, loader, ckpt_path=str(folder / BEST_CHECKPOINT), verbose=False, weights_only=True)
     test_metrics = rounded(trainer.callback_metrics, "test/")
     finished = time.perf_counter()
+    if not here.first:
+        return {}
 
     predictions = predictions_of(classifier, corpus, "test", loader)
     decisions = classifier.decisions
@@ -187,7 +267,7 @@ def run_experiment(
         "time/total_s": round(history.seconds_before + time.perf_counter() - started, 3),
         "throughput/train_documents_per_s": round(history.documents_per_second, 1),
         "memory/peak_rss_mb": round(peak_rss_mb(), 1),
-        "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device)),
+        "environment": describe_environment(experiment, corpus, str(trainer.strategy.root_device), here.size),
     }
     log_words(trainer, "words_after_training", vocabulary, embedding, experiment.trainer.projector_words)
     figures = []
@@ -243,6 +323,8 @@ def limit_threads(config: dict[Any, Any]) -> None:
     trainer = config.get("trainer")
     threads = trainer.get("threads") if isinstance(trainer, dict) else None
     threads = threads or os.environ.get("OMP_NUM_THREADS")  # a launcher's processes have their share from there
+    if threads is None and place().local_size > 1:
+        threads = jobs_at_once(place().local_size)  # so many such processes, or so many threads of each
     if threads is not None and str(threads).isdecimal():
         for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
             os.environ.setdefault(variable, str(threads))

@@ -2,7 +2,9 @@
 
 import logging
 import math
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,8 +12,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -26,9 +30,10 @@ from newsreel.evaluation.projector import add_words
 from newsreel.evaluation.samples import samples
 from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
 from newsreel.experiment.compare import NOT_DECISIVE, flat, parse
+from newsreel.experiment.processes import Place, place
 from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.run_log import RunLog, TensorBoardLog
-from newsreel.experiment.settings import Experiment, show
+from newsreel.experiment.settings import Experiment, TrainerSettings, show
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import Keep
 
@@ -52,7 +57,8 @@ def build_trainer(
     settings, training = experiment.trainer, experiment.training
     quiet_lightning()
     metric = corpus.metric
-    on_terminal = sys.stderr.isatty()
+    here = place()
+    on_terminal = sys.stderr.isatty() and here.first
     history = History(metric, training.keep, lines_within_epochs=not on_terminal)
     callbacks: list[Callback] = [
         history,
@@ -67,9 +73,10 @@ def build_trainer(
         callbacks.append(OperatorProfile())
     if settings.histograms:
         callbacks.append(Histograms())
+    if here.size > 1:
+        callbacks.append(JointStop())
     trainer = Trainer(
-        accelerator=settings.accelerator,
-        devices=1,
+        **processes_of(here, settings),
         precision=settings.precision,
         max_epochs=training.max_epochs,
         gradient_clip_val=training.gradient_clip,
@@ -84,6 +91,69 @@ def build_trainer(
         enable_model_summary=False,
     )
     return trainer, history
+
+
+def processes_of(here: Place, settings: TrainerSettings) -> dict[str, Any]:
+    """What a Trainer is told of the processes that train together, of which this is one."""
+    if here.size == 1:
+        return {"accelerator": settings.accelerator, "devices": 1}
+    return {
+        "accelerator": "cuda" if settings.on_gpus else "cpu",
+        "devices": here.local_size,
+        "num_nodes": here.size // here.local_size,
+        # buffers are the same everywhere: statistics of all training documents, thresholds of all validation documents
+        "strategy": DDPStrategy(cluster_environment=Started(here), broadcast_buffers=False),
+        "use_distributed_sampler": False,  # TextDataModule.share_out
+    }
+
+
+class Started(ClusterEnvironment):
+    """Tells Lightning that the processes are there already, and `connected`."""
+
+    def __init__(self, here: Place) -> None:
+        super().__init__()
+        self.here = here
+
+    creates_processes_externally = True
+    main_address = ""  # they have found each other
+    main_port = 0
+
+    @staticmethod
+    def detect() -> bool:
+        return place().size > 1
+
+    def world_size(self) -> int:
+        return self.here.size
+
+    def set_world_size(self, size: int) -> None:
+        assert size == self.here.size
+
+    def global_rank(self) -> int:
+        return self.here.number
+
+    def set_global_rank(self, rank: int) -> None:
+        assert rank == self.here.number
+
+    def local_rank(self) -> int:
+        return self.here.local_number
+
+    def node_rank(self) -> int:
+        return self.here.number // self.here.local_size
+
+
+class JointStop(Callback):
+    """Lets all processes stop before the same step when torchrun or srun sends them SIGTERM.
+
+    Before each step Lightning tells all what the first was sent. Its own handler does so from within the signal too,
+    amid whatever the processes are exchanging.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def note(*_: Any) -> None:
+            trainer._signal_connector.received_sigterm = True
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, note)
 
 
 def build_tester(accelerator: str, precision: str) -> Trainer:
@@ -109,6 +179,9 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message="Sparse invariant checks")
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.start_at
+    warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed.*")  # all log the same
+    warnings.filterwarnings("ignore", message=".*it is recommended to use `Trainer\\(devices=1.*")  # for testing
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # by a name that old versions lack
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # patience became null
 
 
@@ -275,7 +348,7 @@ class History(Callback):
     ) -> None:
         now = time.perf_counter()
         self.first_step = self.first_step or now
-        self._epoch_documents += len(batch.lengths)
+        self._epoch_documents += batch.num_documents
         if self.lines_within_epochs and now - self._shown > LINE_EVERY_SECONDS:
             self._shown = now
             share = (batch_idx + 1) / float(trainer.num_training_batches)

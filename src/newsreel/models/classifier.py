@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
+from torchmetrics.utilities.distributed import gather_all_tensors
 
-from newsreel.batches.batch import Batch
+from newsreel.batches.batch import Batch, num_held
 from newsreel.corpora.corpus import Task
 from newsreel.models.decisions import Decisions
 from newsreel.models.loss import Loss
@@ -42,17 +43,35 @@ class Outputs:
     the allocator from using again what those leave.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0, size: int = 1) -> None:
+        """number: this process's among `size`, each of which has its share of every batch."""
+        self.share = (number, size)
+        self._batch_sizes: list[int] = []
         self._size = 0
         self._probabilities = torch.empty(0)
         self._targets = torch.empty(0)
 
-    def add(self, probabilities: Tensor, targets: Tensor) -> None:
-        """(B, L) probabilities and (B,) class numbers or (B, L) indicators of the next documents."""
+    def add(self, probabilities: Tensor, targets: Tensor, num_documents: int) -> None:
+        """(B, L) probabilities and (B,) class numbers or (B, L) indicators: a share of the next `num_documents`."""
+        held = num_held(num_documents, *self.share)
         targets = targets > 0 if targets.ndim == 2 else targets
-        self._probabilities = with_rows(self._probabilities, self._size, probabilities)
-        self._targets = with_rows(self._targets, self._size, targets)
-        self._size += len(targets)
+        self._probabilities = with_rows(self._probabilities, self._size, probabilities[:held])
+        self._targets = with_rows(self._targets, self._size, targets[:held])
+        self._size += held
+        self._batch_sizes.append(num_documents)
+
+    def gather(self, device: torch.device) -> None:
+        """Put together what all processes hold; device: where they exchange tensors."""
+        _, num_processes = self.share
+        holders = torch.cat([torch.arange(size) % num_processes for size in self._batch_sizes])  # (N,) of each document
+        whole = []
+        for own in self.whole():
+            together = torch.empty((len(holders), *own.shape[1:]), dtype=own.dtype)
+            for holder, rows in enumerate(gather_all_tensors(own.to(device))):
+                together[holders == holder] = rows.cpu()
+            whole.append(together)
+        self._probabilities, self._targets = whole
+        self._size = len(holders)
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """(N, L) probabilities, and the split's targets."""
@@ -120,21 +139,35 @@ class TextClassifier(LightningModule):
         self.outputs = Outputs()  # of the split that was last evaluated
         self.save_hyperparameters(hyperparameters, logger=False)
 
+    def setup(self, stage: str) -> None:
+        if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
+            for module in self.network.modules():
+                if isinstance(module, nn.Embedding):
+                    module.sparse = False  # NCCL, by which the processes add up gradients, knows dense ones alone
+
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T), (B,) → (B, num_outputs) logits."""
         return self.network(token_ids, lengths)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
+        weight = self._weight(batch)
         loss: Tensor = self.loss(logits, batch.targets)
-        decided = self.decisions(probabilities(logits.detach().float(), self.task))
-        self.train_metric(decided.long(), batch.targets.long())
-        size = len(batch.lengths)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        if weight:  # else a stand-in
+            decided = self.decisions(probabilities(logits.detach().float(), self.task))
+            self.train_metric(decided.long(), batch.targets.long())
+        size = batch.num_documents
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log("train/loss_epoch", weight * loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", learning_rate, batch_size=size)
-        return loss
+        return weight * loss
+
+    def _weight(self, batch: Batch) -> float:
+        """What the mean over this process's share counts, where the mean over processes is to be that of the batch."""
+        size = self.trainer.world_size
+        return num_held(batch.num_documents, self.global_rank, size) * size / batch.num_documents
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log how long the gradient is, before clipping, on the steps whose figures are logged."""
@@ -142,10 +175,10 @@ class TextClassifier(LightningModule):
             self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
     def on_validation_epoch_start(self) -> None:
-        self.outputs = Outputs()
+        self.outputs = Outputs(self.global_rank, self.trainer.world_size)
 
     def on_test_epoch_start(self) -> None:
-        self.outputs = Outputs()
+        self.outputs = Outputs(self.global_rank, self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate(batch, "val")
@@ -155,18 +188,26 @@ class TextClassifier(LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         logits = self(batch.token_ids, batch.lengths).float()
-        self.outputs.add(probabilities(logits, self.task), batch.targets)
-        self.log(f"{stage}/loss", loss_of(logits, batch.targets, self.task), batch_size=len(batch.lengths))
+        size = batch.num_documents
+        self.outputs.add(probabilities(logits, self.task), batch.targets, size)
+        loss = self._weight(batch) * loss_of(logits, batch.targets, self.task)
+        self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        scores, targets = self.outputs.whole()
+        scores, targets = self._all_outputs()
         self.decisions.fit(scores.to(self.device), targets.to(self.device))
         self._log_measures("val", scores, targets)
 
     def on_test_epoch_end(self) -> None:
-        self._log_measures("test", *self.outputs.whole())
+        self._log_measures("test", *self._all_outputs())
+
+    def _all_outputs(self) -> tuple[Tensor, Tensor]:
+        if self.trainer.world_size > 1:
+            self.outputs.gather(self.device)
+        return self.outputs.whole()
 
     def _log_measures(self, stage: str, scores: Tensor, targets: Tensor) -> None:
+        """Log the figures of a split, of which every process has all outputs."""
         decided = self.decisions(scores.to(self.device)).cpu()
         figures = self.measure(scores, decided, targets)
         self.log_dict({f"{stage}/{name}": figure for name, figure in figures.items()}, batch_size=len(scores))

@@ -1,0 +1,44 @@
+"""What processes of tests do that are to start at once: this imports little."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from newsreel.errors import UserError
+from newsreel.experiment.processes import launch, place
+
+
+def note_place(folder: Path) -> None:
+    here = place()
+    (folder / str(here.number)).write_text(f"{here.number} of {here.size}")
+
+
+def refuse_in_one() -> None:
+    if place().first:
+        raise UserError("no")
+    time.sleep(600)
+
+
+def die_in_one() -> None:
+    if place().first:
+        raise RuntimeError("Connection closed by peer")  # what the others then die of
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_in_one() -> None:
+    if place().first:
+        time.sleep(600)
+    raise ZeroDivisionError("by hand")
+
+
+def wait() -> None:
+    print("waiting", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    launch(wait, 2)
