@@ -20,7 +20,7 @@ from newsreel.experiment.answers import Answers, check_output, require_writable,
 from newsreel.experiment.documents import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.experiment.explain import COMPLETENESS, Explainer, page
 from newsreel.experiment.finished import FinishedRun, open_run
-from newsreel.experiment.settings import check_section, gpu_is_there
+from newsreel.experiment.settings import check_section, device_of, gpu_is_there
 from newsreel.models.outputs import probabilities
 from newsreel.rules import Range
 
@@ -122,9 +122,7 @@ def find_device(accelerator: Accelerator) -> torch.device:
     """Raises UserError if a GPU is asked for and there is none."""
     if accelerator == "gpu" and not gpu_is_there():
         raise UserError("accelerator is gpu, and torch finds no GPU here: use accelerator=cpu or accelerator=auto.")
-    if accelerator == "cpu" or not gpu_is_there():
-        return torch.device("cpu")
-    return torch.device("cuda" if torch.cuda.is_available() else "mps")
+    return device_of(accelerator)
 
 
 def predict(config: DictConfig) -> None:

@@ -45,6 +45,7 @@ class TrainerSettings:
     log_every_n_steps: Annotated[int, Range(min=1)]
     projector_words: Annotated[int, Range(min=0)]
     accumulate: Annotated[int, Range(min=1)]
+    compile: bool
     profile: bool
     checkpoint_every_s: Annotated[float, Range(min=0)] | None
 
@@ -273,6 +274,11 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
     training = config["training"]
+    if config["trainer"]["compile"] and TrainingSettings(**training).sparse_gradients:
+        problems.append(
+            "trainer.compile is true, and torch compiles no sparse gradients, which adagrad has here: set "
+            "trainer.compile=false, or another training.optimizer"
+        )
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
@@ -309,3 +315,10 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
 
 def gpu_is_there() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def device_of(accelerator: str) -> torch.device:
+    """What a checked setting `accelerator` comes to here."""
+    if accelerator == "cpu" or not gpu_is_there():
+        return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "mps")

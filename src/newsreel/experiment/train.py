@@ -84,6 +84,7 @@ def run_experiment(
 
     from newsreel.batches.datamodule import TextDataModule
     from newsreel.evaluation.report import Report, write_report
+    from newsreel.experiment.compilation import compile_network, require_compiler
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import Command, Labels, build_classifier
     from newsreel.experiment.profile import time_table
@@ -104,6 +105,8 @@ def run_experiment(
     Command(choices, overrides, os.getcwd(), resumed).save(folder)
     write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
+    if experiment.trainer.compile:
+        require_compiler(experiment.trainer.accelerator)
     experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
@@ -129,6 +132,8 @@ def run_experiment(
     counts = torch.from_numpy(corpus.label_counts("train"))
     if corpus.task == "multilabel":
         network.start_at((counts + 0.5) / (sizes["train"] + 1))
+    if experiment.trainer.compile:
+        compile_network(network)
     labels = Labels.of(corpus)
     classifier = build_classifier(experiment, network, labels, counts, sizes["train"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
