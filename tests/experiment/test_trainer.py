@@ -71,7 +71,9 @@ def test_where_torch_cannot_compile_the_remedy_comes_before_any_document_is_read
         raise RuntimeError("no working C++ compiler found\nand much more")
 
     monkeypatch.setattr(torch, "compile", fail)
-    with pytest.raises(UserError, match=r"compiler found\nIt needs a C\+\+ compiler .* or leave trainer\.compile=false"):
+    with pytest.raises(
+        UserError, match=r"compiler found\nIt needs a C\+\+ compiler .* or leave trainer\.compile=false"
+    ):
         train_tiny(tmp_path, *SMALL_LSTM, "trainer.compile=true")
     assert not (tmp_path / "cache").exists()
 

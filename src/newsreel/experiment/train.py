@@ -83,6 +83,7 @@ def run_experiment(
     from lightning.pytorch import seed_everything
 
     from newsreel.batches.datamodule import TextDataModule
+    from newsreel.evaluation.limits import limits
     from newsreel.evaluation.report import Report, write_report
     from newsreel.experiment.compilation import compile_network, require_compiler
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
@@ -208,6 +209,7 @@ def run_experiment(
         corpus.metric,
         predictions,
         figures,
+        limits(predictions, data.dataset("test"), corpus.metric, experiment.seed, experiment.tokenizer.gives_bags),
         published=str(experiment.published),
         resumed=resumed,
     )
