@@ -309,6 +309,19 @@ def test_every_setting_for_several_labels_changes_something(
     ]
 
 
+def test_thresholds_asked_for_where_documents_have_one_label_are_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    train_tiny(tmp_path, "model=bow", "evaluation.thresholds=global", folder="asked")
+    assert "note        evaluation.thresholds=global changes nothing: documents have one label" in caplog.text
+    caplog.clear()
+    train_tiny(tmp_path, "model=bow", folder="default")
+    several = ["data.num_labels=5", "data.multilabel=true"]
+    train_tiny(tmp_path, "model=bow", *several, "evaluation.thresholds=global", folder="several")
+    assert "changes nothing" not in caplog.text
+
+
 def test_thresholds_are_kept_and_explain_the_predictions(tmp_path: Path) -> None:
     results = train_tiny(tmp_path, "model=bow", "data.num_labels=4", "data.multilabel=true", "training.max_epochs=4")
     kept = json.loads((tmp_path / "run" / "thresholds.json").read_text())

@@ -127,8 +127,9 @@ def write_report(report: Report) -> None:
         *report.commands,
         "```",
         "",
-        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning {environment['lightning']}, "
-        f"{environment['threads']} threads of {environment['processor']}, device {environment['device']}.",
+        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
+        f"{environment['lightning']}, {environment['threads']} threads of {environment['processor']}, device "
+        f"{environment['device']}.",
         "",
     ]
     write_atomically(report.folder / "report.md", "\n".join(lines))

@@ -151,7 +151,8 @@ def predict(config: DictConfig) -> None:
             kept = {name: [row[place] for row in chunk] for place, name in enumerate(request.keep, start=2)}
             answers = replace(predictor.answer(documents, request.top_k), kept=kept)
             if explainer is not None:
-                explanations = explainer(documents, answers.probabilities)
+                spelled = [run.tokenizer.spelled(row[1]) for row in chunk]
+                explanations = explainer(documents, answers.probabilities, spelled)
                 answers = replace(answers, explanations=explanations)
                 draw(explanations)
                 num_incomplete += sum(not explanation.complete for explanation in explanations)

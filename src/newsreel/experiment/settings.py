@@ -157,6 +157,7 @@ def read_experiment(config: Settings) -> Experiment:
         published=Published(**settings("published")),
         config=config,
     )
+    experiment.evaluation.check(experiment.reader.nests_labels)
     num_words = config["tokenizer"].get("max_size")
     dimension = num_words if isinstance(experiment.embedding, OneHot) else config["embedding"].get("dimension")
     if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FOR_SEVERAL = ("evaluation.thresholds=", "evaluation.shrinkage=")  # settings for documents that can have several labels
+
 
 def train(config: DictConfig, started: float) -> dict[str, Any]:
     """Train, validate and test what a config describes; returns what metrics.json holds.
@@ -115,6 +117,10 @@ def run_experiment(
     log.info(f"documents   {', '.join(f'{count:,} {split}' for split, count in sizes.items())}")
     for note in corpus.notes:
         log.info(f"note        {note}")
+    if corpus.task != "multilabel" and (
+        idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]
+    ):
+        log.info(f"note        {' '.join(idle)} changes nothing: documents have one label, the most probable")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
