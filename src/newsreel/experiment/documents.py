@@ -39,7 +39,7 @@ class Source(NamedTuple):
     unit: Unit  # of the places
     rows: Iterator[Row]  # place, text, values of the columns that are kept
     path: Path | None = None
-    pauses: Callable[[float], bool] = lambda patience: False  # whether no row comes within so many seconds
+    pauses: Callable[[float], bool] | None = None  # whether no row comes within so many seconds; None: never
 
 
 def standard_input() -> Source:
@@ -155,7 +155,7 @@ def chunks(source: Source, num_documents: int) -> Iterator[list[Row]]:
         chunk.append(row)
         num_characters += len(row[1])
         full = len(chunk) == num_documents or num_characters > MAX_CHARACTERS
-        if full or source.pauses(deadline - time.monotonic()):
+        if full or (source.pauses is not None and source.pauses(deadline - time.monotonic())):
             yield chunk
             chunk, num_characters = [], 0
     if chunk or not deadline:

@@ -169,7 +169,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
 
 def _unreadable(error: OverrideParseException) -> str:
     key, equals, value = str(error.override).partition("=")
-    reason = str(error.__cause__ or error).partition("\nSee https:")[0].splitlines()[-1]
+    reason = str(error.__cause__ or error).partition("\nSee https:")[0].rstrip(" ^\n").splitlines()[-1]
     if not equals:
         return f"{error.override} cannot be read: {reason}. Settings and choices are given as key=value."
     text = value.replace("\\", "\\\\").replace("'", "\\'")
