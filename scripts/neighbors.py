@@ -41,6 +41,8 @@ def answer(config: DictConfig) -> None:
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     asked = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
+    if plain["resume"] is not None:
+        raise UserError("resume is for train.py: run=<folder> shows the words of a finished run.")
     if problems := check_section("", asked, Questions):
         raise UserError("\n".join(problems))
     questions = Questions(**asked)

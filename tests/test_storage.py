@@ -3,12 +3,16 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
-from newsreel.storage import build_once, write_atomically
+from newsreel import storage
+from newsreel.errors import UserError
+from newsreel.storage import build_once, held, write_atomically
 
 
 def write_slowly(folder: Path) -> None:
@@ -75,6 +79,41 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
         assert process.exitcode == 0
     assert counter.read_text() == "built\n"
     assert len(list(target.iterdir())) == 20
+
+
+def hold(folder: Path, ready: Event) -> None:
+    with held(folder):
+        ready.set()
+        time.sleep(60)
+
+
+def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.3)
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(timeout=30)
+    with pytest.raises(UserError, match="is being written by another process"), held(tmp_path):
+        pytest.fail("held twice")
+    process.kill()
+    process.join()
+    for _ in range(2):  # and it is free again after the block
+        with held(tmp_path):
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_those_who_ask_for_a_folder_wait_a_little_for_the_process_that_ends(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready))
+    process.start()
+    assert ready.wait(timeout=30)
+    killer = threading.Timer(0.5, process.kill)
+    killer.start()
+    with held(tmp_path):
+        assert not killer.is_alive()
+    process.join()
 
 
 def test_write_atomically_replaces_the_whole_file(tmp_path: Path) -> None:

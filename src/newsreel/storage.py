@@ -98,7 +98,10 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether this process now has the only lock; True too on disks that know no locks."""
+    """Whether this process now has the only lock; True too on disks that know no locks.
+
+    By `flock` rather than filelock: on the folder itself, so that a run folder gets no file for it.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

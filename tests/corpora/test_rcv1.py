@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -318,6 +319,31 @@ def test_a_killed_preparation_goes_on_from_the_parts_that_are_done(
     whole = reader(made_up / "discs").read(with_cache(tmp_path / "other"))
     assert corpus.fingerprint == whole.fingerprint
     assert not [path for path in (paths.cache / "corpora").iterdir() if "parts" in path.name or "partial" in path.name]
+
+
+def test_parts_of_files_that_have_changed_since_are_removed(
+    made_up: Path, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parts() -> list[Path]:
+        return list((paths.cache / "corpora").glob(".rcv1-parts-*"))
+
+    discs = tmp_path / "discs"
+    shutil.copytree(made_up / "discs", discs)
+    monkeypatch.setattr(rcv1, "PartsInOrder", lambda *arguments: (_ for _ in ()).throw(RuntimeError("stopped")))
+    left = []
+    for number in range(2):
+        with pytest.raises(RuntimeError, match="stopped"):
+            reader(discs).read(paths)
+        left += parts()
+        os.utime(min(discs.rglob("*.zip")), (number, number))
+    assert len(left) == len(set(left)) == 2  # those of the first files made way for those of the second
+    with pytest.raises(RuntimeError, match="stopped"):
+        reader(made_up / "discs").read(paths)
+    assert len(parts()) == 2  # another place
+    monkeypatch.undo()
+    reader(discs).read(paths)
+    reader(made_up / "discs").read(paths)
+    assert parts() == []
 
 
 def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def write_films(file: Path, labels: tuple[str, ...] = ("dull", "fine"), num_docu
     return file
 
 
+def test_a_setting_of_no_chosen_corpus_is_answered_with_the_choice(
+    command: Callable[..., CompletedProcess[str]],
+) -> None:
+    process = command("evaluate.py", "run=somewhere", "data.limit=5")
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: data.limit is not a setting as long as nothing is chosen for data: give")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from newsreel.batches.batch import Batch
+from newsreel.batches.batch import Batch, DocumentDataset, Truncation
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
 from newsreel.errors import UserError
 from newsreel.experiment.explain import Explainer, Explanation, page
@@ -18,6 +18,10 @@ from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.flatten import FlattenedRows
 from newsreel.models.network import Network
 from newsreel.models.recurrent import RecurrentNetwork
+from newsreel.text.tokens import TokenSequences
+from newsreel.text.words import FittedWords
+
+from conftest import word_tokenizer
 
 TOKENS = ["<pad>", "<unk>", "good", "bad", "film", "plot"]
 RECURRENT = {"cell": "lstm", "hidden_size": 5, "num_layers": 1, "dropout": 0.0, "recurrent_dropout": 0.0,
@@ -100,6 +104,28 @@ def test_words_stand_in_the_order_in_which_they_are_read() -> None:
     assert [token for token, _ in explanation.attributions] == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("truncation", "expected"),
+    [("head", ["good", "zorb <unk>", "bad", "film"]), ("tail", ["bad", "film", "blip <unk>", "plot"]),
+     ("head_tail", ["good", "zorb <unk>", "blip <unk>", "plot"])],
+)  # fmt: skip
+def test_unknown_words_are_told_as_the_document_has_them(truncation: Truncation, expected: list[str]) -> None:
+    words = ["good", "zorb", "bad", "film", "blip", "plot"]
+    ids = np.array([TOKENS.index(word) if word in TOKENS else 1 for word in words])
+    documents = DocumentDataset(TokenSequences(ids, np.array([0, 6])), np.array([0]), np.zeros(1), 4, truncation)
+    for build in (lstm, bow):
+        (explanation,) = explainer(build(learned(), 2), ["a", "b"])(documents, np.array([[0.2, 0.8]]), [words])
+        assert [token for token, _ in explanation.attributions] == expected
+    (explanation,) = explainer(flatten(learned(), 2), ["a", "b"])(documents, np.array([[0.2, 0.8]]), [words])
+    assert [token for token, _ in explanation.attributions] == expected[-3:]  # the places of the network
+
+
+def test_tokenizers_spell_what_they_encode() -> None:
+    words = FittedWords(word_tokenizer().rules, ["<pad>", "<unk>", "film"])
+    assert words.spelled("A Film, zorb!") == ["a", "film", "zorb"]
+    assert words.spelled("") == []
+
+
 @pytest.mark.parametrize("build", [lstm, cnn, kim_cnn, perceptron, bow, flatten])
 def test_an_empty_document_has_nothing_to_explain(build: object) -> None:
     network = build(learned(), 2)  # type: ignore[operator]
@@ -179,9 +205,9 @@ def test_the_most_probable_label_is_explained_unless_another_is_named() -> None:
 
     probabilities = np.array([[0.2, 0.8], [0.7, 0.3]])
     network = bow(learned(), 2)
-    explanations = explainer(network, ["a", "b"])(Documents(), probabilities)  # type: ignore[arg-type]
+    explanations = explainer(network, ["a", "b"])(Documents(), probabilities, [None, None])  # type: ignore[arg-type]
     assert [explanation.target for explanation in explanations] == ["b", "a"]
-    explanations = explainer(network, ["a", "b"], "b")(Documents(), probabilities)  # type: ignore[arg-type]
+    explanations = explainer(network, ["a", "b"], "b")(Documents(), probabilities, [None, None])  # type: ignore[arg-type]
     assert [explanation.target for explanation in explanations] == ["b", "b"]
     with pytest.raises(UserError, match="explain_label=c is no label of this run"):
         explainer(network, ["a", "b"], "c")

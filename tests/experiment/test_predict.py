@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 import newsreel
 from newsreel.errors import UserError
 from newsreel.experiment.answers import Answers, dumps
-from newsreel.experiment.documents import Source, chunks
+from newsreel.experiment.documents import Lines, Source, chunks
 from newsreel.experiment.entry import taken_literally
 from newsreel.experiment.predict import batches_of_similar_length, predict
 
@@ -193,6 +193,33 @@ def test_documents_are_held_some_at_a_time() -> None:
 
     assert len(next(chunks(Source("here", "line", endless()), 100))) == 100
     assert len(next(chunks(Source("here", "line", ((1, "x" * 2**22) for _ in range(9))), 100))) == 3  # 12 MiB
+
+
+def test_lines_are_found_whatever_pieces_they_come_in() -> None:
+    class Pieces:
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = list(pieces)
+
+        def read1(self, size: int) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    for pieces in ([b"one\n\nth", b"r", b"ee\nfour"], [b"one\n", b"\n", b"three\n", b"four\n"]):
+        assert list(Lines(Pieces(*pieces))) == [b"one", b"", b"three", b"four"]  # type: ignore[arg-type]
+    assert list(Lines(Pieces())) == []  # type: ignore[arg-type]
+
+
+def test_those_who_watch_a_pipe_have_an_answer_before_the_next_document(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found = []
+        for document in ("w1 w2", "w3", ""):
+            process.stdin.write(f"{document}\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))  # waits for ever if documents do
+        rest, _ = process.communicate("w4\nw5", timeout=60)
+    assert found + read_lines(rest) == newsreel.load(folder / "lstm")(["w1 w2", "w3", "", "w4", "w5"])
 
 
 def test_lines_are_the_rows() -> None:

@@ -204,22 +204,37 @@ def test_a_search_that_cannot_work_is_refused(
 
 
 def test_every_model_has_a_space() -> None:
-    assert {file.name for file in (CONFIGS / "sweep" / "space").iterdir()} == {
-        file.name for file in (CONFIGS / "model").iterdir()
-    }
+    spaces = CONFIGS / "sweep" / "space"
+    assert {file.name for file in spaces.glob("*.yaml")} == {file.name for file in (CONFIGS / "model").iterdir()}
+    assert {file.name for file in (spaces / "embedding").iterdir()} == {
+        file.name for file in (CONFIGS / "embedding").iterdir()
+    } - {"one_hot.yaml"}
 
 
-@pytest.mark.parametrize("model", ["bow", "flatten", "bilstm", "cnn", "kim_cnn"])
-def test_a_model_takes_what_its_space_holds(tmp_path: Path, model: str) -> None:
-    params = compose_tiny(tmp_path, "sweep=optuna", f"model={model}").hydra.sweeper.params
+@pytest.mark.parametrize(
+    ("model", "embedding"),
+    [
+        ("bow", "one_hot"),
+        ("bow", "learned"),
+        ("flatten", "word2vec"),
+        ("bilstm", "learned"),
+        ("bilstm", "one_hot"),
+        ("cnn", "learned_small"),
+        ("kim_cnn", "svd"),
+    ],
+)
+def test_a_model_takes_what_its_space_holds(tmp_path: Path, model: str, embedding: str) -> None:
+    chosen = [f"model={model}", f"embedding={embedding}"]
+    params = compose_tiny(tmp_path, "sweep=optuna", *chosen).hydra.sweeper.params
     space, _ = read_space(OmegaConf.to_container(params), [])  # type: ignore[arg-type]
     assert "training.learning_rate" in space
+    assert ("embedding.dropout" in space) == (embedding != "one_hot")
     highest = {
         key: distribution.choices[-1] if isinstance(distribution, CategoricalDistribution) else distribution.high
         for key, distribution in space.items()
         if isinstance(distribution, (CategoricalDistribution, FloatDistribution, IntDistribution))
     }
-    read_tiny(tmp_path, f"model={model}", *(f"{key}={value}" for key, value in highest.items()))
+    read_tiny(tmp_path, *chosen, *(f"{key}={value}" for key, value in highest.items()))
 
 
 def test_a_launcher_of_several_jobs_gets_as_many_trials(tmp_path: Path) -> None:

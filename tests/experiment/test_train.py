@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from newsreel.batches.batch import BucketSampler
 from newsreel.corpora.synthetic import pseudo_words
 from newsreel.errors import UserError
+from newsreel.experiment.checkpoints import AtomicCheckpointIO
 from newsreel.experiment.settings import read_experiment
 from newsreel.models.classifier import TextClassifier
 from newsreel.text.loading import load_tokenizer
@@ -133,6 +134,7 @@ def test_the_report_says_what_the_data_is_and_how_to_repeat_it(lstm_run: tuple[P
     assert "made up" in report
     assert "python train.py data=synthetic" in report
     assert f"{lstm_run[1]['test/accuracy']:.4f}" in report
+    assert "## Limits\n\n- It gives every document one of these 2 labels" in report
 
 
 def test_checkpoints_load_as_plain_weights(lstm_run: tuple[Path, dict[str, Any]]) -> None:
@@ -259,6 +261,7 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
         "embedding.word_dropout=0.9",
         "embedding.max_norm=0.01",
         "trainer.precision=bf16-mixed",
+        "trainer.accumulate=2",
         "data.limit=40",
         "data.seed=5",
     ],
@@ -270,6 +273,27 @@ def test_every_setting_changes_something(tmp_path_factory: pytest.TempPathFactor
     base = json.loads((folder / "base" / "metrics.json").read_text())
     changed = train_tiny(folder, *SMALL_LSTM, change, folder=change)
     assert changed["test/loss"] != base["test/loss"]
+
+
+def test_every_setting_of_how_a_training_is_watched_changes_what_it_leaves(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    written: list[str] = []
+    original = AtomicCheckpointIO.save_checkpoint
+
+    def spy(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        written.append(Path(path).name)
+        original(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", spy)
+    train_tiny(tmp_path, *SMALL_LSTM, folder="base")
+    base, written[:] = len(written), []
+    train_tiny(tmp_path, *SMALL_LSTM, "trainer.checkpoint_every_s=0", folder="often")
+    assert len(written) > base
+    assert "where the time went" not in caplog.text
+    train_tiny(tmp_path, *SMALL_LSTM, "trainer.profile=true", folder="profile")
+    assert "where the time went" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -294,6 +318,19 @@ def test_every_setting_for_several_labels_changes_something(
     assert [changed[key] for key in ("test/f1_micro", "test/f1_macro", "test/loss")] != [
         base[key] for key in ("test/f1_micro", "test/f1_macro", "test/loss")
     ]
+
+
+def test_thresholds_asked_for_where_documents_have_one_label_are_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    train_tiny(tmp_path, "model=bow", "evaluation.thresholds=global", folder="asked")
+    assert "note        evaluation.thresholds=global changes nothing: documents have one label" in caplog.text
+    caplog.clear()
+    train_tiny(tmp_path, "model=bow", folder="default")
+    several = ["data.num_labels=5", "data.multilabel=true"]
+    train_tiny(tmp_path, "model=bow", *several, "evaluation.thresholds=global", folder="several")
+    assert "changes nothing" not in caplog.text
 
 
 def test_thresholds_are_kept_and_explain_the_predictions(tmp_path: Path) -> None:

@@ -45,6 +45,14 @@ def test_words_of_an_embedding(command: Command, words: list[str]) -> None:
     assert [row[1 + number] for number, row in enumerate(similarities)] == ["1.0000", "1.0000"]
 
 
+def test_going_on_with_a_run_is_nothing_for_this_script(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1")
+    done = command("scripts/neighbors.py", "resume=run", "word=a")
+    assert done.returncode == 2
+    assert done.stderr == "error: resume is for train.py: run=<folder> shows the words of a finished run.\n"
+
+
 def test_words_of_a_run_before_and_after_training(command: Command, tmp_path: Path, words: list[str]) -> None:
     run = f"hydra.run.dir={tmp_path / 'run'}"
     small = ["embedding.dimension=4", "model.hidden_size=4", "training.max_epochs=1", "trainer.projector_words=7"]

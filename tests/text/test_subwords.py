@@ -43,6 +43,15 @@ def test_prediction_uses_the_same_encoding_as_training(tmp_path: Path) -> None:
     assert again.tokens[:2] == ["<pad>", "<unk>"]
 
 
+def test_tokens_are_spelled_as_the_document_has_them(tmp_path: Path) -> None:
+    tokenizer = SETTINGS.fit(make_corpus([("a fine film", 0)] * 5), tmp_path).tokenizer
+    text = "A <br /> 日 film"
+    spelled = tokenizer.spelled(text)
+    assert spelled is not None
+    assert len(spelled) == len(tokenizer.encode([text])[0])
+    assert [word for word, token in zip(spelled, tokenizer.encode([text])[0], strict=True) if token == 1] == ["日"]
+
+
 def test_training_documents_without_any_character_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no character to learn subwords from"):
         SETTINGS.fit(make_corpus([("", 0)]), tmp_path)

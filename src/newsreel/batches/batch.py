@@ -74,7 +74,8 @@ class DocumentDataset(Dataset[Batch]):
     def __getitem__(self, documents: list[int]) -> Batch:
         number, size = self.share
         held = documents[number::size] or documents[:1]
-        pieces = [self._tokens(document) for document in held]
+        bounds = zip(self.starts[held].tolist(), self.ends[held].tolist(), strict=True)
+        pieces = [self._tokens(start, end) for start, end in bounds]
         lengths = torch.tensor([len(piece) for piece in pieces])  # (B,)
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
@@ -83,8 +84,8 @@ class DocumentDataset(Dataset[Batch]):
         targets = torch.from_numpy(self.targets[held].astype(kind))  # (B,) or (B, L)
         return Batch(torch.from_numpy(token_ids), lengths, targets, len(documents))
 
-    def _tokens(self, document: int) -> np.ndarray:
-        start, end = int(self.starts[document]), int(self.ends[document])
+    def _tokens(self, start: int, end: int) -> np.ndarray:
+        """What is read of the document from `start` to `end`."""
         limit = self.max_tokens
         if limit is None or end - start <= limit:
             return self.sequences.piece(start, end)

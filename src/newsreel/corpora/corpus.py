@@ -262,6 +262,11 @@ class CorpusReader(ABC):
         """Whether the task has labels that no training document need have."""
         return False
 
+    @property
+    def nests_labels(self) -> bool:
+        """Whether the labels are a hierarchy."""
+        return False
+
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:
         """The corpus as it was published."""

@@ -64,6 +64,10 @@ class RCV1(CorpusReader):
         """101 of the 103 topics have a training story."""
         return True
 
+    @property
+    def nests_labels(self) -> bool:
+        return True
+
     def read(self, paths: Paths) -> Corpus:
         place = Path(self.path).expanduser() if self.path is not None else paths.corpora / NAME
         files = LocalFiles(
@@ -74,7 +78,7 @@ class RCV1(CorpusReader):
             num_processes=self.num_processes or os.cpu_count() or 1,
         )
         folder = find_prepared(NAME, [files], None, paths.cache, REMEDY)
-        shutil.rmtree(files.parts_folder(paths.cache), ignore_errors=True)
+        files.remove_parts(paths.cache)
         files.check_bad_files(read_bad_files(folder))  # there may have been more of them when it was prepared
         return open_prepared(folder)
 
@@ -120,7 +124,18 @@ class LocalFiles(Source):
 
     def parts_folder(self, cache: Path) -> Path:
         """Where the parts are kept until the corpus is whole: they outlive a preparation that is killed."""
-        return cache / "corpora" / f".{NAME}-parts-{self._key}"
+        return cache / "corpora" / f"{self._parts_prefix}{self._key}"
+
+    @property
+    def _parts_prefix(self) -> str:
+        """How the names of all folders of parts begin that were read from this place."""
+        return f".{NAME}-parts-{hashlib.sha256(str(self.place.absolute()).encode()).hexdigest()[:8]}-"
+
+    def remove_parts(self, cache: Path, but: Path | None = None) -> None:
+        """Remove what preparations of this place that did not end have left, of the files as they were then too."""
+        for folder in (cache / "corpora").glob(f"{self._parts_prefix}*"):
+            if folder != but:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def _key(self) -> str:
@@ -131,6 +146,7 @@ class LocalFiles(Source):
         assert self._layout is not None, "prepared_folder() has looked for it"
         parts = self._layout.parts
         kept = self.parts_folder(self.cache)
+        self.remove_parts(self.cache, but=kept)
         kept.mkdir(exist_ok=True)
         bad_files = self._read(parts, kept)
         stories = PartsInOrder(part_folders(kept, len(parts)), [part.name for part in parts])

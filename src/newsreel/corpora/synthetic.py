@@ -60,6 +60,10 @@ class Synthetic(CorpusReader):
         return self.hierarchy is not None
 
     @property
+    def nests_labels(self) -> bool:
+        return self.hierarchy is not None
+
+    @property
     def task(self) -> Task:
         if self.multilabel:
             return "multilabel"

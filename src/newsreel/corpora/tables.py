@@ -214,7 +214,9 @@ def document_text(value: Any) -> str | None:
     """A document's text as all formats give it, empty if it is missing; None if the value is no text."""
     if is_missing(value):
         return ""
-    return value.replace("\r\n", "\n").strip() if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return (value.replace("\r\n", "\n") if "\r" in value else value).strip()  # one sign is found many times as fast
 
 
 def is_missing(value: Any) -> bool:

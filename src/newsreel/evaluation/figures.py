@@ -148,23 +148,14 @@ def draw_f1_by_label(predictions: Predictions) -> Figure:
 
 def draw_reliability(predictions: Predictions) -> Figure:
     """How often predictions of a probability are right: of the label given, or of every label's yes or no."""
-    if predictions.targets.ndim == 1:
-        confidence = predictions.probabilities.max(axis=1)
-        right = predictions.decided == predictions.targets
-        name = "probability of the label given"
-    else:
-        confidence, right = predictions.probabilities.ravel(), predictions.wanted.ravel()
-        name = "probability of a label"
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    bins = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
-    counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+    name = "probability of the label given" if predictions.targets.ndim == 1 else "probability of a label"
+    means, shares, counts = predictions.reliability(CALIBRATION_BINS)
     held = counts > 0
-    means = np.bincount(bins, confidence, minlength=CALIBRATION_BINS)[held] / counts[held]
-    shares = np.bincount(bins, right, minlength=CALIBRATION_BINS)[held] / counts[held]
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY)
-    above.plot(means, shares, "o-", ms=5, color=GOOD)
+    above.plot(means[held], shares[held], "o-", ms=5, color=GOOD)
     above.set(title="reliability: on the line, a probability means what it says", ylabel="share that is right")
     above.yaxis.set_major_formatter(PercentFormatter(1))
     below.bar(edges[:-1], counts, width=1 / CALIBRATION_BINS, align="edge", color=GREY, edgecolor="white")

@@ -95,6 +95,22 @@ class Predictions:
         table = pl.DataFrame(columns)
         return table if self.corpus.label_titles else table.drop("title")
 
+    def reliability(self, num_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean probability, share that is right and number of decisions of each of (K,) bins of equal width.
+
+        A decision is the label given, or each label's yes or no where documents have several. Empty bins have zeros.
+        """
+        if self.targets.ndim == 1:
+            confidence, right = self.probabilities.max(axis=1), self.decided == self.targets
+        else:
+            confidence, right = self.probabilities.ravel(), self.wanted.ravel()
+        edges = np.linspace(0, 1, num_bins + 1)
+        bins = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, num_bins - 1)
+        counts = np.bincount(bins, minlength=num_bins)
+        sums = (np.bincount(bins, values, minlength=num_bins) for values in (confidence, right))
+        means, shares = (of_bins / np.maximum(1, counts) for of_bins in sums)
+        return means, shares, counts
+
     def confusions(self) -> list[tuple[str, str, int]]:
         """(label of the document, label given instead, documents), the most frequent first.
 

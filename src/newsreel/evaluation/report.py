@@ -39,6 +39,7 @@ class Report:
     metric: str
     predictions: Predictions  # of the test documents
     figures: Sequence[str]  # names of those in figures/
+    limits: Sequence[str]  # what to know before relying on it, in sentences
     published: str  # what others reached with these settings, in words; empty if nothing is known
     log: str = ""  # how to look at what was logged while it trained
     resumed: Sequence[Sequence[str]] = ()  # of every time that the run went on with a limit raised, what was typed
@@ -118,14 +119,19 @@ def write_report(report: Report) -> None:
         "",
         *epochs_table(report),
         "",
+        "## Limits",
+        "",
+        *(f"- {sentence}" for sentence in report.limits),
+        "",
         "## How to repeat it",
         "",
         "```",
         *report.commands,
         "```",
         "",
-        f"Commit {environment['git_commit']}, torch {environment['torch']}, lightning {environment['lightning']}, "
-        f"{environment['threads']} threads of {environment['processor']}, device {environment['device']}.",
+        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
+        f"{environment['lightning']}, {environment['threads']} threads of {environment['processor']}, device "
+        f"{environment['device']}.",
         "",
     ]
     write_atomically(report.folder / "report.md", "\n".join(lines))

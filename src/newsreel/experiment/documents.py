@@ -1,8 +1,12 @@
 """Documents to classify, read piece by piece: from standard input or from a file of any size."""
 
+import select
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +28,8 @@ from newsreel.errors import UserError
 
 MAX_DOCUMENTS = 4_096  # that are held at a time
 MAX_CHARACTERS = 2**23  # of theirs, all but the last one's
-BLOCK_BYTES = 2**20  # of a file whose lines are counted
+BLOCK_BYTES = 2**20  # of a file whose lines are counted, and of standard input at most at a time
+PATIENCE_SECONDS = 0.2  # that a document on standard input waits for others, at most
 
 
 class Source(NamedTuple):
@@ -34,20 +39,61 @@ class Source(NamedTuple):
     unit: Unit  # of the places
     rows: Iterator[Row]  # place, text, values of the columns that are kept
     path: Path | None = None
+    pauses: Callable[[float], bool] | None = None  # whether no row comes within so many seconds; None: never
 
 
 def standard_input() -> Source:
     """One document a line."""
+    lines = Lines(sys.stdin.buffer)  # type: ignore[arg-type]
 
     def rows() -> Iterator[Row]:
-        for number, line in enumerate(sys.stdin.buffer, start=1):
+        for number, line in enumerate(lines, start=1):
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise line_not_utf8("standard input", number, error) from error
             yield number, document_of(text.removeprefix("\ufeff") if number == 1 else text)
 
-    return Source("standard input", "line", rows())
+    return Source("standard input", "line", rows(), pauses=lines.pause)
+
+
+class Lines:
+    """The lines of a stream, read as they come."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        self._stream = stream
+        self._ready: deque[bytes] = deque()
+        self._begun: list[bytes] = []  # parts of a line whose end has not come
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self._ready or self._read():
+            while self._ready:
+                yield self._ready.popleft()
+
+    def _read(self) -> bool:
+        """Wait for some bytes. Returns whether the stream goes on."""
+        block = self._stream.read1(BLOCK_BYTES)
+        if not block:
+            if self._begun:
+                self._ready.append(b"".join(self._begun))
+                self._begun = []
+            return bool(self._ready)
+        if b"\n" not in block:
+            self._begun.append(block)
+            return True
+        *whole, rest = b"".join([*self._begun, block]).split(b"\n")
+        self._ready.extend(whole)
+        self._begun = [rest] if rest else []
+        return True
+
+    def pause(self, patience: float) -> bool:
+        """Whether nothing comes within so many seconds; False where that cannot be told."""
+        if self._ready:
+            return False
+        try:
+            return not select.select([self._stream], [], [], max(0.0, patience))[0]
+        except (OSError, ValueError):  # no pipe or file of the system
+            return False
 
 
 def file_source(path: Path, column: str, keep: Sequence[str]) -> Source:
@@ -97,18 +143,23 @@ def count_documents(path: Path) -> int | None:
 def chunks(source: Source, num_documents: int) -> Iterator[list[Row]]:
     """Rows of at most `num_documents` at a time, and one chunk at least, if an empty one; missing texts are empty.
 
-    Raises UserError for values that are no text.
+    Fewer where the source pauses, so that those who watch a pipe have their answers. Raises UserError for values that
+    are no text.
     """
-    rows = (checked(source, row) for row in source.rows)
     chunk: list[Row] = []
     num_characters = 0
-    for row in rows:
-        if len(chunk) == num_documents or num_characters > MAX_CHARACTERS:
-            yield chunk
-            chunk, num_characters = [], 0
+    deadline = 0.0  # of the monotonic clock, when those in the chunk are not to wait any longer
+    for row in source.rows:
+        row = checked(source, row)
+        deadline = deadline if chunk else time.monotonic() + PATIENCE_SECONDS
         chunk.append(row)
         num_characters += len(row[1])
-    yield chunk
+        full = len(chunk) == num_documents or num_characters > MAX_CHARACTERS
+        if full or (source.pauses is not None and source.pauses(deadline - time.monotonic())):
+            yield chunk
+            chunk, num_characters = [], 0
+    if chunk or not deadline:
+        yield chunk
 
 
 def checked(source: Source, row: Row) -> Row:

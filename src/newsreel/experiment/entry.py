@@ -6,6 +6,7 @@ Imports little: `--help` and a mistyped option are answered before torch is load
 import difflib
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -149,6 +150,8 @@ def explain(error: Exception) -> str:
     """What was wrong with the command line, the config or the disk, without the names of the code that noticed."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
     if isinstance(error, OSError):
@@ -185,7 +188,23 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     prefix = f"{parent}." if parent else ""
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
+    if parent and not siblings:
+        return f"{key} is not a setting as long as nothing is chosen for {parent}: give {parent}=… too (see --help)"
     return f"{key} is not a setting" + (nearest(name, known, prefix) if known else "")
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    key, equals, value = str(error.override).partition("=")
+    reason = str(error.__cause__ or error).partition("\nSee https:")[0].rstrip(" ^\n").splitlines()[-1]
+    if not equals:
+        return f"{error.override} cannot be read: {reason}. Settings and choices are given as key=value."
+    text = value.replace("\\", "\\\\").replace("'", "\\'")
+    argument = f"{key}='{text}'"
+    typed = shlex.quote(argument) if set(text) & set('"$`\\!') else f'"{argument}"'
+    return (
+        f"{key}={value} cannot be read: {reason}.\n"
+        f"A text with signs of Hydra's own needs quotes within the shell's: {typed}"
+    )
 
 
 def _missing_choice(error: MissingConfigException) -> str:

@@ -20,7 +20,7 @@ from newsreel.errors import UserError
 from newsreel.models.network import Network, Reading
 from newsreel.rules import nearest
 from newsreel.storage import replacing
-from newsreel.text.tokens import PAD
+from newsreel.text.tokens import PAD, UNK, TokenSequences
 
 COMPLETENESS = 0.01  # share of what is explained that contributions may miss by before more steps are taken
 MOST_TIMES_STEPS = 16
@@ -99,16 +99,27 @@ class Explainer:
         self.label = label
         self.steps = steps
 
-    def __call__(self, documents: DocumentDataset, probabilities: np.ndarray) -> list[Explanation]:
-        """Explain documents one by one, by their (N, L) probabilities. Raises UserError if captum is missing."""
+    def __call__(
+        self, documents: DocumentDataset, probabilities: np.ndarray, spelled: Sequence[Sequence[str] | None]
+    ) -> list[Explanation]:
+        """Explain documents one by one, by their (N, L) probabilities. Raises UserError if captum is missing.
+
+        spelled: of each document its own spelling of its tokens, before truncation; None: not known.
+        """
         if self.label is None:
             targets = probabilities.argmax(axis=1).tolist()
         else:
             targets = [list(self.labels).index(self.label)] * len(documents)
-        return [self.explain(documents[[number]], target) for number, target in enumerate(targets)]
+        return [
+            self.explain(documents[[number]], target, None if words is None else those_read(words, documents))
+            for number, (target, words) in enumerate(zip(targets, spelled, strict=True))
+        ]
 
-    def explain(self, batch: Batch, target: int) -> Explanation:
-        """Explain the logit of the label `target` in a batch of one document."""
+    def explain(self, batch: Batch, target: int, words: Sequence[str] | None = None) -> Explanation:
+        """Explain the logit of the label `target` in a batch of one document.
+
+        words: the document's own spelling of its tokens; None: tokens are told as the vocabulary has them.
+        """
         device = next(self.network.parameters()).device
         token_ids, lengths = batch.token_ids.to(device), batch.lengths.to(device)
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN has no gradients in evaluation
@@ -124,11 +135,16 @@ class Explainer:
             baseline, whole = logit(ends).tolist()
             contributions = self.contributions(reading, logit, whole - baseline)
         read = [
-            (self.tokens[token], value)
+            (token, value)
             for token, value in zip(reading.token_ids.tolist(), contributions.tolist(), strict=True)
             if token != PAD
         ]
-        return Explanation(self.labels[target], whole, baseline, read)
+        own = [None] * len(read) if words is None else words[len(words) - len(read) :]  # some networks read the last
+        attributions = [
+            (f"{word} {self.tokens[token]}" if token == UNK and word else self.tokens[token], value)
+            for (token, value), word in zip(read, own, strict=True)
+        ]
+        return Explanation(self.labels[target], whole, baseline, attributions)
 
     def contributions(self, reading: Reading, logit: Callable[[Tensor], Tensor], difference: float) -> Tensor:
         """(T,) contributions, which sum to the difference that all tokens make."""
@@ -147,6 +163,15 @@ class Explainer:
             if missed <= tolerance(difference) or steps >= MOST_TIMES_STEPS * self.steps:
                 return found
             steps *= 4
+
+
+def those_read(words: Sequence[str], documents: DocumentDataset) -> list[str]:
+    """The words of a document that truncation leaves of it."""
+    if not words:
+        return []
+    places = TokenSequences(np.arange(len(words)), np.array([0, len(words)]))
+    document = DocumentDataset(places, np.array([0]), np.zeros(1), documents.max_tokens, documents.truncation)
+    return [words[place] for place in document[[0]].token_ids[0].tolist()]
 
 
 def sum_by_token(contributions: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from newsreel.experiment.answers import Answers, check_output, require_writable,
 from newsreel.experiment.documents import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.experiment.explain import COMPLETENESS, Explainer, page
 from newsreel.experiment.finished import FinishedRun, open_run
-from newsreel.experiment.settings import check_section, gpu_is_there
+from newsreel.experiment.settings import check_section, device_of, gpu_is_there
 from newsreel.models.outputs import probabilities
 from newsreel.rules import Range
 
@@ -122,9 +122,7 @@ def find_device(accelerator: Accelerator) -> torch.device:
     """Raises UserError if a GPU is asked for and there is none."""
     if accelerator == "gpu" and not gpu_is_there():
         raise UserError("accelerator is gpu, and torch finds no GPU here: use accelerator=cpu or accelerator=auto.")
-    if accelerator == "cpu" or not gpu_is_there():
-        return torch.device("cpu")
-    return torch.device("cuda" if torch.cuda.is_available() else "mps")
+    return device_of(accelerator)
 
 
 def predict(config: DictConfig) -> None:
@@ -153,7 +151,8 @@ def predict(config: DictConfig) -> None:
             kept = {name: [row[place] for row in chunk] for place, name in enumerate(request.keep, start=2)}
             answers = replace(predictor.answer(documents, request.top_k), kept=kept)
             if explainer is not None:
-                explanations = explainer(documents, answers.probabilities)
+                spelled = [run.tokenizer.spelled(row[1]) for row in chunk]
+                explanations = explainer(documents, answers.probabilities, spelled)
                 answers = replace(answers, explanations=explanations)
                 draw(explanations)
                 num_incomplete += sum(not explanation.complete for explanation in explanations)

@@ -55,6 +55,7 @@ class TrainerSettings:
     projector_words: Annotated[int, Range(min=0)]
     histograms: bool
     accumulate: Annotated[int, Range(min=1)]
+    compile: bool
     profile: bool
     checkpoint_every_s: Annotated[float, Range(min=0)] | None
 
@@ -179,6 +180,7 @@ def read_experiment(config: Settings) -> Experiment:
         published=Published(**settings("published")),
         config=config,
     )
+    experiment.evaluation.check(experiment.reader.nests_labels)
     num_words = config["tokenizer"].get("max_size")
     dimension = num_words if isinstance(experiment.embedding, OneHot) else config["embedding"].get("dimension")
     if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read
@@ -299,6 +301,11 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         problems.append("trainer.histograms is true, and only logger=tensorboard can show them: leave one of them out")
     problems += check_processes(config)
     training = config["training"]
+    if config["trainer"]["compile"] and TrainingSettings(**training).sparse_gradients:
+        problems.append(
+            "trainer.compile is true, and torch compiles no sparse gradients, which adagrad has here: set "
+            "trainer.compile=false, or another training.optimizer"
+        )
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
@@ -370,3 +377,10 @@ def check_processes(config: Settings) -> list[str]:
 
 def gpu_is_there() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def device_of(accelerator: str) -> torch.device:
+    """What a checked setting `accelerator` comes to here."""
+    if accelerator == "cpu" or not gpu_is_there():
+        return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "mps")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FOR_SEVERAL = ("evaluation.thresholds=", "evaluation.shrinkage=")  # settings for documents that can have several labels
+
 
 def train(config: DictConfig, started: float) -> dict[str, Any]:
     """Train, validate and test what a config describes; returns what metrics.json holds.
@@ -153,7 +155,9 @@ def run_experiment(
     from lightning.pytorch import seed_everything
 
     from newsreel.batches.datamodule import TextDataModule
+    from newsreel.evaluation.limits import limits
     from newsreel.evaluation.report import Report, write_report
+    from newsreel.experiment.compilation import compile_network, require_compiler
     from newsreel.experiment.environment import default_threads, describe_environment, peak_rss_mb, reset_peak_rss
     from newsreel.experiment.finished import Command, Labels, build_classifier
     from newsreel.experiment.profile import time_table
@@ -179,6 +183,8 @@ def run_experiment(
         write_atomically(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
 
     experiment.logger.check()
+    if experiment.trainer.compile:
+        require_compiler(experiment.trainer.accelerator)
     experiment.embedding.check(experiment.paths)
     corpus = experiment.reader.load(experiment.paths)
     sizes = {split: len(rows.rows) for split, rows in corpus.splits.items()}
@@ -186,6 +192,10 @@ def run_experiment(
     log.info(f"documents   {', '.join(f'{count:,} {split}' for split, count in sizes.items())}")
     for note in corpus.notes:
         log.info(f"note        {note}")
+    if corpus.task != "multilabel" and (
+        idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]
+    ):
+        log.info(f"note        {' '.join(idle)} changes nothing: documents have one label, the most probable")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
@@ -205,6 +215,8 @@ def run_experiment(
     counts = torch.from_numpy(corpus.label_counts("train"))
     if corpus.task == "multilabel":
         network.start_at((counts + 0.5) / (sizes["train"] + 1))
+    if experiment.trainer.compile:
+        compile_network(network)
     labels = Labels.of(corpus)
     classifier = build_classifier(experiment, network, labels, counts, sizes["train"])
     num_parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
@@ -290,6 +302,7 @@ def run_experiment(
         corpus.metric,
         predictions,
         figures,
+        limits(predictions, data.dataset("test"), corpus.metric, experiment.seed, experiment.tokenizer.gives_bags),
         published=str(experiment.published),
         log=experiment.logger.whereabouts(folder),
         resumed=resumed,

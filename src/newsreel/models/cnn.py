@@ -56,7 +56,7 @@ class StackedCNN(Network):
         states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
         for number, convolution in enumerate(self.convolutions):
             if number:  # a window at the document's end takes the places that are left
-                states = F.max_pool1d(states, self.pool_size, ceil_mode=True)  # (B, F, T / pool_size)
+                states = max_pool(states, self.pool_size)  # (B, F, T / pool_size)
                 lengths = (lengths + self.pool_size - 1) // self.pool_size
             states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
         document = self.pooling(states.transpose(1, 2), lengths)  # (B, num_parts · F)
@@ -105,3 +105,10 @@ class MaskedConvolution(nn.Module):
         num_windows = (lengths - self.width + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
+
+
+def max_pool(states: Tensor, size: int) -> Tensor:
+    """(B, F, T) → (B, F, T / size, rounded up): the highest of every `size` places."""
+    if torch.compiler.is_compiling():  # it would translate max_pool1d anew for every T
+        return F.max_pool2d(states[:, :, None], (1, size), ceil_mode=True)[:, :, 0]
+    return F.max_pool1d(states, size, ceil_mode=True)

@@ -26,6 +26,13 @@ class EvaluationSettings:
     hierarchy: Literal["none", "close"]
     figures: bool
 
+    def check(self, nested: bool) -> None:
+        """Raise UserError if a hierarchy is to be closed where there is none. nested: whether labels have parents."""
+        if self.hierarchy == "close" and not nested:
+            raise UserError(
+                "evaluation.hierarchy is close, and the labels of this corpus have none: use evaluation.hierarchy=none."
+            )
+
 
 class Decisions(nn.Module):
     """Which labels a document gets: the most probable one, or for `multilabel` all that a rule lets through.
@@ -47,10 +54,7 @@ class Decisions(nn.Module):
         Raises UserError if a hierarchy is to be closed where there is none.
         """
         super().__init__()
-        if settings.hierarchy == "close" and not parents:
-            raise UserError(
-                "evaluation.hierarchy is close, and the labels of this corpus have none: use evaluation.hierarchy=none."
-            )
+        settings.check(bool(parents))
         self.task: Task = task
         self.rule = settings.thresholds
         self.shrinkage = settings.shrinkage

@@ -101,6 +101,10 @@ class FittedSubwords(FittedTokenizer):
         ids, lengths = encode_chunk(self._model, list(texts))
         return TokenSequences(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
+    def spelled(self, text: str) -> list[str]:
+        encoding = self._model.encode(text, add_special_tokens=False)
+        return [text[start:end] for start, end in encoding.offsets]
+
     def to_json(self) -> str:
         return json.dumps({"kind": "subwords", "model": json.loads(self._json)}, ensure_ascii=False)
 

@@ -75,6 +75,10 @@ class FittedTokenizer(ABC):
     def to_json(self) -> str:
         """What `restore` needs, as a JSON object with the tokenizer's `kind`."""
 
+    def spelled(self, text: str) -> list[str] | None:
+        """The document's own spelling of each token that `encode` gives; None where what is unknown is left out."""
+        return None
+
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, and beside it what is too large for it."""
         write_atomically(folder / TOKENIZER_FILE, self.to_json())

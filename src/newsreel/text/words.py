@@ -125,6 +125,9 @@ class FittedWords(FittedTokenizer):
         known = words.to_frame("word").join(self._ids, on="word", how="left", maintain_order="left")
         return TokenSequences(known["id"].fill_null(UNK).to_numpy(), offsets)
 
+    def spelled(self, text: str) -> list[str]:
+        return self.rules.words(pl.Series([text], dtype=pl.String))[0].to_list()  # type: ignore[no-any-return]
+
     def to_json(self) -> str:
         return json.dumps({"kind": "words", "rules": asdict(self.rules), "tokens": self.tokens}, ensure_ascii=False)
 
