@@ -136,6 +136,6 @@ def of_thresholds(predictions: Predictions) -> list[str]:
     counts = corpus.label_counts("validation")
     few = int((counts < FEW_TO_FIT).sum())
     return [
-        f"The thresholds were chosen on {len(corpus.splits['validation'].rows):,} validation documents, on which the "
-        f"checkpoint was chosen too; {few} of {len(counts)} labels have fewer than {FEW_TO_FIT} of them."
+        f"The thresholds were chosen on {len(corpus.splits['validation'].rows):,} validation documents; {few} of "
+        f"{len(counts)} labels have fewer than {FEW_TO_FIT} of them."
     ]
