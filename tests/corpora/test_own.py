@@ -255,7 +255,7 @@ JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "
         ("train.csv", (HEADER + FINE).encode() + "schön,1\n".encode("latin-1"), {},
          ["train.csv, line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t UTF-8"]),
         ("train.csv", (HEADER + FINE).encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
-        ("train.csv.gz", gzip.compress((HEADER + FINE * 99).encode())[:-40], {}, ["train.csv.gz cannot be read"]),
+        ("train.csv.gz", gzip.compress((HEADER + FINE * 99).encode(), mtime=0)[:-40], {}, ["train.csv.gz cannot be read"]),
         ("train.jsonl", JSON + '{"review": "a", "stars": 1\n', {},
          ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
         ("train.jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
