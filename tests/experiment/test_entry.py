@@ -87,6 +87,14 @@ def test_a_refused_run_leaves_the_users_own_folder_alone(command: Command, tmp_p
     assert (tmp_path / "mine" / "deep").is_dir()
 
 
+def test_a_refused_command_can_be_mended_and_typed_again(command: Command, tmp_path: Path) -> None:
+    folder = "hydra.run.dir=mine"
+    assert command("train.py", "data=files", "data.train=none.csv", "trainer=cpu", folder).returncode == 2
+    assert (tmp_path / "mine" / "config.yaml").exists()
+    process = command("train.py", *QUICK, folder)
+    assert process.returncode == 0, process.stderr
+
+
 def test_a_run_never_writes_over_another(command: Command, tmp_path: Path) -> None:
     assert command("train.py", *QUICK, "hydra.run.dir=mine").returncode == 0
     before = (tmp_path / "mine" / "metrics.json").read_text()

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from newsreel.errors import UserError
-from newsreel.experiment.folder import COMMAND_FILE, CONFIG_FILE
+from newsreel.experiment.folder import BEGUN, CONFIG_FILE
 from newsreel.experiment.processes import agreed, hush, place
 from newsreel.experiment.sweep import conclude
 from newsreel.rules import nearest
@@ -33,7 +33,6 @@ CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 WAIT_SECONDS = 5.0  # in which whoever started several processes ends the others when the first has failed
-OF_REFUSED_RUNS = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
 
 _wants_traceback = False  # set once by `run`
 
@@ -218,11 +217,7 @@ def _missing_choice(error: MissingConfigException) -> str:
 
 
 def _forget_refused_run(folder: Path) -> None:
-    if (
-        not folder.is_dir()
-        or folder == Path.cwd()
-        or any(path.name not in OF_REFUSED_RUNS for path in folder.iterdir())
-    ):
+    if not folder.is_dir() or folder == Path.cwd() or any(path.name not in BEGUN for path in folder.iterdir()):
         return
     shutil.rmtree(folder)
     for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them

@@ -19,7 +19,13 @@ LABELS_FILE = "labels.json"
 COMMAND_FILE = "command.json"
 METRICS_FILE = "metrics.json"
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
+BEGUN = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
 TABLE = "embedding.table.weight"  # how the name of an embedding's table ends in a checkpoint
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has what would be missed of a run: more than one leaves that was refused."""
+    return (folder / CONFIG_FILE).exists() and any(path.name not in BEGUN for path in folder.iterdir())
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
-from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, read_json
+from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, holds_run, read_json
 from newsreel.experiment.processes import connected, launch, place
 from newsreel.experiment.sweep import chosen, jobs_at_once
 from newsreel.storage import held
@@ -58,7 +58,7 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     experiment = read_experiment({str(key): value for key, value in plain.items()})
     choices, overrides = chosen(hydra.runtime.choices), list(hydra.overrides.task)
     folder = Path(hydra.runtime.output_dir)
-    if place().first and (folder / CONFIG_FILE).exists():
+    if place().first and holds_run(folder):
         raise UserError(f"{folder} holds another run, which would be lost: name another folder, or remove that one.")
     callbacks = []
     if hydra.mode is RunMode.MULTIRUN:
