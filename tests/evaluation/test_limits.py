@@ -50,22 +50,34 @@ def test_the_standard_error_of_micro_f1_is_that_of_many_draws() -> None:
 
 
 def test_every_limit_is_told_with_its_figures() -> None:
-    predictions = of_classes([0] * 30 + [1] * 10, [0] * 40)
+    predictions = of_classes([0] * 300 + [1] * 100, [0] * 400)
     found = "\n".join(limits(predictions, documents(10, 30, max_tokens=20), "accuracy", 7, drops_unknown=False))
     for sentence in (
         "one of these 3 labels",
-        "accuracy of 0.7500 is that of 40 documents",
-        "is 0.0685.",  # the square root of 0.75 · 0.25 / 40
+        "accuracy of 0.7500 is that of 400 documents",
+        "is 0.0217.",  # the square root of 0.75 · 0.25 / 400
         "(seed 7)",
         "2 of 3 labels have fewer than 20 training documents.",
         "1 of 3 labels have no test document",
-        "1 of 3 labels were given to no test document, though 10 times",
+        "1 of 3 labels were given to no test document, though 100 times",
         "50.0% of the test documents are longer than the 20 tokens that are read; their ends are not.",
         "5.0% of the test documents' tokens are not in the vocabulary",
         "is 0.8000, and 0.7500 of them are right (expected calibration error 0.0500)",
-        "most overconfident where it is about 0.80: 0.75 of these 40 are right.",
+        "most overconfident where it is about 0.80: 0.75 of these 400 are right.",
     ):
         assert sentence in found
+
+
+def test_what_can_be_chance_is_not_told() -> None:
+    predictions = of_classes([0] * 30 + [1] * 10, [0] * 40)  # 0.75 of them where 0.8 was expected, give or take 0.063
+    assert "confident" not in "\n".join(limits(predictions, documents(3), "accuracy", 1, drops_unknown=True))
+
+
+def test_no_mistake_is_no_certainty() -> None:
+    found = "\n".join(limits(of_classes([0] * 30, [0] * 30), documents(0), "accuracy", 1, drops_unknown=False))
+    assert "others of their kind can differ by 0.1000" in found
+    assert "standard error" not in found
+    assert "vocabulary" not in found
 
 
 def test_what_does_not_limit_a_run_is_not_told() -> None:

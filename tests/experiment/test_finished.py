@@ -48,3 +48,6 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     (folder / "checkpoints" / "best.ckpt").unlink()
     with pytest.raises(UserError, match="is not there: the run was stopped"):
         open_run(folder)
+    (folder / "labels.json").unlink()
+    with pytest.raises(UserError, match="ended before it began to train"):
+        open_run(folder)

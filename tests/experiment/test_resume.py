@@ -214,6 +214,14 @@ def test_more_epochs_take_the_rates_that_the_schedule_has_for_them(tmp_path: Pat
     assert [rates[step] for step in range(48)] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_training_that_patience_ended_in_its_last_epoch_says_what_to_raise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_tiny(tmp_path, "model=bow", "training.learning_rate=1e-12", "training.max_epochs=2", "training.patience=1")
+    assert go_on(tmp_path / "run", "training.max_epochs=5")["train/epochs"] == 2
+    assert "to train longer, raise training.patience" in caplog.text
+
+
 def test_more_patience_continues_a_run_that_stopped_early(tmp_path: Path) -> None:
     stuck = ["model=bow", "training.learning_rate=1e-12", "training.max_epochs=9"]
     assert train_tiny(tmp_path, *stuck, "training.patience=1")["train/epochs"] == 2

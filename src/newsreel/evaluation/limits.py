@@ -13,6 +13,7 @@ from newsreel.text.tokens import UNK
 FEW = 20  # training documents of a label that is hard to learn
 FEW_TO_FIT = 10  # validation documents of a label whose threshold means little
 ENOUGH = 30  # decisions of a bin that is worth telling
+BY_CHANCE = 2.0  # standard errors by which a bin may miss and nothing be told
 UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail": "what is between their halves is"}
 
 
@@ -47,10 +48,15 @@ def of_the_labels(predictions: Predictions) -> str:
 
 def of_chance(predictions: Predictions, metric: str, seed: int) -> str:
     figure, error = standard_error(predictions)
+    num_documents = len(predictions.given)
+    doubt = (
+        f"its standard error, had others of their kind been drawn, is {error:.4f}"
+        if error
+        else f"they all agree, and yet that of others of their kind can differ by {3 / num_documents:.4f} (95% limit)"
+    )  # the latter: what has not happened in n cases has a probability of up to 3/n (Hanley and Lippman-Hand 1983)
     return (
-        f"The test {metric} of {figure:.4f} is that of {len(predictions.given):,} documents: its standard error, had "
-        f"others of their kind been drawn, is {error:.4f}. It is also that of one training (seed {seed}); how much "
-        "trainings differ, this run cannot say."
+        f"The test {metric} of {figure:.4f} is that of {num_documents:,} documents: {doubt}. It is also "
+        f"that of one training (seed {seed}); how much trainings differ, this run cannot say."
     )
 
 
@@ -100,10 +106,11 @@ def of_what_is_read(documents: DocumentDataset, drops_unknown: bool) -> list[str
             np.count_nonzero(documents.sequences.piece(start, end) == UNK)
             for start, end in zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
         )
-        found.append(
-            f"{unknown / lengths.sum():.1%} of the test documents' tokens are not in the vocabulary: which words "
-            "they are makes no difference."
-        )
+        if unknown:
+            found.append(
+                f"{unknown / lengths.sum():.1%} of the test documents' tokens are not in the vocabulary: which words "
+                "they are makes no difference."
+            )
     return found
 
 
@@ -118,7 +125,8 @@ def of_probabilities(predictions: Predictions) -> str:
         f"On average the probability of {what} is {mean:.4f}, and {share:.4f} of them are {true} (expected calibration "
         f"error {error:.4f})."
     )
-    worth = np.flatnonzero(counts >= ENOUGH)
+    chance = np.sqrt(means * (1 - means) / np.maximum(1, counts))
+    worth = np.flatnonzero((counts >= ENOUGH) & (np.abs(means - shares) > BY_CHANCE * chance))
     if not len(worth):
         return told
     worst = worth[np.abs(means - shares)[worth].argmax()]

@@ -12,6 +12,7 @@ import polars as pl
 
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.predictions import Predictions
+from newsreel.models.optimization import Keep
 from newsreel.storage import write_atomically
 
 MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
@@ -37,6 +38,7 @@ class Report:
     epochs: list[dict[str, float]]
     results: dict[str, Any]
     metric: str
+    keep: Keep  # which epoch counts
     predictions: Predictions  # of the test documents
     figures: Sequence[str]  # names of those in figures/
     limits: Sequence[str]  # what to know before relying on it, in sentences
@@ -96,8 +98,8 @@ def write_report(report: Report) -> None:
         *markdown_table(["", ""], report.rows()),
         "",
         *figure(report, "learning_curves"),
-        f"The checkpoint is that of the epoch with the highest validation {report.metric}; "
-        "the test documents were read once, by it.",
+        f"The checkpoint is that of {kept(report)}; the test documents were read once, by it. The training loss is "
+        "what the training minimised, with its dropout; the others are the log loss.",
         "",
         "## Test documents",
         "",
@@ -130,11 +132,16 @@ def write_report(report: Report) -> None:
         "```",
         "",
         f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
-        f"{environment['lightning']}, {environment['threads']} threads of {environment['processor']}, device "
-        f"{environment['device']}.",
+        f"{environment['lightning']}, processes: {environment['processes']}, threads of each: "
+        f"{environment['threads']}, processor: {environment['processor']}, device: {environment['device']}.",
         "",
     ]
     write_atomically(report.folder / "report.md", "\n".join(lines))
+
+
+def kept(report: Report) -> str:
+    """Which epoch's weights count."""
+    return "the last epoch" if report.keep == "last" else f"the epoch with the highest validation {report.metric}"
 
 
 def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -181,6 +181,11 @@ class RunCheckpoints(Checkpoint):
             if stopped is not None:
                 stopped["patience"] = stopping.patience  # it may have been raised
                 trainer.should_stop = stopped["wait_count"] >= stopping.patience
+                if trainer.should_stop:
+                    log.warning(
+                        f"note        {stopped['wait_count']} epochs without a better {self.monitor} have ended this "
+                        "training already: to train longer, raise training.patience"
+                    )
 
 
 def follow_schedule(trainer: Trainer) -> None:

@@ -101,6 +101,8 @@ def open_run(folder: Path) -> FinishedRun:
     """The run of a folder, wherever that has been moved to. Raises UserError that names what is missing or broken."""
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG_FILE}. Name the folder of one run.")
+    if not (folder / LABELS_FILE).is_file():
+        raise UserError(f"{folder} is a run that ended before it began to train. Name one that has trained.")
     experiment = read_experiment_of(folder)
     command = Command(**read_fields(folder / COMMAND_FILE, Command))
     labels = Labels(**read_fields(folder / LABELS_FILE, Labels))

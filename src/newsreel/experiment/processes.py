@@ -145,6 +145,10 @@ def connected(here: Place, on_gpus: bool) -> Iterator[None]:
     distributed.destroy_process_group()  # not after an error: it could wait for those that failed
 
 
+class LostProcessError(UserError):
+    """A process that was started here is gone, without an error of its own."""
+
+
 class ProcessError(Exception):
     """What a process that was started here died of, with its traceback as text."""
 
@@ -203,9 +207,9 @@ def _outcome(receiver: connection.Connection, process: "BaseProcess", num_proces
         if not status:
             return None
         cause = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        return UserError(
+        return LostProcessError(
             f"One of the {num_processes} processes of the training {cause}: too little memory is a common reason. "
-            "Lower trainer.devices or batches.batch_size."
+            "A new run needs less of it with fewer trainer.devices or a smaller batches.batch_size."
         )
     return error
 

@@ -18,19 +18,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.errors import UserError
 from newsreel.experiment.folder import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, holds_run, read_json
-from newsreel.experiment.processes import connected, launch, place
+from newsreel.experiment.processes import LostProcessError, connected, launch, place
 from newsreel.experiment.sweep import chosen, jobs_at_once
 from newsreel.storage import held
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+    from newsreel.corpora.corpus import Task
     from newsreel.embeddings.embedding import Coverage
     from newsreel.experiment.checkpoints import Progress
     from newsreel.experiment.settings import Experiment, Settings
 
 log = logging.getLogger(__name__)
 
+ONE_VS_REST = "training.one_vs_rest=true"
 FOR_SEVERAL = ("evaluation.thresholds=", "evaluation.shrinkage=")  # settings for documents that can have several labels
 
 
@@ -93,6 +95,8 @@ def perform(
     arguments = (experiment.config, folder, choices, overrides, started, resumed, progress is not None, spoken)
     try:
         launch(take_part, num_processes, *arguments)
+    except LostProcessError as error:
+        raise UserError(f"{error}\nTo go on where it was:\n  {resume_command(folder)}") from error
     except KeyboardInterrupt:
         stop(folder, signal.SIGINT)
     except SystemExit:
@@ -122,12 +126,15 @@ def take_part(
     perform(read_experiment(config), folder, choices, overrides, started, resumed, progress)
 
 
+def resume_command(folder: Path) -> str:
+    return f"python train.py {shlex.quote(f'resume={folder}')}"
+
+
 def stop(folder: Path, number: signal.Signals) -> NoReturn:
     """End this process as one that a signal has stopped, and say how to go on."""
     if (folder / CONFIG_FILE).exists():
         log.error(
-            f"Stopped before the end: {folder} has no results. To go on where it was:\n"
-            f"  python train.py {shlex.quote(f'resume={folder}')}"
+            f"Stopped before the end: {folder} has no results. To go on where it was:\n  {resume_command(folder)}"
         )
     raise SystemExit(128 + number)
 
@@ -192,10 +199,8 @@ def run_experiment(
     log.info(f"documents   {', '.join(f'{count:,} {split}' for split, count in sizes.items())}")
     for note in corpus.notes:
         log.info(f"note        {note}")
-    if corpus.task != "multilabel" and (
-        idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]
-    ):
-        log.info(f"note        {' '.join(idle)} changes nothing: documents have one label, the most probable")
+    for note in idle_settings(overrides, corpus.task):
+        log.info(f"note        {note}")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     vocabulary = tokenized.tokenizer.tokens
     log.info(f"vocabulary  {len(vocabulary):,} {choices['tokenizer']}")
@@ -300,6 +305,7 @@ def run_experiment(
         history.epochs,
         results,
         corpus.metric,
+        experiment.training.keep,
         predictions,
         figures,
         limits(predictions, data.dataset("test"), corpus.metric, experiment.seed, experiment.tokenizer.gives_bags),
@@ -313,6 +319,16 @@ def run_experiment(
     if experiment.trainer.profile:
         log.info("\n" + time_table(trainer, results))
     return results
+
+
+def idle_settings(overrides: Sequence[str], task: "Task") -> list[str]:
+    """What was given and makes no difference for documents of this kind, in sentences."""
+    found = []
+    if task != "multilabel" and (idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]):
+        found.append(f"{' '.join(idle)} changes nothing: documents have one label, the most probable")
+    if task != "multiclass" and ONE_VS_REST in overrides:
+        found.append(f"{ONE_VS_REST} changes nothing: every label here is a decision of its own already")
+    return found
 
 
 def coverage_figures(coverage: "Coverage | None") -> dict[str, float]:
