@@ -129,8 +129,8 @@ reader = IMDB(
 )
 corpus = reader.load(Paths(corpora_dir="none", cache_dir=cache, output_dir="none"))
 tokenizer = WordTokenizer(
-    strip_html=True, normalization="NFC", lowercase=True, word_pattern="[a-z]+", punctuation="drop", max_size=None,
-    min_document_count=1,
+    strip_html=True, normalization="NFC", lowercase=True, word_pattern="[a-z]+", punctuation="drop",
+    mark_title=False, max_size=None, min_document_count=1,
 )
 tokenized = tokenizer.fit(corpus, Path(cache))
 print(corpus.fingerprint, sum(len(table.ids) for table in tokenized.tables.values()))
