@@ -23,13 +23,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from newsreel.experiment.compare import NOT_DECISIVE
 from newsreel.experiment.entry import USER_MISTAKE, explain
 from newsreel.storage import write_atomically
 
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
-NOT_DECISIVE = ("resume", "seed", "paths", "trainer", "published")  # sections that leave the figures as they are
+SAME_FIGURES = (*NOT_DECISIVE, "resume", "trainer")  # sections that leave the figures as they are
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
@@ -86,7 +87,7 @@ def settings(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Path:
     """Where a run of these settings belongs; other settings have another folder, other places and machines do not."""
-    decisive = {key: value for key, value in config.items() if key not in NOT_DECISIVE}
+    decisive = {key: value for key, value in config.items() if key not in SAME_FIGURES}
     decisive["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
     decisive["evaluation"] = {key: value for key, value in config["evaluation"].items() if key != "figures"}
     return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"

@@ -23,12 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKS = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # one of them makes a folder that of a run
-NOT_DECISIVE = (
-    "seed",
-    "paths",
-    "published",
-    "logger",
-)  # sections that leave the figures as they are, or are averaged over
+NOT_DECISIVE = ("seed", "paths", "published", "logger")  # leave the figures as they are, or are averaged over
 PLAIN_MEANS = ("model/parameters", "time/fit_s", "time/total_s", "memory/peak_rss_mb")  # beside val/… and test/…
 MAX_DRAWN = 30  # configurations of a figure
 DOTS_PER_INCH = 120

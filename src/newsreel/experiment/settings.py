@@ -31,13 +31,7 @@ from newsreel.text.tokens import Tokenizer
 
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
-CHOSEN_BY_TARGET = (
-    CorpusReader,
-    Tokenizer,
-    EmbeddingBuilder,
-    Network,
-    LoggerSettings,
-)  # sections whose `_target_` names a subclass
+CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
 OF_COMMANDS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again

@@ -29,7 +29,7 @@ from newsreel.evaluation.predictions import Predictions
 from newsreel.evaluation.projector import add_words
 from newsreel.evaluation.samples import samples
 from newsreel.experiment.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
-from newsreel.experiment.compare import NOT_DECISIVE, flat, parse
+from newsreel.experiment.compare import DOTS_PER_INCH, NOT_DECISIVE, flat, parse
 from newsreel.experiment.processes import Place, place
 from newsreel.experiment.profile import OperatorProfile, PhaseProfiler
 from newsreel.experiment.run_log import RunLog, TensorBoardLog
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DOTS_PER_INCH = 120
 LINE_EVERY_SECONDS = 30.0
 FINAL_FIGURES = ("f1_macro", "f1_micro", "loss")  # f1_micro: the accuracy, where documents have one label
 
@@ -309,9 +308,7 @@ class History(Callback):
         self.keep = keep
         self.lines_within_epochs = lines_within_epochs
         self.epochs: list[dict[str, float]] = []
-        self.first_step = (
-            0.0  # time.perf_counter() when this process's first optimiser step was done; 0: there was none
-        )
+        self.first_step = 0.0  # time.perf_counter() after this process's first optimiser step; 0: there was none
         self.seconds_before = 0.0  # of fitting, before this process went on with it
         self._fit_begun = 0.0
         self._epoch_seconds_before = 0.0
