@@ -7,8 +7,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.experiment.entry import refusals, run
-from newsreel.experiment.train import limit_threads
+from newsreel.cli.app import refusals, run
+from newsreel.training.run import limit_threads
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
@@ -16,7 +16,7 @@ def main(config: DictConfig) -> None:
     with refusals():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         limit_threads(settings)
-        from newsreel.experiment.evaluate import evaluate
+        from newsreel.inference.evaluate import evaluate
 
         evaluate(settings, Path(HydraConfig.get().runtime.output_dir))
 

@@ -6,14 +6,14 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from newsreel.experiment.entry import refusals, run, taken_literally
+from newsreel.cli.app import refusals, run, taken_literally
 
 TEXTS = ("run", "text", "input", "column", "output", "explain_label", "html")
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
-    from newsreel.experiment.predict import predict
+    from newsreel.inference.predict import predict
 
     with refusals():
         predict(config)

@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from newsreel.errors import UserError
-from newsreel.experiment.answers import writing
-from newsreel.experiment.documents import MAX_DOCUMENTS, chunks, file_source
-from newsreel.experiment.finished import open_run
-from newsreel.experiment.predict import Predictor, batches_of_similar_length
+from newsreel.core.errors import UserError
+from newsreel.inference.input_stream import MAX_DOCUMENTS, chunks, file_source
+from newsreel.inference.output_writers import writing
+from newsreel.inference.predict import Predictor, batches_of_similar_length
+from newsreel.runs.trained_run import open_run
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from newsreel.errors import UserError
-from newsreel.experiment.compare import Comparison, find_runs
-from newsreel.experiment.entry import USER_MISTAKE, explain
+from newsreel.cli.app import USER_MISTAKE, explain
+from newsreel.core.errors import UserError
+from newsreel.reporting.comparison import Comparison, find_runs
 
 
 def main() -> int:

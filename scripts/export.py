@@ -5,14 +5,14 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.experiment.entry import refusals, run
+from newsreel.cli.app import refusals, run
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="export")
 def main(config: DictConfig) -> None:
     with refusals():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        from newsreel.experiment.export import export
+        from newsreel.inference.export.onnx import export
 
         export(settings)
 

@@ -10,10 +10,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.errors import UserError
-from newsreel.experiment.entry import refusals, run
-from newsreel.experiment.folder import BEST_CHECKPOINT, TABLE, read_weights
-from newsreel.rules import Range
+from newsreel.cli.app import refusals, run
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ def main(config: DictConfig) -> None:
 
 def answer(config: DictConfig) -> None:
     """Print what was asked. Raises UserError."""
+    from newsreel.config.schema import check_section
     from newsreel.embeddings.neighbors import WordVectors
-    from newsreel.experiment.settings import check_section
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     asked = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
@@ -80,7 +80,7 @@ def table_of_config(config: dict[str, Any]) -> tuple[Sequence[str], Any]:
     """The words of a corpus and the (V, E) table that a training on it would begin with."""
     from lightning.pytorch import seed_everything
 
-    from newsreel.experiment.settings import read_experiment
+    from newsreel.config.schema import read_experiment
 
     experiment = read_experiment(config)
     seed_everything(experiment.seed, workers=True, verbose=False)
@@ -112,7 +112,7 @@ def show_in_projector(words: Sequence[str], rows: Any, num_words: int) -> None:
     """Write the most frequent words' vectors for TensorBoard's projector into this command's folder."""
     from torch.utils.tensorboard import SummaryWriter
 
-    from newsreel.evaluation.projector import add_words
+    from newsreel.reporting.projector import add_words
 
     folder = HydraConfig.get().runtime.output_dir
     with SummaryWriter(folder) as writer:

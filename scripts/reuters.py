@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lecture import PROJECT, run_folder, settings, train
-from newsreel.errors import UserError
-from newsreel.experiment.entry import USER_MISTAKE, explain
-from newsreel.storage import write_atomically
+from newsreel.cli.app import USER_MISTAKE, explain
+from newsreel.core.errors import UserError
+from newsreel.core.storage import write_atomically
 
 SETUPS = {"reuters": ("reuters_bow", "reuters_bilstm", "reuters_cnn"), "r8": ("r8",), "r52": ("r52",)}  # by corpus
 COLUMNS = ("accuracy", "f1_micro", "f1_macro")
@@ -38,7 +38,7 @@ def linear_svc(config: dict[str, Any]) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score
     from sklearn.svm import LinearSVC
 
-    from newsreel.experiment.settings import read_experiment
+    from newsreel.config.schema import read_experiment
 
     experiment = read_experiment(config)
     corpus = experiment.reader.load(experiment.paths)

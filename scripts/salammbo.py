@@ -24,7 +24,7 @@ from matplotlib.ticker import PercentFormatter
 from tensorboard.plugins import projector
 from torch import nn
 
-from newsreel.storage import write_atomically
+from newsreel.core.storage import write_atomically
 
 COUNTS = Path(__file__).with_name("salammbo.csv")
 FRENCH, ENGLISH = "#0072B2", "#D55E00"  # a blue and an orange that colour-blind readers tell apart

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from newsreel import storage
-from newsreel.errors import UserError
-from newsreel.storage import build_once, held, write_atomically
+from newsreel.core.errors import UserError
+from newsreel.core.storage import build_once, held, write_atomically
 
 
 def write_slowly(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`sweep=optuna`. Hydra takes sweepers from this namespace only; the search itself is newsreel.experiment.search."""
+"""`sweep=optuna`. Hydra takes sweepers from this namespace only; the search itself is newsreel.sweeps.search."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 
 
 class OptunaSweeper(Sweeper):
@@ -30,7 +30,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         try:
-            from newsreel.experiment.search import Search
+            from newsreel.sweeps.search import Search
         except ModuleNotFoundError as error:
             if error.name != "optuna":
                 raise

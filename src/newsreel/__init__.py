@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from newsreel.experiment.predict import Predictor
+    from newsreel.inference.predict import Predictor
 
 __version__ = "0.1.0"
 
@@ -14,7 +14,7 @@ def load(run: str | Path) -> "Predictor":
 
     Raises UserError, which names what is missing or broken in the folder.
     """
-    from newsreel.experiment.finished import open_run
-    from newsreel.experiment.predict import Predictor
+    from newsreel.inference.predict import Predictor
+    from newsreel.runs.trained_run import open_run
 
     return Predictor(open_run(Path(run).expanduser()))

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
-from newsreel.errors import UserError
 
 from conftest import make_corpus
 

@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from newsreel.corpora.corpus import Paths
-from newsreel.corpora.own import Files, HubDataset
+from newsreel.corpora.custom import Files, HubDataset
 
 import test_own
 import test_reuters
@@ -35,9 +35,9 @@ import json
 import sys
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.own import HubDataset
+from newsreel.corpora.custom import HubDataset
 from newsreel.corpora.reuters import Reuters
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 reader, cache, settings = sys.argv[1:]
 readers = {"imdb": IMDB, "reuters": Reuters, "own": HubDataset}
 paths = Paths(corpora_dir="none", cache_dir=cache, output_dir="none")

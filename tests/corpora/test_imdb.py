@@ -11,12 +11,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora import imdb, npm
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.published import part_digest
 from newsreel.corpora.sources import SourceName, Unavailable
-from newsreel.errors import UserError
+from newsreel.corpora.verified import part_digest
 
 from conftest import truncate
 

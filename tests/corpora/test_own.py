@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.corpora.own import Files, HubDataset, hub_rows
-from newsreel.corpora.tables import Columns, collect, label_name
-from newsreel.errors import UserError
+from newsreel.corpora.custom import Files, HubDataset, hub_rows
+from newsreel.files.readers import Columns, collect, label_name
 
 SETTINGS: dict[str, Any] = {
     "train": None,

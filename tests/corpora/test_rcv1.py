@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import rcv1_like
+from newsreel.core.errors import UserError
 from newsreel.corpora import rcv1, rcv1_parts
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.rcv1 import LAST_TRAINING_ID, RCV1
 from newsreel.corpora.rcv1_stories import BadFile, Story, labels_of, newsml_story, token_documents, topics
-from newsreel.errors import UserError
 
 from conftest import truncate
 

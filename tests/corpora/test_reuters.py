@@ -16,12 +16,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora import reuters
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.reuters import Reuters
 from newsreel.corpora.reuters_stories import Story, modapte_split, story_text
 from newsreel.corpora.sources import Unavailable
-from newsreel.errors import UserError
 
 from conftest import truncate
 

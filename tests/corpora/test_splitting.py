@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from newsreel.corpora.splitting import first_of_each_class, stratified_holdout
+from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 
 def test_first_of_each_class_keeps_order() -> None:

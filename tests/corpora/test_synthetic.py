@@ -6,10 +6,10 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.rcv1_stories import topics
 from newsreel.corpora.synthetic import Synthetic
-from newsreel.errors import UserError
 
 SETTINGS = Synthetic(
     num_documents=500,

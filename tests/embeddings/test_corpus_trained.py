@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings import corpus_trained
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Vectors
-from newsreel.errors import UserError
 from newsreel.text.subwords import SubwordTokenizer
 from newsreel.text.tokens import Tokenizer, TokenSequences
 

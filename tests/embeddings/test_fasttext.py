@@ -7,10 +7,10 @@ import pytest
 from gensim.models import FastText as Model
 from gensim.models.fasttext import load_facebook_vectors, save_facebook_model
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.fasttext import FastText
-from newsreel.errors import UserError
 
 from conftest import make_corpus, word_tokenizer
 from test_word2vec import SETTINGS, given

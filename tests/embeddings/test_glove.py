@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import glove as glove_module
 from newsreel.embeddings import text_vectors
 from newsreel.embeddings.glove import PACKAGE, GloVe
 from newsreel.embeddings.pretrained import Vectors
-from newsreel.errors import UserError
 
 from conftest import TABLE_SETTINGS, make_corpus, tokenized_corpus
 

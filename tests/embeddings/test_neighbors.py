@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
+from newsreel.core.errors import UserError
 from newsreel.embeddings.neighbors import WordVectors
-from newsreel.errors import UserError
 
 PEOPLE = {
     "king": [1, 1, 0],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
-from newsreel.errors import UserError
 from newsreel.text.tokens import TokenizedCorpus
 
 from conftest import NOWHERE, TABLE_SETTINGS, make_corpus, tokenized_corpus

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array, random_array
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings.corpus_trained import Documents
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.svd import SVD, count_pairs, ppmi, truncated_svd
-from newsreel.errors import UserError
 from newsreel.text.tokens import TokenSequences
 
 from conftest import make_corpus, word_tokenizer

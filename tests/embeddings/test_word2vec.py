@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from gensim.models import KeyedVectors
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import word2vec
 from newsreel.embeddings.corpus_trained import Documents
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.word2vec import Sentences, Word2Vec
-from newsreel.errors import UserError
 from newsreel.text.tokens import TokenSequences
 
 from conftest import PROJECT, make_corpus, word_tokenizer

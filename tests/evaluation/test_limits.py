@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from newsreel.batches.batch import DocumentDataset
-from newsreel.evaluation.limits import limits, standard_error
 from newsreel.evaluation.predictions import Predictions
+from newsreel.reporting.caveats import limits, standard_error
 from newsreel.text.tokens import TokenSequences
 
 from conftest import make_corpus

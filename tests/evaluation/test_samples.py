@@ -8,7 +8,7 @@ import pytest
 from tensorboard.plugin_util import markdown_to_safe_html
 
 from newsreel.evaluation.predictions import Predictions
-from newsreel.evaluation.samples import LENGTH, samples
+from newsreel.reporting.samples import LENGTH, samples
 
 from conftest import make_corpus
 

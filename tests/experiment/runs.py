@@ -7,8 +7,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.experiment.settings import Experiment, read_experiment
-from newsreel.experiment.train import run_experiment
+from newsreel.config.schema import Experiment, read_experiment
+from newsreel.training.run import run_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = [

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from omegaconf import OmegaConf
 
-from newsreel.errors import UserError
-from newsreel.experiment.compare import Comparison, find_runs
+from newsreel.core.errors import UserError
+from newsreel.reporting.comparison import Comparison, find_runs
 
 from conftest import Command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 
 from runs import CONFIGS, SMALL_LSTM, compose_tiny, read_tiny, train_tiny
 

@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from sklearn.metrics import f1_score, log_loss
 
-from newsreel.errors import UserError
-from newsreel.experiment.evaluate import evaluate
-from newsreel.experiment.settings import read_experiment
-from newsreel.experiment.train import run_experiment
+from newsreel.config.schema import read_experiment
+from newsreel.core.errors import UserError
+from newsreel.inference.evaluate import evaluate
+from newsreel.training.run import run_experiment
 
 from runs import CONFIGS, SMALL_LSTM, train_tiny
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from newsreel.batches.batch import Batch, DocumentDataset, Truncation
+from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
-from newsreel.errors import UserError
-from newsreel.experiment.explain import Explainer, Explanation, page
+from newsreel.inference.explain import Explainer, Explanation, page
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.flatten import FlattenedRows

@@ -13,11 +13,11 @@ import numpy as np
 import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
+from newsreel.experiment import export
 from omegaconf import OmegaConf
 
-from newsreel.errors import UserError
-from newsreel.experiment import export
-from newsreel.experiment.finished import open_run
+from newsreel.core.errors import UserError
+from newsreel.runs.trained_run import open_run
 
 from runs import CONFIGS, SMALL_LSTM, train_tiny
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from newsreel.errors import UserError
-from newsreel.experiment.finished import open_run
+from newsreel.core.errors import UserError
+from newsreel.runs.trained_run import open_run
 
 from runs import SMALL_LSTM, train_tiny
 

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from torch import nn
 
-from newsreel.errors import UserError
-from newsreel.experiment.loggers import MLflow
+from newsreel.config.loggers import MLflow
+from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier, gradient_norm
 
 from runs import SMALL_LSTM, read_tiny, train_tiny
@@ -138,7 +138,7 @@ def test_a_run_needs_no_logger(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logger: str
 ) -> None:
-    monkeypatch.setattr("newsreel.experiment.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("newsreel.config.loggers.find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"logger={logger} needs .* pip install --editable '\.\[{logger}\]'"):
         train_tiny(tmp_path, f"logger={logger}")
     assert not (tmp_path / "cache").exists()

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
-from newsreel.errors import UserError
-from newsreel.experiment.train import run_experiment
+from newsreel.training.run import run_experiment
 
 from conftest import make_corpus
 from runs import read_tiny

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from newsreel.experiment.settings import read_experiment
-from newsreel.experiment.train import run_experiment
+from newsreel.config.schema import read_experiment
+from newsreel.training.run import run_experiment
 
 from runs import CONFIGS, without_times
 

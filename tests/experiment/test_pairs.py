@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
-from newsreel.errors import UserError
 
 from runs import CONFIGS, read_tiny, train_tiny
 

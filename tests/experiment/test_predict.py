@@ -18,11 +18,11 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import newsreel
-from newsreel.errors import UserError
-from newsreel.experiment.answers import Answers, dumps
-from newsreel.experiment.documents import Lines, Source, chunks
-from newsreel.experiment.entry import taken_literally
-from newsreel.experiment.predict import batches_of_similar_length, predict
+from newsreel.cli.app import taken_literally
+from newsreel.core.errors import UserError
+from newsreel.inference.input_stream import Lines, Source, chunks
+from newsreel.inference.output_writers import Answers, dumps
+from newsreel.inference.predict import batches_of_similar_length, predict
 
 from conftest import PROJECT
 from runs import CONFIGS, SMALL_LSTM, read_tiny, train_tiny

@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from newsreel.experiment import processes
 
 import newsreel
-from newsreel.errors import UserError
-from newsreel.experiment import processes
-from newsreel.experiment.processes import Place, ProcessError, launch, place
-from newsreel.experiment.resume import changed_settings
-from newsreel.experiment.train import take_part
+from newsreel.core.errors import UserError
+from newsreel.training.launch import Place, ProcessError, launch, place
+from newsreel.training.resume import changed_settings
+from newsreel.training.run import take_part
 
 import work
 from conftest import PROJECT, Command
@@ -294,7 +294,7 @@ def test_what_several_processes_cannot_do_is_refused(
 
 def test_processes_of_torchrun_have_to_be_those_of_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "place", lambda: Place(1, 8, 1, 4))
-    monkeypatch.setattr("newsreel.experiment.settings.place", lambda: Place(1, 8, 1, 4))
+    monkeypatch.setattr("newsreel.config.schema.place", lambda: Place(1, 8, 1, 4))
     assert read_tiny(tmp_path, "trainer=ddp").trainer.devices == 4
     for wrong in ("trainer=cpu", "trainer.devices=2"):
         with pytest.raises(UserError, match="this command was started in 4 processes on each machine"):

@@ -21,10 +21,10 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from newsreel.errors import UserError
-from newsreel.experiment.checkpoints import AtomicCheckpointIO, RunCheckpoints
-from newsreel.experiment.resume import resume
+from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier
+from newsreel.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
+from newsreel.training.resume import resume
 
 from conftest import PROJECT, truncate
 from runs import SMALL_LSTM, TINY, compose_tiny, train_tiny, without_times
@@ -134,7 +134,7 @@ def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(
     def step(self: TextClassifier, *arguments: Any) -> None:
         now[0] += 1.5
 
-    monkeypatch.setattr("newsreel.experiment.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("newsreel.training.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(RunCheckpoints, "_save_last", save)
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", write)
     monkeypatch.setattr(TextClassifier, "on_train_batch_start", step)

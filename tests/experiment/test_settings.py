@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from newsreel.config.schema import find_target, read_experiment
+from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding
-from newsreel.errors import UserError
-from newsreel.experiment.settings import find_target, read_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -134,7 +134,7 @@ def test_weights_that_depend_on_the_documents_are_refused_once_these_are_known()
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsreel.experiment.settings.gpu_is_there", lambda: False)
+    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
     with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
         read_experiment(composed("trainer=gpu"))
 

@@ -16,14 +16,14 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from newsreel.batches.batch import BucketSampler
+from newsreel.config.schema import read_experiment
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
 from newsreel.corpora.synthetic import pseudo_words
-from newsreel.errors import UserError
-from newsreel.experiment.checkpoints import AtomicCheckpointIO
-from newsreel.experiment.settings import read_experiment
-from newsreel.experiment.train import idle_settings
 from newsreel.models.classifier import TextClassifier
 from newsreel.text.loading import load_tokenizer
+from newsreel.training.checkpoints import AtomicCheckpointIO
+from newsreel.training.run import idle_settings
 
 from runs import SMALL_LSTM, train_tiny, without_times
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import newsreel
-from newsreel.errors import UserError
-from newsreel.experiment.folder import read_weights
-from newsreel.experiment.settings import read_experiment
+from newsreel.config.schema import read_experiment
+from newsreel.core.errors import UserError
 from newsreel.models.cnn import max_pool
+from newsreel.runs.run_dir import read_weights
 
 from runs import SMALL_LSTM, train_tiny
 from test_evaluate import evaluated, figures
@@ -113,6 +113,6 @@ def test_half_precision_learns_what_full_precision_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accelerator", ["cpu", "auto"])
 def test_half_precision_of_gpus_is_refused_on_a_processor(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsreel.experiment.settings.gpu_is_there", lambda: False)
+    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
     with pytest.raises(UserError, match=r"16-mixed, which needs a GPU: use bf16-mixed or 32-true"):
         read_experiment(composed(f"trainer={accelerator}", "trainer.precision=16-mixed"))

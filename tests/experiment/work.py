@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from newsreel.errors import UserError
-from newsreel.experiment.processes import launch, place
+from newsreel.core.errors import UserError
+from newsreel.training.launch import launch, place
 
 
 def note_place(folder: Path) -> None:

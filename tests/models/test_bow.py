@@ -6,8 +6,8 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from newsreel.batches.batch import Batch
+from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding, TableEmbedding
-from newsreel.errors import UserError
 from newsreel.models.bow import BagOfWords, distinct_words
 
 VOCABULARY_SIZE = 30

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
-from newsreel.errors import UserError
 from newsreel.models.decisions import Decisions, EvaluationSettings, best_k, best_thresholds
 
 

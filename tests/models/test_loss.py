@@ -10,8 +10,8 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from newsreel.corpora.corpus import Task
+from newsreel.models.functional import loss_of, probabilities
 from newsreel.models.loss import Loss, LossSettings
-from newsreel.models.outputs import loss_of, probabilities
 
 NUM_DOCUMENTS, NUM_LABELS = 40, 4
 

@@ -3,7 +3,7 @@
 import torch
 from sklearn.metrics import log_loss
 
-from newsreel.models.outputs import loss_of, num_outputs, probabilities
+from newsreel.models.functional import loss_of, num_outputs, probabilities
 
 
 def test_a_binary_task_has_one_logit_for_its_second_label() -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.errors import UserError
 
 from conftest import local_copy, packed
 

@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from newsreel.core.errors import UserError
 from newsreel.corpora import reuters
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.reuters import Reuters, Stories
-from newsreel.errors import UserError
 
 from conftest import local_copy, packed
 

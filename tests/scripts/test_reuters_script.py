@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lecture import PROJECT, settings
-from newsreel.experiment.settings import read_experiment
+from newsreel.config.schema import read_experiment
 from reuters import SETUPS, linear_svc
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
-from newsreel.errors import UserError
 from newsreel.text import ngrams
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.ngrams import NgramTokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 from newsreel.text.subwords import FittedSubwords, SubwordTokenizer
 
 from conftest import make_corpus

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 from newsreel.text import words as words_module
 from newsreel.text.tokens import TokenSequences
 from newsreel.text.words import FittedWords, count_types

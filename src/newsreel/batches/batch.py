@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from newsreel.rules import Range
+from newsreel.core.rules import Range
 from newsreel.text.tokens import PAD, TokenSequences
 
 Truncation = Literal["head", "tail", "head_tail"]

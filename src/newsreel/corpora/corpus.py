@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from newsreel.corpora.splitting import first_of_each_class, stratified_holdout
-from newsreel.errors import UserError
-from newsreel.rules import Range
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
     import pyarrow as pa

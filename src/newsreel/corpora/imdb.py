@@ -14,9 +14,10 @@ from typing import IO, TYPE_CHECKING, ClassVar
 import polars as pl
 from tqdm import tqdm
 
+from newsreel.core.errors import UserError
+from newsreel.core.storage import build_once
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.corpora.files import DAMAGE, damage_named, read_file
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
     Description,
@@ -25,7 +26,8 @@ from newsreel.corpora.prepared import (
     write_description,
     write_split,
 )
-from newsreel.corpora.published import (
+from newsreel.corpora.sources import SourceName, Unavailable
+from newsreel.corpora.verified import (
     LocalSource,
     Parts,
     Publication,
@@ -33,9 +35,7 @@ from newsreel.corpora.published import (
     PublishedSource,
     part_digest,
 )
-from newsreel.corpora.sources import SourceName, Unavailable
-from newsreel.errors import UserError
-from newsreel.storage import build_once
+from newsreel.files.archives import DAMAGE, damage_named, read_file
 
 if TYPE_CHECKING:
     from datasets import Dataset

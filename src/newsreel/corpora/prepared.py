@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Task
-from newsreel.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
-from newsreel.corpora.files import stats_key
 from newsreel.corpora.prepared import FORMAT_VERSION, Description, open_prepared, write_description, write_table
 from newsreel.corpora.rcv1_parts import (
     DOCUMENTS,
@@ -27,8 +28,7 @@ from newsreel.corpora.rcv1_parts import (
 )
 from newsreel.corpora.rcv1_stories import TokenFile, XmlFiles, ZipFile, topics
 from newsreel.corpora.sources import Source, SourceName, find_prepared
-from newsreel.errors import UserError
-from newsreel.rules import Range
+from newsreel.files.archives import stats_key
 
 log = logging.getLogger(__name__)
 

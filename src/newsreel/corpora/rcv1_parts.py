@@ -17,10 +17,10 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from newsreel.core.errors import UserError
+from newsreel.core.storage import build_once, damaged
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
-from newsreel.errors import UserError
-from newsreel.storage import build_once, damaged
 
 DOCUMENTS = MULTI_LABEL.append(pa.field("id", pa.int64()))  # of the parts and of the tables made from them
 TABLE = "stories"

@@ -18,8 +18,8 @@ from xml.parsers import expat
 import numpy as np
 import polars as pl
 
-from newsreel.corpora.files import open_bytes
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
+from newsreel.files.archives import open_bytes
 
 TOPICS = Path(__file__).with_name("rcv1_topics.csv")
 ROOT = "Root"

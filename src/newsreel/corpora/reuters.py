@@ -16,11 +16,14 @@ import polars as pl
 import pyarrow as pa
 from tqdm import tqdm
 
+from newsreel.core.errors import UserError
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, Paths, Task
-from newsreel.corpora.files import DAMAGE, damage_named, read_file
 from newsreel.corpora.prepared import Description, read_prepared, record_batch, write_description, write_table
-from newsreel.corpora.published import (
+from newsreel.corpora.reuters_stories import Story, hub_stories, json_stories, sgml_stories
+from newsreel.corpora.sources import SourceName, Unavailable
+from newsreel.corpora.splits import stratified_holdout
+from newsreel.corpora.verified import (
     LocalSource,
     Parts,
     Publication,
@@ -28,10 +31,7 @@ from newsreel.corpora.published import (
     PublishedSource,
     part_digest,
 )
-from newsreel.corpora.reuters_stories import Story, hub_stories, json_stories, sgml_stories
-from newsreel.corpora.sources import SourceName, Unavailable
-from newsreel.corpora.splitting import stratified_holdout
-from newsreel.errors import UserError
+from newsreel.files.archives import DAMAGE, damage_named, read_file
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 
 MODAPTE = Path(__file__).with_name("reuters_modapte.txt")
 SPLITS = {"TRAIN": "train", "TEST": "test", "NOT-USED": "unused"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from newsreel.errors import UserError
-from newsreel.storage import build_once
+from newsreel.core.errors import UserError
+from newsreel.core.storage import build_once
 
 log = logging.getLogger(__name__)
 

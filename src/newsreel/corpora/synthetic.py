@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
@@ -21,9 +24,6 @@ from newsreel.corpora.prepared import (
     write_split,
 )
 from newsreel.corpora.rcv1_stories import topics
-from newsreel.errors import UserError
-from newsreel.rules import Range
-from newsreel.storage import build_once
 
 GENERATOR_VERSION = 1  # raise it when the same settings make other documents
 CHUNK = 5_000  # documents made at a time; a part of what the seed determines

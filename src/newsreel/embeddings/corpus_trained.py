@@ -16,9 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
+from newsreel.core.storage import build_once, damaged
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors
-from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import read_sequences, write_sequences
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.rules import Range
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
 Share = Annotated[float, Range(min=0, below=1)]

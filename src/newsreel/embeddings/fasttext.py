@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.embeddings.word2vec import Word2Vec
-from newsreel.errors import UserError
-from newsreel.rules import Range
 from newsreel.text.tokens import SPECIAL_TOKENS
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
-from newsreel.embeddings.text_vectors import read_once
-from newsreel.errors import UserError
-from newsreel.rules import Range
+from newsreel.embeddings.vector_files import read_once
 from newsreel.text.tokens import TokenizedCorpus
 
 log = logging.getLogger(__name__)

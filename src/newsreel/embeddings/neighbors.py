@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from newsreel.errors import UserError
-from newsreel.rules import nearest
+from newsreel.core.errors import UserError
+from newsreel.core.rules import nearest
 
 TERM = re.compile(r"([+-])\s*(\S+)")
 

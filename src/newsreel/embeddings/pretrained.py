@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import torch
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import Coverage, Regularized, TableEmbedding
-from newsreel.errors import UserError
-from newsreel.rules import Range
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, TokenizedCorpus
 
 log = logging.getLogger(__name__)

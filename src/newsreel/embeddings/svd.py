@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors
-from newsreel.errors import UserError
-from newsreel.rules import Range
 from newsreel.text.tokens import SPECIAL_TOKENS
 
 if TYPE_CHECKING:

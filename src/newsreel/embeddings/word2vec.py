@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from tqdm import tqdm
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, kept_vectors
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors, align
-from newsreel.embeddings.text_vectors import read_once
-from newsreel.errors import UserError
-from newsreel.rules import Range
+from newsreel.embeddings.vector_files import read_once
 from newsreel.text.tokens import SPECIAL_TOKENS, TokenizedCorpus
 
 if TYPE_CHECKING:

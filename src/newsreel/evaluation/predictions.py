@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
-from newsreel.storage import write_atomically
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
-from newsreel.errors import UserError
 from newsreel.models.network import Network, Reading, perceptron
-from newsreel.rules import Range
 from newsreel.text.tokens import UNK
 
 Weighting = Literal["binary", "count", "tf", "tfidf", "nb"]

@@ -18,10 +18,10 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from newsreel.batches.batch import Batch, num_held
 from newsreel.corpora.corpus import Task
 from newsreel.models.decisions import Decisions
+from newsreel.models.functional import loss_of, probabilities
 from newsreel.models.loss import Loss
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings, schedule_factor
-from newsreel.models.outputs import loss_of, probabilities
 
 OPTIMIZERS = {
     "adam": torch.optim.Adam,

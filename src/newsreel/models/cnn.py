@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, token_mask
-from newsreel.rules import Range
 
 
 class StackedCNN(Network):

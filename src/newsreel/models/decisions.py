@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
-from newsreel.errors import UserError
-from newsreel.rules import Range
 
 EVEN = 0.5  # the threshold of labels before any is fitted
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network, dense, perceptron
-from newsreel.rules import Range
 from newsreel.text.tokens import PAD
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
-from newsreel.models.outputs import loss_of
-from newsreel.rules import Range
+from newsreel.models.functional import loss_of
 
 
 @dataclass(frozen=True, kw_only=True)

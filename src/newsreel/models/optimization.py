@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from newsreel.core.rules import Range
 from newsreel.models.loss import LossSettings
-from newsreel.rules import Range
 
 Keep = Literal["best", "last"]  # of the epochs, by the validation metric or by time
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from zipfile import BadZipFile
 
-from newsreel.errors import UserError
+from newsreel.core.errors import UserError
 from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import TOKENIZER_FILE, FittedTokenizer

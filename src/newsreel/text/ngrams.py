@@ -18,9 +18,9 @@ from zipfile import BadZipFile
 import numpy as np
 import polars as pl
 
+from newsreel.core.rules import Range
+from newsreel.core.storage import build_once, damaged, write_atomically
 from newsreel.corpora.corpus import Corpus
-from newsreel.rules import Range
-from newsreel.storage import build_once, damaged, write_atomically
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import (
     DOCUMENTS,

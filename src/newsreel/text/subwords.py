@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.core.storage import build_once, damaged
 from newsreel.corpora.corpus import Corpus
-from newsreel.errors import UserError
-from newsreel.rules import Range
-from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 from newsreel.text.words import DOCUMENTS, ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
 

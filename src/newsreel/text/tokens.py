@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
-from newsreel.storage import write_atomically
 
 PAD, UNK = 0, 1
 SPECIAL_TOKENS = ["<pad>", "<unk>"]

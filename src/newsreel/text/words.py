@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.core.storage import build_once, damaged
 from newsreel.corpora.corpus import Corpus
-from newsreel.errors import UserError
-from newsreel.rules import Range
-from newsreel.storage import build_once, damaged
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,380 @@
+"""Checks a composed config against the signatures it configures, before anything heavy is imported or read.
+
+Settings are the keyword-only parameters of what a section builds: their names are the config's keys, their
+annotations the types, ranges and choices. What the data says is a positional parameter and no key.
+"""
+
+import difflib
+import json
+import math
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from newsreel.batches.batch import BatchSettings
+from newsreel.config.loggers import LoggerSettings, TensorBoard
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range, nearest
+from newsreel.corpora.corpus import CorpusReader, Paths
+from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
+from newsreel.embeddings.pretrained import Pretrained
+from newsreel.models.decisions import EvaluationSettings
+from newsreel.models.network import Network
+from newsreel.models.optimization import TrainingSettings
+from newsreel.text.tokens import Tokenizer
+from newsreel.training.launch import place
+
+Settings = dict[str, Any]
+SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
+CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
+OF_COMMANDS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
+MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
+MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The section `trainer` of the config: the machine that trains."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Annotated[int, Range(min=1, max=1024)] | None
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    threads: Annotated[int, Range(min=1, max=1024)] | None
+    log_every_n_steps: Annotated[int, Range(min=1)]
+    projector_words: Annotated[int, Range(min=0)]
+    histograms: bool
+    accumulate: Annotated[int, Range(min=1)]
+    compile: bool
+    profile: bool
+    checkpoint_every_s: Annotated[float, Range(min=0)] | None
+
+    @property
+    def num_processes(self) -> int:
+        """On each machine."""
+        return self.devices or 1
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether several processes have a GPU each."""
+        return self.accelerator != "cpu" and torch.cuda.is_available()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """The section `published` of the config: what others reached with these settings, to stand beside a run's own."""
+
+    val_accuracy: Annotated[float, Range(min=0, max=1)] | None
+    test_accuracy: Annotated[float, Range(min=0, max=1)] | None
+    source: str | None
+
+    def __str__(self) -> str:
+        figures = {"validation accuracy": self.val_accuracy, "test accuracy": self.test_accuracy}
+        known = [f"{name} {figure:.4f}" for name, figure in figures.items() if figure is not None]
+        return ", ".join(known) + (f" ({self.source})" if known and self.source else "")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked config: what to build, with which settings."""
+
+    seed: int
+    paths: Paths
+    reader: CorpusReader
+    tokenizer: Tokenizer
+    embedding: EmbeddingBuilder
+    network: Callable[[Embedding, int], Network]  # of an embedding and a number of outputs
+    batches: BatchSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    trainer: TrainerSettings
+    logger: LoggerSettings
+    published: Published
+    config: Settings  # the whole resolved config, plain values
+
+    def build_network(self, embedding: Embedding, num_outputs: int) -> Network:
+        """The network on an embedding. Raises UserError if its weights would not fit."""
+        self.check_weights(embedding.num_words, embedding.dimension, num_outputs)
+        return self.network(embedding, num_outputs)
+
+    def check_weights(self, num_words: int, dimension: int, num_outputs: int) -> None:
+        """Refuse a network whose weights would not fit, before any memory is taken for them. Raises UserError."""
+        with torch.device("meta"):  # shapes without values
+            network = self.network(self.embedding.empty(num_words, dimension), num_outputs)
+        sizes = {name: 4 * weights.numel() for name, weights in network.named_parameters()}  # bytes
+        total = sum(sizes.values())
+        if total <= MAX_WEIGHT_BYTES:
+            return
+        largest = max(sizes, key=lambda name: sizes[name])
+        shape = " × ".join(f"{size:,}" for size in network.get_parameter(largest).shape)
+        raise UserError(
+            f"The weights of this model would take {total / 2**30:.1f} GiB; {MAX_WEIGHT_BYTES / 2**30:.0f} GiB is the "
+            f"limit. {largest} alone has {shape} numbers of 4 bytes. Lower the sizes under model, tokenizer.max_size "
+            "or embedding.dimension; with embedding=one_hot every word has weights of its own in the first layer, "
+            "with embedding=learned they share them"
+        )
+
+
+def read_experiment(config: Settings) -> Experiment:
+    """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
+    regularize = config.get("regularize", True)
+    config = {key: value for key, value in config.items() if key not in OF_COMMANDS}
+    if regularize is False:
+        config = without_regularization(config)
+    problems = [f"regularize is {show(regularize)}: {rule}" for rule in violated(regularize, bool)]
+    sections = {
+        "data": CorpusReader,
+        "tokenizer": Tokenizer,
+        "embedding": EmbeddingBuilder,
+        "model": Network,
+        "batches": BatchSettings,
+        "training": TrainingSettings,
+        "evaluation": EvaluationSettings,
+        "trainer": TrainerSettings,
+        "logger": LoggerSettings,
+        "published": Published,
+        "paths": Paths,
+    }
+    problems += unknown_keys(config, [*sections, "seed"], "")
+    targets: dict[str, Callable[..., Any]] = {}
+    for name, kind in sections.items():
+        section = config.get(name)
+        if not isinstance(section, dict):
+            problems.append(f"{name} is {show(section)}, and has to be a section of settings")
+            continue
+        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
+        if target is not None:
+            problems += check_section(name, section, target)
+            targets[name] = target
+    problems += [f"seed is {show(config.get('seed'))}: {rule}" for rule in violated(config.get("seed"), SEED)]
+    if not problems:
+        problems += check_combinations(config, targets)
+    if problems:
+        raise UserError("\n".join(problems))
+
+    def settings(name: str) -> Settings:
+        return {key: value for key, value in config[name].items() if key != "_target_"}
+
+    experiment = Experiment(
+        seed=config["seed"],
+        paths=Paths(**settings("paths")),
+        reader=targets["data"](**settings("data")),
+        tokenizer=targets["tokenizer"](**settings("tokenizer")),
+        embedding=targets["embedding"](**settings("embedding")),
+        network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
+        batches=BatchSettings(**settings("batches")),
+        training=TrainingSettings(**settings("training")),
+        evaluation=EvaluationSettings(**settings("evaluation")),
+        trainer=TrainerSettings(**settings("trainer")),
+        logger=targets["logger"](**settings("logger")),
+        published=Published(**settings("published")),
+        config=config,
+    )
+    experiment.evaluation.check(experiment.reader.nests_labels)
+    num_words = config["tokenizer"].get("max_size")
+    dimension = num_words if isinstance(experiment.embedding, OneHot) else config["embedding"].get("dimension")
+    if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read
+        experiment.check_weights(num_words, dimension, num_outputs=1)
+    return experiment
+
+
+def without_regularization(config: Settings) -> Settings:
+    """The same config with all that keeps a network from learning its documents by heart turned off."""
+
+    def freed(key: str, value: Any) -> Any:
+        if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
+            return 0.0
+        return None if key == "max_norm" else value
+
+    return {
+        name: {key: freed(key, value) for key, value in section.items()} if isinstance(section, dict) else section
+        for name, section in config.items()
+    }
+
+
+def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
+    """The class that a section's `_target_` names, or None and a problem."""
+    target = section.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        problems.append(f"{name}._target_ is {target!r}, and has to name a class as module.Class")
+        return None
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        problems.append(f"{name}._target_ is {target}, which cannot be imported: {error}")
+        return None
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__}")
+        return None
+    return found
+
+
+def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
+    """Problems of one section: keys that the target does not know or misses, and values it cannot take.
+
+    name: the section's; empty for keys that stand in none.
+    """
+    prefix = f"{name}." if name else ""
+    parameters = [
+        parameter.name
+        for parameter in signature(target).parameters.values()
+        if parameter.kind is Parameter.KEYWORD_ONLY
+    ]
+    initializer = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    hints = get_type_hints(initializer, include_extras=True)
+    problems = unknown_keys({key: None for key in section if key != "_target_"}, parameters, prefix)
+    for key in parameters:
+        if key not in section:
+            problems.append(f"{prefix}{key} is missing")
+        else:
+            problems += [
+                f"{prefix}{key} is {show(section[key])}: {rule}" for rule in violated(section[key], hints[key])
+            ]
+    return problems
+
+
+def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
+    return [f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known]
+
+
+def violated(value: Any, kind: Any) -> list[str]:
+    """The rule that a value breaks as one sentence, or nothing."""
+    if get_origin(kind) is Annotated:
+        kind, *rules = get_args(kind)
+        broken = violated(value, kind)
+        return broken or [f"it has to be {rule}" for rule in rules if isinstance(rule, Range) and value not in rule]
+    if get_origin(kind) in (Union, types.UnionType):
+        options = get_args(kind)
+        if value is None and types.NoneType in options:
+            return []
+        broken = [rule for option in options if option is not types.NoneType for rule in violated(value, option)[:1]]
+        if len(broken) < len([option for option in options if option is not types.NoneType]):
+            return []
+        return [" or ".join(broken) + (", or null" if types.NoneType in options else "")]
+    if get_origin(kind) is Literal:
+        choices = get_args(kind)
+        if value in choices and not isinstance(value, bool):
+            return []
+        hint = difflib.get_close_matches(str(value), choices, n=1)
+        return [f"it has to be one of {', '.join(choices)}" + (f"; did you mean {hint[0]}?" if hint else "")]
+    if get_origin(kind) is Sequence:
+        (item,) = get_args(kind)
+        if not isinstance(value, list):
+            return ["it has to be a list, such as [16,16]"]
+        return [f"its item {show(element)}: {rule}" for element in value for rule in violated(element, item)]
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(value, float) and not math.isfinite(value):
+        fits = False
+    return [] if fits else [f"it has to be {names[kind]}"]
+
+
+def show(value: Any) -> str:
+    """A value as one writes it in a config."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
+
+
+def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """Problems that no section has alone."""
+    problems = []
+    if config["trainer"]["accelerator"] == "gpu" and not gpu_is_there():
+        problems.append(
+            "trainer.accelerator is gpu, and torch finds no GPU here: use trainer=cpu or trainer=auto, or install a "
+            "torch build for your GPU (README, Installation)"
+        )
+    if config["trainer"]["precision"] == "16-mixed" and (
+        config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
+    ):
+        problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
+    if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
+        problems.append("trainer.histograms is true, and only logger=tensorboard can show them: leave one of them out")
+    problems += check_processes(config)
+    training = config["training"]
+    if config["trainer"]["compile"] and TrainingSettings(**training).sparse_gradients:
+        problems.append(
+            "trainer.compile is true, and torch compiles no sparse gradients, which adagrad has here: set "
+            "trainer.compile=false, or another training.optimizer"
+        )
+    if training["initial_accumulator"] and training["optimizer"] != "adagrad":
+        problems.append(
+            f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
+            f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
+        )
+    if targets["tokenizer"].gives_bags and not targets["model"].reads_bags:
+        problems.append(
+            "tokenizer=ngrams makes bags, in which the order of tokens means nothing, and this model reads sequences: "
+            "use model=bow, or tokenizer=words"
+        )
+    if targets["tokenizer"].gives_bags and issubclass(targets["embedding"], Pretrained):
+        problems.append(
+            "tokenizer=ngrams makes tokens of several words, and this embedding has vectors for words: use "
+            "embedding=one_hot or embedding=learned, or tokenizer=words"
+        )
+    if issubclass(targets["embedding"], OneHot) and targets["model"].reads_rows:
+        num_words = config["tokenizer"].get("max_size")
+        num_tokens = config["batches"]["max_tokens"]
+        if num_words is None or num_tokens is None:
+            missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
+            problems.append(
+                f"embedding=one_hot makes batches of documents × tokens × words for this model: set {missing}"
+            )
+        elif (num_bytes := 4 * config["batches"]["batch_size"] * num_tokens * num_words) > MAX_BATCH_BYTES:
+            problems.append(
+                f"embedding=one_hot with this model makes batches of {config['batches']['batch_size']} documents × "
+                f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; {MAX_BATCH_BYTES / 2**30:.0f} "
+                "GiB is the limit. Use embedding=learned, which computes the same from an index, or a model that looks "
+                "one-hot words up (bow, the recurrent ones), or lower tokenizer.max_size, batches.max_tokens or "
+                "batches.batch_size"
+            )
+    return problems
+
+
+def check_processes(config: Settings) -> list[str]:
+    """Problems of a training in several processes."""
+    trainer, here = config["trainer"], place()
+    devices = trainer["devices"] or 1
+    if here.size > 1 and here.local_size != devices:
+        return [
+            f"trainer.devices is {show(trainer['devices'])}, and this command was started in {here.local_size} "
+            "processes on each machine, by torchrun or srun: use trainer=ddp, or start it alone"
+        ]
+    if devices == 1 and here.size == 1:
+        return []
+    problems = []
+    num_processes = max(devices, here.size)
+    batch_size = config["batches"]["batch_size"]
+    if batch_size < num_processes:
+        problems.append(
+            f"batches.batch_size is {batch_size}, fewer documents than the {num_processes} processes that are to share "
+            "them out: raise it, or lower trainer.devices"
+        )
+    num_gpus = torch.cuda.device_count()
+    if trainer["accelerator"] != "cpu" and 0 < num_gpus < devices:
+        problems.append(
+            f"trainer.devices is {devices}, and torch finds {num_gpus} GPU{'s' * (num_gpus > 1)} here: lower it, or "
+            "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine (--gpus-per-node)"
+        )
+    if trainer["accelerator"] == "gpu" and not num_gpus and gpu_is_there():
+        problems.append(f"trainer.devices is {devices}, and only NVIDIA and AMD GPUs train together: use trainer=gpu")
+    if config["embedding"].get("max_norm") is not None:
+        problems.append(
+            f"embedding.max_norm is {config['embedding']['max_norm']}, and rows are scaled back where they are looked "
+            "up, in each process others: set embedding.max_norm=null, or trainer.devices=1"
+        )
+    return problems
+
+
+def gpu_is_there() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def device_of(accelerator: str) -> torch.device:
+    """What a checked setting `accelerator` comes to here."""
+    if accelerator == "cpu" or not gpu_is_there():
+        return torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "mps")

@@ -1,0 +1,201 @@
+"""Finished runs as ONNX files, which classify without this project and without torch.
+
+Axes: B documents, T tokens, L labels.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from newsreel.batches.batch import Batch
+from newsreel.batches.datamodule import TextDataModule
+from newsreel.config.schema import Settings, check_section
+from newsreel.core.errors import UserError
+from newsreel.core.rules import Range
+from newsreel.core.storage import build_once
+from newsreel.corpora.corpus import Corpus, Task
+from newsreel.inference.eval_data import Places, encoded, find_documents, read_reader
+from newsreel.inference.export.readme import guide
+from newsreel.models.functional import probabilities
+from newsreel.models.network import Network
+from newsreel.models.pooling import token_mask
+from newsreel.runs.trained_run import FinishedRun, open_run
+from newsreel.text.tokens import PAD
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger(__name__)
+
+MODEL_FILE = "model.onnx"
+THRESHOLDS_FILE = "thresholds.json"
+OPSET = 17
+MAX_DIFFERENCE = 1e-4  # of a probability, between the file and the network
+MAX_BYTES = 2**31  # of an ONNX file
+ERRORS_ONLY = 3  # of what onnxruntime has to say: it warns of loops that it cannot make faster
+SHORT_LENGTHS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)  # tokens of documents that are tried beside the real ones
+INSTALL_PACKAGES = "pip install --editable '.[export]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What configs/export.yaml holds beside its sections."""
+
+    run: str | None
+    output: str
+    num_documents: Annotated[int, Range(min=1)]
+
+
+def export(settings: Settings) -> Path:
+    """Write a run as configs/export.yaml says; returns the folder. Raises UserError."""
+    problems = check_section("", {key: settings[key] for key in settings if key not in ("data", "paths")}, Request)
+    problems += check_section("paths", settings["paths"], Places)
+    reader = read_reader(settings["data"], problems)
+    if not problems and settings["run"] is None:
+        problems.append("run is null: name the folder of a finished run, such as run=outputs/imdb/lstm/<time>.")
+    if problems:
+        raise UserError("\n".join(problems))
+    folder = Path(settings["output"]).expanduser()
+    if folder.exists():
+        raise UserError(f"{folder} is there already: name another folder with output=…")
+    require_packages()
+    run = open_run(Path(settings["run"]).expanduser())
+    documents = sampled(find_documents([run], "test", Places(**settings["paths"]), reader), settings["num_documents"])
+    build_once(folder, lambda partial: write_export(run, documents, partial), f"the export of {run.folder}")
+    log.info(f"exported    {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    log.info(f"folder      {folder}")
+    return folder
+
+
+def require_packages() -> None:
+    """Raise UserError if the packages that write and run ONNX files are missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"Exporting needs a package that is not installed: {error}. Install it: {INSTALL_PACKAGES}"
+        ) from error
+
+
+def sampled(corpus: Corpus, num_documents: int) -> Corpus:
+    """The corpus with so many of its test documents, or all if it has fewer, spread evenly over them."""
+    table = corpus["test"]
+    rows = np.linspace(0, len(table) - 1, min(num_documents, len(table))).astype(np.int64)
+    return replace(corpus, tables={"test": table.select(rows)}, splits={})
+
+
+def write_export(run: FinishedRun, documents: Corpus, folder: Path) -> None:
+    """Write all files into an empty folder. Raises UserError if the model does not say what the run does."""
+    model = Classification(run.classifier.network, run.labels.task)
+    write_model(model, folder / MODEL_FILE)
+    tokenized = encoded(documents, "test", run.tokenizer)
+    loader = TextDataModule(documents, tokenized, run.experiment.batches, seed=0, pin_memory=False).test_dataloader()
+    difference = largest_difference(run, folder / MODEL_FILE, [*loader, *short_documents(next(iter(loader)))])
+    num_documents = len(documents["test"])
+    what = f"{num_documents:,} test documents of {documents.name} and {len(SHORT_LENGTHS)} short ones"
+    if not difference <= MAX_DIFFERENCE:  # not a number is too much, too
+        raise UserError(
+            f"{run.folder} cannot be exported: the probabilities of its {network_name(run)} and those of the ONNX file "
+            f"differ by up to {difference:.2g} on {what}; {MAX_DIFFERENCE:g} is the limit."
+        )
+    log.info(f"verified    on {what}: probabilities differ by at most {difference:.2g}")
+    run.tokenizer.save(folder)
+    run.labels.save(folder)
+    if run.labels.task == "multilabel":
+        rule = run.classifier.decisions.describe(run.labels.names)
+        (folder / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
+    verified = f"On {what} its probabilities differ from the network's by at most {difference:.2g}."
+    (folder / "README.md").write_text(guide(run, verified), encoding="utf-8")
+
+
+class Classification(nn.Module):
+    """What an ONNX file computes: the probabilities of a network, ready to be traced."""
+
+    def __init__(self, network: Network, task: Task) -> None:
+        super().__init__()
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self.task: Task = task
+        for module in self.network.modules():
+            if isinstance(module, nn.Embedding) and module.max_norm is not None:
+                module(torch.arange(module.num_embeddings))  # shortens all rows that are too long, once
+                module.max_norm = None
+
+    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T) token ids with anything behind a document's end, (B,) lengths → (B, L) probabilities."""
+        token_ids = token_ids.where(token_mask(lengths, token_ids.shape[1]), PAD)
+        return probabilities(self.network(token_ids, lengths).float(), self.task)
+
+
+def write_model(model: Classification, file: Path) -> None:
+    """Trace a model into an ONNX file for any number of documents and tokens. Raises UserError if that fails."""
+    name = type(model.network).__name__
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    if num_bytes >= MAX_BYTES:
+        raise UserError(
+            f"This {name} has weights of {num_bytes / 2**30:.1f} GiB; an ONNX file holds less than "
+            f"{MAX_BYTES / 2**30:.0f} GiB. Export a run with a smaller vocabulary."
+        )
+    example = torch.ones((2, 40), dtype=torch.long), torch.tensor([40, 17])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that tracing fixes: the comparison below would show any
+            # Not by torch.export: it lays recurrent layers out for one number of tokens
+            torch.onnx.export(
+                model,
+                example,
+                str(file),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["token_ids", "lengths"],
+                output_names=["probabilities"],
+                dynamic_axes={
+                    "token_ids": {0: "documents", 1: "tokens"},
+                    "lengths": {0: "documents"},
+                    "probabilities": {0: "documents"},
+                },
+            )
+    except Exception as error:  # the exporter raises whatever it comes upon
+        raise UserError(f"{name} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error
+
+
+def short_documents(batch: Batch) -> Iterator[Batch]:
+    """The beginning of a batch's first document, one length after the other, each alone."""
+    for length in SHORT_LENGTHS:
+        lengths = batch.lengths[:1].clamp(max=length)
+        token_ids = batch.token_ids[:1, : max(1, length)] * token_mask(lengths, 1)  # an empty one is padding: zeros
+        yield Batch(token_ids, lengths, batch.targets[:1], num_documents=1)
+
+
+def largest_difference(run: FinishedRun, file: Path, batches: Iterable[Batch]) -> float:
+    """How far a probability that the file gives is from the network's, at most. Raises UserError if it gives none."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
+    try:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        differences = [of_batch(run, session, batch) for batch in batches]
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise UserError(f"onnxruntime cannot run the exported {network_name(run)}: {error}") from error
+    return float(np.max(differences))  # not a number if one of them is not
+
+
+def of_batch(run: FinishedRun, session: "onnxruntime.InferenceSession", batch: Batch) -> Any:
+    with torch.inference_mode():
+        logits = run.classifier(batch.token_ids, batch.lengths).float()
+        expected = probabilities(logits, run.labels.task).numpy()  # (B, L)
+    (given,) = session.run(None, {"token_ids": batch.token_ids.numpy(), "lengths": batch.lengths.numpy()})
+    return np.abs(given - expected).max()
+
+
+def network_name(run: FinishedRun) -> str:
+    return type(run.classifier.network).__name__

@@ -1,0 +1,230 @@
+"""What a run leaves for people: the closing table and report.md."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from newsreel.core.storage import write_atomically
+from newsreel.evaluation.metrics import HEADLINES
+from newsreel.evaluation.predictions import Predictions
+from newsreel.models.optimization import Keep
+
+MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
+MAX_DOCUMENTS = 10
+MAX_EXCERPT = 400  # characters of a document
+CAPTIONS = {
+    "learning_curves": "How it learned",
+    "confusions": "What it takes for what",
+    "precision_recall": "Precision and recall",
+    "f1_by_label": "Labels by their documents",
+    "reliability": "What its probabilities mean",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished run, as its report tells it."""
+
+    folder: Path
+    choices: dict[str, str]
+    overrides: list[str]
+    notes: Sequence[str]
+    epochs: list[dict[str, float]]
+    results: dict[str, Any]
+    metric: str
+    keep: Keep  # which epoch counts
+    predictions: Predictions  # of the test documents
+    figures: Sequence[str]  # names of those in figures/
+    limits: Sequence[str]  # what to know before relying on it, in sentences
+    published: str  # what others reached with these settings, in words; empty if nothing is known
+    log: str = ""  # how to look at what was logged while it trained
+    resumed: Sequence[Sequence[str]] = ()  # of every time that the run went on with a limit raised, what was typed
+
+    @property
+    def commands(self) -> list[str]:
+        arguments = [self.overrides, *([f"resume={self.folder}", *overrides] for overrides in self.resumed)]
+        return [shlex.join(["python", "train.py", *overrides]) for overrides in arguments]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value of every line of the closing table."""
+        results = self.results
+        rows = [
+            ("model", f"{self.choices['model']} on {self.choices['embedding']}, data {self.choices['data']}"),
+            ("parameters", f"{results['model/parameters']:,}"),
+            ("epochs", f"{results['train/epochs']}, kept {results['train/kept_epoch']}"),
+        ]
+        for stage, name in (("val", "validation"), ("test", "test")):
+            shown = [key for key in self.headlines() if f"{stage}/{key}" in results]
+            rows.append((name, "  ".join(f"{key} {results[f'{stage}/{key}']:.4f}" for key in shown)))
+        if self.published:
+            rows.append(("published", self.published))
+        phases = "  ".join(
+            f"{phase} {results[f'time/{phase}_s']:.1f} s" for phase in ("prepare", "fit", "test", "total")
+        )
+        rows.append(("time", phases))
+        rows.append(("speed", f"{results['throughput/train_documents_per_s']:,.0f} training documents/s"))
+        rows.append(("peak memory", f"{results['memory/peak_rss_mb']:,.0f} MB"))
+        return rows
+
+    def headlines(self) -> list[str]:
+        """The figures that the closing table shows, the one that training followed first."""
+        return [self.metric, *(name for name in HEADLINES if name != self.metric)]
+
+    def table(self) -> str:
+        rows = [*self.rows(), ("run folder", str(self.folder)), *([("look at it", self.log)] if self.log else [])]
+        rows += [("note", note) for note in self.notes]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        rule = "─" * min(100, max(map(len, lines)))
+        return "\n".join([rule, *lines, rule])
+
+
+def write_report(report: Report) -> None:
+    """Write report.md and labels.csv into the run folder."""
+    results = report.results
+    environment = results["environment"]
+    labels = report.predictions.by_label()
+    write_atomically(report.folder / "labels.csv", labels.write_csv(float_precision=9))
+    lines = [
+        f"# {report.choices['model']} on {report.choices['data']}",
+        "",
+        *(f"> {plain(note)}\n" for note in report.notes),
+        *markdown_table(["", ""], report.rows()),
+        "",
+        *figure(report, "learning_curves"),
+        f"The checkpoint is that of {kept(report)}; the test documents were read once, by it. The training loss is "
+        "what the training minimised, with its dropout; the others are the log loss.",
+        "",
+        "## Test documents",
+        "",
+        *measures_table(results),
+        "",
+        *(line for name in ("confusions", "precision_recall", "reliability") for line in figure(report, name)),
+        *labels_section(report, labels),
+        *documents_section(report.predictions),
+        "## Data",
+        "",
+        f"Source: {environment['corpus_source']}. Fingerprint: `{environment['corpus_fingerprint']}`.",
+        "",
+        *markdown_table(
+            ["split", "documents"],
+            [(key.partition("/")[2], f"{results[key]:,}") for key in results if key.startswith("documents/")],
+        ),
+        "",
+        "## Epochs",
+        "",
+        *epochs_table(report),
+        "",
+        "## Limits",
+        "",
+        *(f"- {sentence}" for sentence in report.limits),
+        "",
+        "## How to repeat it",
+        "",
+        "```",
+        *report.commands,
+        "```",
+        "",
+        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
+        f"{environment['lightning']}, processes: {environment['processes']}, threads of each: "
+        f"{environment['threads']}, processor: {environment['processor']}, device: {environment['device']}.",
+        "",
+    ]
+    write_atomically(report.folder / "report.md", "\n".join(lines))
+
+
+def kept(report: Report) -> str:
+    """Which epoch's weights count."""
+    return "the last epoch" if report.keep == "last" else f"the epoch with the highest validation {report.metric}"
+
+
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names), *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def figure(report: Report, name: str) -> list[str]:
+    """The lines that show a figure, if it was drawn."""
+    if name not in report.figures:
+        return []
+    return [f"### {CAPTIONS[name]}", "", f"![{CAPTIONS[name]}](figures/{name}.png)", ""]
+
+
+def measures_table(results: dict[str, Any]) -> list[str]:
+    names = [key.partition("/")[2] for key in results if key.startswith("test/")]
+    return markdown_table(
+        ["", "validation", "test"],
+        [(name, f"{results[f'val/{name}']:.4f}" if f"val/{name}" in results else "", f"{results[f'test/{name}']:.4f}")
+         for name in names],
+    )  # fmt: skip
+
+
+def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
+    if report.predictions.corpus.task == "binary":
+        return []
+    shown = labels.sort("documents", descending=True, maintain_order=True).head(MAX_LABEL_ROWS)
+    more = f" The {len(shown)} most frequent of {len(labels)}; labels.csv has all." if len(shown) < len(labels) else ""
+    rules = []
+    if "labels_with_global_threshold" in report.results:
+        rules = [
+            f"Labels without a validation document, which take the global threshold: "
+            f"{report.results['labels_with_global_threshold']} of {len(labels)}.",
+            "",
+        ]
+    rows = [[f"{value:.4f}" if isinstance(value, float) else plain(str(value)) for value in row]
+            for row in shown.iter_rows()]  # fmt: skip
+    return [
+        f"### {CAPTIONS['f1_by_label']}",
+        "",
+        *figure(report, "f1_by_label")[2:],  # no figure of two labels
+        *rules,
+        f"Documents are the test split's.{more}",
+        "",
+        *markdown_table([name.replace("_", " ") for name in labels.columns], rows),
+        "",
+    ]
+
+
+def documents_section(predictions: Predictions) -> list[str]:
+    """The documents with the most confident wrong decisions, with their beginnings."""
+    wrong = predictions.confidently_wrong(MAX_DOCUMENTS)
+    if not wrong:
+        return []
+    texts = predictions.corpus[predictions.split]
+    lines = ["### Most confidently wrong", ""]
+    for row, label, probability in wrong:
+        wanted, given = predictions.names(predictions.wanted[row]), predictions.names(predictions.given[row])
+        lines += [
+            f"{predictions.split} document {row}: labelled **{plain(', '.join(wanted) or 'nothing')}**, predicted "
+            f"**{plain(', '.join(given) or 'nothing')}**, p({plain(predictions.titles[label])}) = {probability:.4f}",
+            "",
+            f"> {excerpt(texts[row]['text'], MAX_EXCERPT)}",
+            "",
+        ]
+    return lines
+
+
+def excerpt(text: str, length: int) -> str:
+    """The beginning of a document, in Markdown that shows it as it is."""
+    return literal(text[:length]) + (" …" if len(text) > length else "")
+
+
+def literal(text: str) -> str:
+    """Any text so that Markdown shows it as it is: nothing in it is emphasis, code, a link or an image."""
+    return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line and within a table."""
+    return escape(" ".join(text.split())).replace("|", "&#124;")
+
+
+def epochs_table(report: Report) -> list[str]:
+    shown = ["epoch", *(f"{split}/{name}" for name in ("loss", report.metric) for split in ("train", "val"))]
+    names = [*shown, "time/epoch_s"]
+    return markdown_table(names, [[f"{epoch[name]:.4g}" for name in names] for epoch in report.epochs])

@@ -1,0 +1,67 @@
+"""The files of a run folder, by their names and as they are read again.
+
+Imports little: libraries with threads of their own may have to wait.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from newsreel.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG_FILE = "config.yaml"
+LABELS_FILE = "labels.json"
+COMMAND_FILE = "command.json"
+METRICS_FILE = "metrics.json"
+BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
+BEGUN = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
+TABLE = "embedding.table.weight"  # how the name of an embedding's table ends in a checkpoint
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has what would be missed of a run: more than one leaves that was refused."""
+    return (folder / CONFIG_FILE).exists() and any(path.name not in BEGUN for path in folder.iterdir())
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a file holds; nothing if it is not there. Raises UserError."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not as a run has written it: {error}. Remove the run, or leave it out.") from error
+    return content
+
+
+def read_config(folder: Path, *sections: str) -> dict[str, Any]:
+    """The config of a run, its values unchecked, with the given sections. Raises UserError."""
+    file = folder / CONFIG_FILE
+    try:
+        config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
+        for name in sections:
+            if not isinstance(config[name], dict):
+                raise TypeError(f"{name} is no section")
+        config.items()  # of a mapping alone
+    except Exception as error:  # of YAML or of its shape
+        raise UserError(f"{file} is not a config that a run has written: {type(error).__name__}: {error}") from error
+    return config
+
+
+def read_weights(checkpoint: Path) -> "dict[str, Tensor]":
+    """The tensors of a checkpoint, on the processor. Raises UserError."""
+    import torch
+
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = content["state_dict"]
+    except FileNotFoundError as error:
+        raise UserError(f"{checkpoint} is not there: the run was stopped before its first epoch was done.") from error
+    except Exception as error:  # torn zip files, pickles and tensors each have their own
+        raise UserError(f"{checkpoint} cannot be read: {type(error).__name__}: {error}") from error
+    return weights

@@ -1,0 +1,38 @@
+"""Trainings that a search gives up when they fall behind the others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from newsreel.models.classifier import TextClassifier
+from newsreel.sweeps.summary import Pruned
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+
+class Pruning(Callback):
+    """Reports the validation metric of each epoch to a trial, and ends the training if that finds it hopeless."""
+
+    def __init__(self, trial: "Trial") -> None:
+        self.trial = trial
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TextClassifier)
+        epoch = trainer.current_epoch + 1
+        value = float(trainer.callback_metrics[f"val/{pl_module.metric}"])
+        self.trial.report(value, epoch)
+        if epoch != trainer.max_epochs and self.trial.should_prune():
+            raise Pruned(f"given up after epoch {epoch} with a validation {pl_module.metric} of {value:.4f}")
+
+
+def pruning_of(hydra: Any) -> list[Callback]:
+    """The callbacks of a job: one, if its sweep is a search. hydra: what HydraConfig.get() gives there."""
+    folder = Path(hydra.sweep.dir)
+    if "pruner" not in hydra.sweeper:
+        return []
+    from newsreel.sweeps.search import SearchSettings, open_study, trial_of
+
+    settings = SearchSettings(**{key: hydra.sweeper[key] for key in SearchSettings.__dataclass_fields__})
+    return [Pruning(trial_of(open_study(folder, settings.build_pruner()), hydra.job.num))]
