@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.app import refusals, run
-from newsreel.training.run import limit_threads
+from newsreel.core.dist import limit_threads
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")

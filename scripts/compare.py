@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from newsreel.cli.app import USER_MISTAKE, explain
-from newsreel.core.errors import UserError
-from newsreel.reporting.comparison import Comparison, find_runs
+from newsreel.core.errors import USER_MISTAKE, UserError, explain
+from newsreel.reporting.comparison import Comparison
+from newsreel.runs.records import find_runs
 
 
 def main() -> int:

@@ -23,9 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from newsreel.cli.app import USER_MISTAKE, explain
+from newsreel.core.errors import USER_MISTAKE, explain
 from newsreel.core.storage import write_atomically
-from newsreel.reporting.comparison import NOT_DECISIVE
+from newsreel.runs.records import NOT_DECISIVE
 
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"

@@ -16,8 +16,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from lecture import PROJECT, run_folder, settings, train
-from newsreel.cli.app import USER_MISTAKE, explain
-from newsreel.core.errors import UserError
+from newsreel.core.errors import USER_MISTAKE, UserError, explain
 from newsreel.core.storage import write_atomically
 
 SETUPS = {"reuters": ("reuters_bow", "reuters_bilstm", "reuters_cnn"), "r8": ("r8",), "r52": ("r52",)}  # by corpus

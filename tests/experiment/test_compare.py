@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from newsreel.core.errors import UserError
-from newsreel.reporting.comparison import Comparison, find_runs
+from newsreel.reporting.comparison import Comparison
+from newsreel.runs.records import find_runs
 
 from conftest import Command
 

@@ -15,8 +15,9 @@ import torch
 from newsreel.experiment import processes
 
 import newsreel
+from newsreel.core.dist import Place, place
 from newsreel.core.errors import UserError
-from newsreel.training.launch import Place, ProcessError, launch, place
+from newsreel.training.launch import ProcessError, launch
 from newsreel.training.resume import changed_settings
 from newsreel.training.run import take_part
 

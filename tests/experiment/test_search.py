@@ -12,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from newsreel.core.errors import UserError
+from newsreel.core.dist import jobs_at_once
+from newsreel.core.errors import Pruned, UserError
 from newsreel.sweeps.pruning import Pruning
 from newsreel.sweeps.search import JOURNAL_FILE, Search, read_space
-from newsreel.sweeps.summary import Pruned, jobs_at_once
 from newsreel.training.run import run_experiment
 
 from runs import CONFIGS, compose_tiny, read_tiny

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from newsreel.sweeps.summary import jobs_at_once
+from newsreel.core.dist import jobs_at_once
 
 from conftest import PROJECT, Command
 

@@ -6,8 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+from newsreel.core.dist import place
 from newsreel.core.errors import UserError
-from newsreel.training.launch import launch, place
+from newsreel.training.launch import launch
 
 
 def note_place(folder: Path) -> None:

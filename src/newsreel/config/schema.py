@@ -18,6 +18,7 @@ import torch
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
+from newsreel.core.dist import gpu_is_there, place
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range, nearest
 from newsreel.corpora.corpus import CorpusReader, Paths
@@ -27,7 +28,6 @@ from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
 from newsreel.text.tokens import Tokenizer
-from newsreel.training.launch import place
 
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
@@ -367,14 +367,3 @@ def check_processes(config: Settings) -> list[str]:
             "up, in each process others: set embedding.max_norm=null, or trainer.devices=1"
         )
     return problems
-
-
-def gpu_is_there() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
-
-
-def device_of(accelerator: str) -> torch.device:
-    """What a checked setting `accelerator` comes to here."""
-    if accelerator == "cpu" or not gpu_is_there():
-        return torch.device("cpu")
-    return torch.device("cuda" if torch.cuda.is_available() else "mps")

@@ -1,5 +1,99 @@
 """What goes wrong because of what the user gave: shown as one message, without a traceback."""
 
+import difflib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from newsreel.core.rules import nearest
+
+CRASHED = 1
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
 
 class UserError(ValueError):
     """Input that breaks a rule. The message names what was read, the value, the rule and the remedy."""
+
+
+REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
+
+
+def explain(error: Exception) -> str:
+    """What was wrong with the command line, the config or the disk, without the names of the code that noticed."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
+    if isinstance(error, MissingConfigException):
+        return _missing_choice(error)
+    if isinstance(error, OSError):
+        return (
+            f"{error.filename or 'the system'}: {error.strerror or error}. Runs are written under paths.output_dir and "
+            "what is prepared under paths.cache_dir: both have to be folders that can be written to, with space left."
+        )
+    if launcher := missing_launcher(error):
+        install = f"{Path(sys.executable).name} -m pip install hydra-{launcher}-launcher"
+        return f"hydra/launcher={launcher} needs a package that is not installed: {install}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):  # of `run_folder`
+            return str(cause)
+        if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
+            return _unknown_key(cause)
+        cause = cause.__cause__ or cause.__context__  # OmegaConf leaves out the causes of what a resolver raises
+    message = str(error.__cause__ or error)
+    key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
+    return key + "\n".join(
+        line for line in message.splitlines() if not re.match(r"\s*(object_type=|reference_type=|full_key:)", line)
+    )
+
+
+def missing_launcher(error: Exception) -> str | None:
+    """The name of the launcher whose package Hydra has not found, if that is the error."""
+    found = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_launcher\.", str(error))
+    return found[1] if found else None
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    key = str(error.full_key)
+    parent, _, name = key.rpartition(".")
+    prefix = f"{parent}." if parent else ""
+    siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
+    known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
+    if parent and not siblings:
+        return f"{key} is not a setting as long as nothing is chosen for {parent}: give {parent}=… too (see --help)"
+    return f"{key} is not a setting" + (nearest(name, known, prefix) if known else "")
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    key, equals, value = str(error.override).partition("=")
+    reason = str(error.__cause__ or error).partition("\nSee https:")[0].rstrip(" ^\n").splitlines()[-1]
+    if not equals:
+        return f"{error.override} cannot be read: {reason}. Settings and choices are given as key=value."
+    text = value.replace("\\", "\\\\").replace("'", "\\'")
+    argument = f"{key}='{text}'"
+    typed = shlex.quote(argument) if set(text) & set('"$`\\!') else f'"{argument}"'
+    return (
+        f"{key}={value} cannot be read: {reason}.\n"
+        f"A text with signs of Hydra's own needs quotes within the shell's: {typed}"
+    )
+
+
+def _missing_choice(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    options = [str(option) for option in error.options or []]
+    if not group or not options:
+        return str(error).replace("\t", "  ")
+    matches = difflib.get_close_matches(choice, options, n=1)
+    hint = f"; did you mean {group}={matches[0]}?" if matches else ""
+    return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
+
+
+class Pruned(Exception):  # noqa: N818  (no error: the search has seen enough)
+    """A training that a search gives up. The message says why."""

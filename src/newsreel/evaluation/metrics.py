@@ -3,7 +3,7 @@
 Axes: N documents, L labels. README, "What is measured", says in a sentence what each figure is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -146,3 +146,8 @@ def of_hierarchy(given: Tensor, wanted: Tensor, parents: Sequence[int]) -> dict[
     orphans = given[:, below] & ~given[:, [parents[label] for label in below]]
     figures["hierarchy_breaks"] = orphans.sum() / given.sum().clamp(min=1)
     return figures
+
+
+def rounded(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The figures under a prefix, without the digits that a 32-bit number does not have."""
+    return {name: round(float(value), 7) for name, value in figures.items() if name.startswith(prefix)}

@@ -19,19 +19,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from newsreel.batches.datamodule import TextDataModule
-from newsreel.config.schema import Settings, check_section, gpu_is_there
+from newsreel.config.schema import Settings, check_section
+from newsreel.core.dist import gpu_is_there
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
-from newsreel.evaluation.metrics import HEADLINES, measure
+from newsreel.evaluation.metrics import HEADLINES, measure, rounded
 from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import Places, encoded, find_documents, read_reader
 from newsreel.models.decisions import Decisions
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
 from newsreel.runs.trained_run import FinishedRun, open_run
-from newsreel.training.run import rounded
 from newsreel.training.trainer import build_tester, predictions_of
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from newsreel.batches.batch import DocumentDataset
-from newsreel.config.schema import check_section, device_of, gpu_is_there
+from newsreel.config.schema import check_section
+from newsreel.core.dist import device_of, gpu_is_there
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.inference.explain import COMPLETENESS, Explainer, page

@@ -13,6 +13,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
 
+DOTS_PER_INCH = 120
+
 TRAINING, VALIDATION, GOOD, BAD, GREY = "#8a9ba8", "#0b6e99", "#0b6e99", "#c8553d", "#d0d4d8"
 MAX_MATRIX_LABELS = 15  # more of them are told as a list of the most frequent confusions
 MAX_CURVES = 5

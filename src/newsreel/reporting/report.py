@@ -1,15 +1,14 @@
 """What a run leaves for people: the closing table and report.md."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from newsreel.core.markdown import excerpt, markdown_table, plain
 from newsreel.core.storage import write_atomically
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.predictions import Predictions
@@ -144,10 +143,6 @@ def kept(report: Report) -> str:
     return "the last epoch" if report.keep == "last" else f"the epoch with the highest validation {report.metric}"
 
 
-def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names), *(f"| {' | '.join(row)} |" for row in rows)]
-
-
 def figure(report: Report, name: str) -> list[str]:
     """The lines that show a figure, if it was drawn."""
     if name not in report.figures:
@@ -207,21 +202,6 @@ def documents_section(predictions: Predictions) -> list[str]:
             "",
         ]
     return lines
-
-
-def excerpt(text: str, length: int) -> str:
-    """The beginning of a document, in Markdown that shows it as it is."""
-    return literal(text[:length]) + (" …" if len(text) > length else "")
-
-
-def literal(text: str) -> str:
-    """Any text so that Markdown shows it as it is: nothing in it is emphasis, code, a link or an image."""
-    return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
-
-
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line and within a table."""
-    return escape(" ".join(text.split())).replace("|", "&#124;")
 
 
 def epochs_table(report: Report) -> list[str]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from newsreel.core.markdown import excerpt, literal, markdown_table
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.report import excerpt, literal, markdown_table
 
 NUM_DOCUMENTS = 10  # of each kind
 LENGTH = 200  # characters of a document; more of them leave its labels no room in TensorBoard

@@ -4,6 +4,7 @@ Imports little: libraries with threads of their own may have to wait.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from newsreel.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+FAILED_FILE = "failed.json"
+PRUNED_FILE = "pruned.json"
 
 CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.json"
@@ -65,3 +69,8 @@ def read_weights(checkpoint: Path) -> "dict[str, Tensor]":
     except Exception as error:  # torn zip files, pickles and tensors each have their own
         raise UserError(f"{checkpoint} cannot be read: {type(error).__name__}: {error}") from error
     return weights
+
+
+def chosen(choices: Mapping[str, str]) -> dict[str, str]:
+    """Of all choices that Hydra knows, those of the groups that describe a run."""
+    return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}

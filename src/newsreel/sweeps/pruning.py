@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from newsreel.core.errors import Pruned
 from newsreel.models.classifier import TextClassifier
-from newsreel.sweeps.summary import Pruned
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

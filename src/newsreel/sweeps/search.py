@@ -30,7 +30,7 @@ from newsreel.config.schema import SEED, check_section
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
-from newsreel.reporting.comparison import Run, read_run
+from newsreel.runs.records import Run, read_run
 from newsreel.runs.run_dir import METRICS_FILE, read_config
 
 log = logging.getLogger(__name__)

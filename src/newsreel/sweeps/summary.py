@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.core.errors import UserError
+from newsreel.core.dist import place
+from newsreel.core.errors import REFUSALS, Pruned, UserError, explain
 from newsreel.core.storage import write_atomically
-from newsreel.runs.run_dir import METRICS_FILE
-from newsreel.training.launch import place
+from newsreel.runs.run_dir import FAILED_FILE, METRICS_FILE, PRUNED_FILE, chosen
 
 log = logging.getLogger(__name__)
 
-FAILED_FILE = "failed.json"
-PRUNED_FILE = "pruned.json"
 SOME_FAILED = 1  # exit status
 
 _folder: Path | None = None  # of the sweep that this process runs
-
-
-class Pruned(Exception):  # noqa: N818  (no error: the search has seen enough)
-    """A training that a search gives up. The message says why."""
 
 
 class JobRecords(Callback):
@@ -57,8 +50,6 @@ class JobRecords(Callback):
 
 def record(error: Exception, config: DictConfig) -> None:
     """Write failed.json, or pruned.json, into the folder of the job with this config."""
-    from newsreel.cli.app import REFUSALS, explain
-
     expected = isinstance(error, (*REFUSALS, Pruned))
     message = explain(error) if isinstance(error, REFUSALS) else str(error)
     message = "; ".join(line.strip() for line in message.splitlines() if line.strip()) or "no message"
@@ -79,21 +70,6 @@ def record(error: Exception, config: DictConfig) -> None:
         log.error(f"This job failed: {message if expected else f'{type(error).__name__}: {message}'} ({file})")
 
 
-def chosen(choices: Mapping[str, str]) -> dict[str, str]:
-    """Of all choices that Hydra knows, those of the groups that describe a run."""
-    return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}
-
-
-def jobs_at_once(threads: int | None, processes: int | None = None) -> int:
-    """`${jobs_at_once:…}` in configs: how many jobs the cores here can run.
-
-    threads: of each process. processes: of each job. null: one.
-    """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // ((threads or 1) * (processes or 1)))
-
-
-OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 # The presets in configs/hydra/launcher have the names of the packages' own configs, which Hydra says is to end.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
@@ -105,7 +81,8 @@ def conclude() -> int:
     """
     if _folder is None or not _folder.is_dir():
         return 0
-    from newsreel.reporting.comparison import Comparison, find_runs
+    from newsreel.reporting.comparison import Comparison
+    from newsreel.runs.records import find_runs
 
     try:
         comparison = Comparison(find_runs([_folder]))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from newsreel.config.schema import device_of
+from newsreel.core.dist import device_of
 from newsreel.core.errors import UserError
 from newsreel.models.network import Network
 

@@ -6,7 +6,6 @@ started the command itself, on one machine or several. Either way the environmen
 Imports little: libraries with threads of their own may have to wait.
 """
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -14,135 +13,20 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from itertools import count
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
+from newsreel.core.dist import Place, hush
 from newsreel.core.errors import UserError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from torch.distributed.distributed_c10d import Store
 
-ON_PROCESSORS = 2  # processes of trainer=ddp where there is no GPU
 GRACE_SECONDS = 2.0  # in which a process that failed may be followed by the one that was the cause
 HERE = "127.0.0.1"
-FIRST_PORT, NUM_PORTS = 15_000, 10_000  # where the processes that srun started meet, unless MASTER_PORT says
-
-_groups = count()
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among those of one training."""
-
-    number: int  # from 0
-    size: int  # processes in all
-    local_number: int  # among those of this machine
-    local_size: int
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the one process that writes and speaks."""
-        return self.number == 0
-
-
-def place() -> Place:
-    """This process's, as its environment says. Raises UserError."""
-    environment = os.environ
-    if "RANK" in environment and (size := int(environment.get("WORLD_SIZE", "1"))) > 1:
-        number = int(environment["RANK"])
-        local_number = int(environment.get("LOCAL_RANK", number))
-        return Place(number, size, local_number, int(environment.get("LOCAL_WORLD_SIZE", size)))
-    if (size := int(environment.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:  # of srun; sbatch alone starts one process
-        num_machines = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
-        if size % num_machines:
-            raise UserError(
-                f"srun has started {size} processes on {num_machines} machines: every machine needs as many as the "
-                "others, such as srun --ntasks-per-node=4."
-            )
-        number, local_number = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
-        return Place(number, size, local_number, size // num_machines)
-    return Place(0, 1, 0, 1)
-
-
-def processes() -> int:
-    """`${processes:}` in configs: as many as were started here, else one for each GPU, or ON_PROCESSORS."""
-    here = place()
-    if here.size > 1:
-        return here.local_size
-    import torch
-
-    return torch.cuda.device_count() or ON_PROCESSORS
-
-
-OmegaConf.register_new_resolver("processes", processes, replace=True)
-
-
-def agreed(value: str) -> str:
-    """What the first process says where each would say something else, such as the time."""
-    here = place()
-    if here.size == 1:
-        return value
-    if here.first:
-        return str(store().compare_set("value", "", value), "utf-8")  # as it was when this was first asked
-    return str(store().get("value"), "utf-8")
-
-
-def hush() -> None:
-    """Let this process, which is not the first, say nothing of what all of them would say."""
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
-
-
-@cache
-def store() -> "Store":
-    """What the processes tell each other by before they have tensors."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-    from torch.distributed.distributed_c10d import PrefixStore
-
-    here = place()
-    if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    else:
-        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
-        address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
-        port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % NUM_PORTS  # other jobs may share the machine
-    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by whoever has started the processes
-    server = TCPStore(address, port, is_master=here.first and not served, wait_for_workers=False)
-    return PrefixStore(f"newsreel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)
-
-
-@contextmanager
-def connected(here: Place, on_gpus: bool) -> Iterator[None]:
-    """Around what several processes do together: Gloo adds up their tensors, or NCCL on GPUs."""
-    if here.size == 1:
-        yield
-        return
-    import torch
-    from torch import distributed
-    from torch.distributed.distributed_c10d import PrefixStore
-
-    if on_gpus:
-        torch.cuda.set_device(here.local_number)
-
-    distributed.init_process_group(
-        "nccl" if on_gpus else "gloo",
-        store=PrefixStore(f"group{next(_groups)}", store()),
-        rank=here.number,
-        world_size=here.size,
-    )
-    yield
-    distributed.destroy_process_group()  # not after an error: it could wait for those that failed
 
 
 class LostProcessError(UserError):

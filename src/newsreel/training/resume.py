@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from newsreel.core.dist import place
 from newsreel.core.errors import UserError
 from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, read_config
-from newsreel.training.launch import place
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     composed: the config of this command, of which only what `overrides` name is taken. A finished run is left as it
     is, unless training.max_epochs or training.patience is raised. Raises UserError.
     """
-    from newsreel.training.run import held_by_first, limit_threads, perform
+    from newsreel.core.dist import limit_threads
+    from newsreel.training.run import held_by_first, perform
 
     folder = folder.resolve()
     config = read_config(folder, "training", "trainer", "paths")

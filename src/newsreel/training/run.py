@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,11 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from newsreel.core.dist import connected, limit_threads, place
 from newsreel.core.errors import UserError
 from newsreel.core.storage import held
-from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, holds_run, read_json
-from newsreel.sweeps.summary import chosen, jobs_at_once
-from newsreel.training.launch import LostProcessError, connected, launch, place
+from newsreel.evaluation.metrics import rounded
+from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, chosen, holds_run, read_json
+from newsreel.training.launch import LostProcessError, launch
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -340,20 +341,3 @@ def coverage_figures(coverage: "Coverage | None") -> dict[str, float]:
         "embedding/coverage_tokens": round(coverage.known_tokens / max(1, coverage.tokens), 7),
         "embedding/from_subwords": round(coverage.from_subwords / max(1, coverage.types), 7),
     }
-
-
-def rounded(figures: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """The figures under a prefix, without the digits that a 32-bit number does not have."""
-    return {name: round(float(value), 7) for name, value in figures.items() if name.startswith(prefix)}
-
-
-def limit_threads(config: dict[Any, Any]) -> None:
-    """Tell the libraries with threads of their own, before they are imported, how many to use."""
-    trainer = config.get("trainer")
-    threads = trainer.get("threads") if isinstance(trainer, dict) else None
-    threads = threads or os.environ.get("OMP_NUM_THREADS")  # a launcher's processes have their share from there
-    if threads is None and place().local_size > 1:
-        threads = jobs_at_once(place().local_size)  # so many such processes, or so many threads of each
-    if threads is not None and str(threads).isdecimal():
-        for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
-            os.environ.setdefault(variable, str(threads))

@@ -23,17 +23,18 @@ from tqdm import tqdm
 
 from newsreel.batches.batch import Batch
 from newsreel.config.schema import Experiment, TrainerSettings, show
+from newsreel.core.dist import Place, place
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import Keep
-from newsreel.reporting.comparison import DOTS_PER_INCH, NOT_DECISIVE, flat, parse
+from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.reporting.projector import add_words
 from newsreel.reporting.samples import samples
+from newsreel.runs.records import NOT_DECISIVE, flat, parse
 from newsreel.training.checkpoints import AtomicCheckpointIO, Progress, RunCheckpoints
-from newsreel.training.launch import Place, place
 from newsreel.training.loggers import RunLog, TensorBoardLog
 from newsreel.training.profile import OperatorProfile, PhaseProfiler
 

@@ -1,0 +1,39 @@
+"""TODO."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names), *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def excerpt(text: str, length: int) -> str:
+    """The beginning of a document, in Markdown that shows it as it is."""
+    return literal(text[:length]) + (" …" if len(text) > length else "")
+
+
+def literal(text: str) -> str:
+    """Any text so that Markdown shows it as it is: nothing in it is emphasis, code, a link or an image."""
+    return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line and within a table."""
+    return escape(" ".join(text.split())).replace("|", "&#124;")
+
+
+def spread(mean: float | None, deviation: float | None) -> str:
+    """Mean ± standard deviation, as far as they are known."""
+    if mean is None:
+        return ""
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, head first, whose columns have even widths."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*rows, strict=True)]
+    lines = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows]
+    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]
