@@ -7,13 +7,13 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.cli.app import refusals, run
+from newsreel.cli.app import run, user_errors
 from newsreel.core.dist import limit_threads
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
-    with refusals():
+    with user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         limit_threads(settings)
         from newsreel.inference.evaluate import evaluate

@@ -6,7 +6,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from newsreel.cli.app import refusals, run, taken_literally
+from newsreel.cli.app import quote_literals, run, user_errors
 
 TEXTS = ("run", "text", "input", "column", "output", "explain_label", "html")
 
@@ -15,12 +15,12 @@ TEXTS = ("run", "text", "input", "column", "output", "explain_label", "html")
 def main(config: DictConfig) -> None:
     from newsreel.inference.predict import predict
 
-    with refusals():
+    with user_errors():
         predict(config)
 
 
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends this command as it ends others: quietly
-    sys.argv[1:] = taken_literally(sys.argv[1:], TEXTS)
+    sys.argv[1:] = quote_literals(sys.argv[1:], TEXTS)
     run(main)

@@ -7,14 +7,14 @@ STARTED = time.perf_counter()
 import hydra  # noqa: E402  (the clock starts before the first import)
 from omegaconf import DictConfig  # noqa: E402
 
-from newsreel.cli.app import refusals, run  # noqa: E402
+from newsreel.cli.app import run, user_errors  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(config: DictConfig) -> None:
-    from newsreel.training.run import train
+    from newsreel.cli.train import train
 
-    with refusals():
+    with user_errors():
         train(config, STARTED)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.cli.app import refusals, run
+from newsreel.cli.app import run, user_errors
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="export")
 def main(config: DictConfig) -> None:
-    with refusals():
+    with user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         from newsreel.inference.export.onnx import export
 

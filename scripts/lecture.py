@@ -55,7 +55,7 @@ class Row:
         cells = [f"`{self.name}`"]
         for split, key in (("val", "val_accuracy"), ("test", "test_accuracy")):
             cells.append("" if published[key] is None else f"{published[key]:.4f}")
-            cells.append(spread([run[f"{split}/accuracy"] for run in self.runs]))
+            cells.append(format_mean_std([run[f"{split}/accuracy"] for run in self.runs]))
         if not self.runs:
             return [*cells, "", "", ""]
         seconds = mean(run["time/fit_s"] / run["train/epochs"] for run in self.runs)
@@ -63,7 +63,7 @@ class Row:
         return [*cells, f"{seconds:.1f}", parameters, f"`python train.py experiment=lecture/{self.name}`"]
 
 
-def spread(figures: list[float]) -> str:
+def format_mean_std(figures: list[float]) -> str:
     """Mean ± standard deviation, as far as there are figures."""
     if len(figures) < 2:
         return f"{figures[0]:.4f}" if figures else "–"

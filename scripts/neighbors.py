@@ -10,10 +10,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.cli.app import refusals, run
+from newsreel.cli.app import run, user_errors
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
-from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE, read_weights
+from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Questions:
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="neighbors")
 def main(config: DictConfig) -> None:
-    with refusals():
+    with user_errors():
         answer(config)
 
 
@@ -68,7 +68,9 @@ def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
     from newsreel.text.loading import load_tokenizer
 
     tokens = load_tokenizer(folder).tokens
-    tables = [value for name, value in read_weights(folder / BEST_CHECKPOINT).items() if name.endswith(TABLE)]
+    tables = [
+        value for name, value in read_weights(folder / BEST_CHECKPOINT).items() if name.endswith(TABLE_KEY_SUFFIX)
+    ]
     if not tables:
         raise UserError(
             f"{folder} has no table of word vectors: its words were one-hot. Name a run with another embedding."

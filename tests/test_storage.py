@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from newsreel import storage
+from newsreel.core import storage
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once, held, write_atomically
+from newsreel.core.storage import build_once, lock_dir, write_atomically
 
 
 def write_slowly(folder: Path) -> None:
@@ -82,7 +82,7 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
 
 
 def hold(folder: Path, ready: Event) -> None:
-    with held(folder):
+    with lock_dir(folder):
         ready.set()
         time.sleep(60)
 
@@ -94,12 +94,12 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path: Path, monkeyp
     process = context.Process(target=hold, args=(tmp_path, ready))
     process.start()
     assert ready.wait(timeout=30)
-    with pytest.raises(UserError, match="is being written by another process"), held(tmp_path):
+    with pytest.raises(UserError, match="is being written by another process"), lock_dir(tmp_path):
         pytest.fail("held twice")
     process.kill()
     process.join()
     for _ in range(2):  # and it is free again after the block
-        with held(tmp_path):
+        with lock_dir(tmp_path):
             assert list(tmp_path.iterdir()) == []
 
 
@@ -111,7 +111,7 @@ def test_those_who_ask_for_a_folder_wait_a_little_for_the_process_that_ends(tmp_
     assert ready.wait(timeout=30)
     killer = threading.Timer(0.5, process.kill)
     killer.start()
-    with held(tmp_path):
+    with lock_dir(tmp_path):
         assert not killer.is_alive()
     process.join()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from newsreel.batches.batch import BatchSettings, num_held
+from newsreel.batches.batch import BatchSettings, shard_size
 from newsreel.batches.datamodule import TextDataModule
 
 from conftest import make_corpus, word_tokenizer
@@ -50,15 +50,15 @@ def test_processes_share_out_the_batches_of_one(tmp_path: Path, size: int) -> No
     module = datamodule(tmp_path)
     loaders = (module.train_dataloader, module.val_dataloader, module.test_dataloader)
     for loader in loaders:
-        module.share_out(0, 1)
+        module.set_shard(0, 1)
         alone = list(loader())
         shares = []
         for number in range(size):
-            module.share_out(number, size)
+            module.set_shard(number, size)
             shares.append(list(loader()))
         for whole, *parts in zip(alone, *shares, strict=True):
             assert {part.num_documents for part in parts} == {whole.num_documents} == {len(whole.lengths)}
-            held = [num_held(whole.num_documents, number, size) for number in range(size)]
+            held = [shard_size(whole.num_documents, number, size) for number in range(size)]
             assert sum(held) == whole.num_documents
             assert max(held) - min(held) <= 1
             for number, part in enumerate(parts):

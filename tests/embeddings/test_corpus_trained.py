@@ -18,7 +18,7 @@ from newsreel.text.subwords import SubwordTokenizer
 from newsreel.text.tokens import Tokenizer, TokenSequences
 
 from conftest import make_corpus, word_tokenizer
-from topics import TABLE
+from topics import TABLE_KEY_SUFFIX
 
 TRAIN = [("good film", 0), ("film", 0), ("bad film", 1), ("odd film", 1)]
 UNLABELED = ["good good", "elsewhere film"]
@@ -59,7 +59,7 @@ def corpus_of(
 
 
 def build(corpus: Corpus, paths: Paths, tokenizer: Tokenizer | None = None, **changes: object) -> TableEmbedding:
-    settings = {**TABLE, "factor": 1.0, **changes}
+    settings = {**TABLE_KEY_SUFFIX, "factor": 1.0, **changes}
     tokenized = (tokenizer or word_tokenizer()).fit(corpus, paths.cache)
     return Counted(**settings).build(tokenized, corpus, paths)  # type: ignore[arg-type]
 

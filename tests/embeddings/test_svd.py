@@ -15,7 +15,7 @@ from newsreel.embeddings.svd import SVD, count_pairs, ppmi, truncated_svd
 from newsreel.text.tokens import TokenSequences
 
 from conftest import make_corpus, word_tokenizer
-from topics import TABLE, share_topics, two_topics
+from topics import TABLE_KEY_SUFFIX, share_topics, two_topics
 
 CATS, CHASE, MICE, EAT, CHEESE = range(2, 7)
 FARM = [[CATS, CHASE, MICE], [MICE, EAT, CHEESE]]  # two documents; 0 and 1 are <pad> and <unk>
@@ -123,7 +123,7 @@ def build(paths: Paths, texts: Sequence[str], **changes: object) -> tuple[TableE
     usual = {"dimension": 3, "window": 2, "shift": 1.0, "context_smoothing": 0.75, "exponent": 0.5}
     corpus = make_corpus([(text, 0) for text in texts])
     tokenized = word_tokenizer().fit(corpus, paths.cache)
-    return SVD(**{**TABLE, **usual, **changes}).build(tokenized, corpus, paths), tokenized.tokenizer.tokens  # type: ignore[arg-type]
+    return SVD(**{**TABLE_KEY_SUFFIX, **usual, **changes}).build(tokenized, corpus, paths), tokenized.tokenizer.tokens  # type: ignore[arg-type]
 
 
 def test_neighbours_in_the_table_share_a_topic(paths: Paths) -> None:

@@ -23,10 +23,10 @@ from newsreel.embeddings.word2vec import Sentences, Word2Vec
 from newsreel.text.tokens import TokenSequences
 
 from conftest import PROJECT, make_corpus, word_tokenizer
-from topics import TABLE, share_topics, two_topics
+from topics import TABLE_KEY_SUFFIX, share_topics, two_topics
 
 SETTINGS: dict[str, object] = {
-    **TABLE,
+    **TABLE_KEY_SUFFIX,
     "path": None,
     "algorithm": "skipgram",
     "dimension": 8,

@@ -6,7 +6,7 @@ from conftest import TABLE_SETTINGS
 
 ANIMALS = ["cow", "calf", "milk", "barn", "hay"]
 SHIPS = ["sail", "mast", "wind", "crew", "rope"]
-TABLE: dict[str, object] = {**TABLE_SETTINGS, "unlabeled": True}
+TABLE_KEY_SUFFIX: dict[str, object] = {**TABLE_SETTINGS, "unlabeled": True}
 
 
 def two_topics(num_documents: int = 30) -> list[str]:

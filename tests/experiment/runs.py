@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.config.schema import Experiment, read_experiment
-from newsreel.training.run import run_experiment
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = [
@@ -44,7 +45,7 @@ def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str
     chosen = compose_tiny(tmp_path, *overrides).hydra.runtime.choices
     choices = {name: choice for name, choice in chosen.items() if "/" not in name}
     experiment = read_tiny(tmp_path, *overrides)
-    return run_experiment(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter())
+    return train_run(RunSpec(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter()))
 
 
 def without_times(results: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_a_profile_ends_with_where_the_time_went(tmp_path: Path, caplog: pytest.
 def test_accumulated_gradients_are_those_of_a_larger_batch(tmp_path: Path) -> None:
     still = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.learning_rate=0.01"]
     whole = train_tiny(tmp_path, *still, "batches.batch_size=144", folder="whole")
-    halves = train_tiny(tmp_path, *still, "batches.batch_size=72", "trainer.accumulate=2", folder="halves")
+    halves = train_tiny(tmp_path, *still, "batches.batch_size=72", "trainer.accumulate_grad_batches=2", folder="halves")
     assert (whole["train/steps"], halves["train/steps"], whole["documents/train"]) == (2, 2, 144)
     assert halves["test/loss"] == pytest.approx(whole["test/loss"], abs=2e-6)
     other = train_tiny(tmp_path, *still, "batches.batch_size=72", folder="other")

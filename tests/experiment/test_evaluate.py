@@ -17,7 +17,8 @@ from sklearn.metrics import f1_score, log_loss
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.inference.evaluate import evaluate
-from newsreel.training.run import run_experiment
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
 
 from runs import CONFIGS, SMALL_LSTM, train_tiny
 
@@ -61,7 +62,7 @@ def train_files(tmp_path: Path, *overrides: str) -> dict[str, Any]:
     ]
     experiment = read_experiment(composed("train", *given))
     choices = {"data": "files", "model": "bow", "tokenizer": "words", "embedding": "one_hot"}
-    return run_experiment(experiment, tmp_path / "run", choices, given, time.perf_counter())
+    return train_run(RunSpec(experiment, tmp_path / "run", choices, given, time.perf_counter()))
 
 
 def write_films(file: Path, labels: tuple[str, ...] = ("dull", "fine"), num_documents: int = 40) -> Path:

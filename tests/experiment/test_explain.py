@@ -15,7 +15,7 @@ from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbed
 from newsreel.inference.explain import Explainer, Explanation, page
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
-from newsreel.models.flatten import FlattenedRows
+from newsreel.models.flatten import FlattenMLP
 from newsreel.models.network import Network
 from newsreel.models.recurrent import RecurrentNetwork
 from newsreel.text.tokens import TokenSequences
@@ -46,10 +46,10 @@ def cnn(embedding: Embedding, num_outputs: int) -> Network:
 
 
 def kim_cnn(embedding: Embedding, num_outputs: int) -> Network:
-    return KimCNN(embedding, num_outputs, num_filters=5, widths=[1, 2], dropout=0.0)
+    return KimCNN(embedding, num_outputs, num_filters=5, kernel_sizes=[1, 2], dropout=0.0)
 
 
-def perceptron(embedding: Embedding, num_outputs: int) -> Network:
+def mlp(embedding: Embedding, num_outputs: int) -> Network:
     return BagOfWords(embedding, num_outputs, weighting="count", sublinear_tf=False, hidden_sizes=[6], dropout=0.0)
 
 
@@ -58,7 +58,7 @@ def bow(embedding: Embedding, num_outputs: int) -> Network:
 
 
 def flatten(embedding: Embedding, num_outputs: int) -> Network:
-    return FlattenedRows(embedding, num_outputs, num_tokens=3, hidden_sizes=[6], dropout=0.0)
+    return FlattenMLP(embedding, num_outputs, num_tokens=3, hidden_sizes=[6], dropout=0.0)
 
 
 def batch_of(*words: str) -> Batch:
@@ -76,7 +76,7 @@ def logits_of(network: Network, batch: Batch) -> list[float]:
 
 
 @pytest.mark.parametrize("embedding", [learned, one_hot])
-@pytest.mark.parametrize("build", [lstm, cnn, kim_cnn, perceptron, bow, flatten])
+@pytest.mark.parametrize("build", [lstm, cnn, kim_cnn, mlp, bow, flatten])
 def test_contributions_sum_to_the_difference_that_the_words_make(build: object, embedding: object) -> None:
     torch.manual_seed(3)
     network = build(embedding(), 3)  # type: ignore[operator]
@@ -122,11 +122,11 @@ def test_unknown_words_are_told_as_the_document_has_them(truncation: Truncation,
 
 def test_tokenizers_spell_what_they_encode() -> None:
     words = FittedWords(word_tokenizer().rules, ["<pad>", "<unk>", "film"])
-    assert words.spelled("A Film, zorb!") == ["a", "film", "zorb"]
-    assert words.spelled("") == []
+    assert words.surface_forms("A Film, zorb!") == ["a", "film", "zorb"]
+    assert words.surface_forms("") == []
 
 
-@pytest.mark.parametrize("build", [lstm, cnn, kim_cnn, perceptron, bow, flatten])
+@pytest.mark.parametrize("build", [lstm, cnn, kim_cnn, mlp, bow, flatten])
 def test_an_empty_document_has_nothing_to_explain(build: object) -> None:
     network = build(learned(), 2)  # type: ignore[operator]
     explanation = explainer(network, ["a", "b"]).explain(batch_of(), 1)

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
-from newsreel.experiment import export
 from omegaconf import OmegaConf
 
 from newsreel.core.errors import UserError
+from newsreel.inference.export import onnx as export
 from newsreel.runs.trained_run import open_run
 
 from runs import CONFIGS, SMALL_LSTM, train_tiny

@@ -53,7 +53,7 @@ def test_gradient_norms_are_logged_with_the_steps_that_are_before_clipping(
         original(self, *arguments, **named)
 
     monkeypatch.setattr(TextClassifier, "configure_gradient_clipping", spy)
-    train_tiny(tmp_path, *model, "trainer.accumulate=2", "trainer.log_every_n_steps=2")
+    train_tiny(tmp_path, *model, "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=2")
     shown = {event.step: event.value for event in events_of(tmp_path / "run").Scalars("train/gradient_norm")}
     assert shown == pytest.approx({step: norm for step, norm in enumerate(norms) if step % 2})
     assert len(shown) > 1

@@ -10,7 +10,8 @@ import pytest
 
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
-from newsreel.training.run import run_experiment
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
 
 from conftest import make_corpus
 from runs import read_tiny
@@ -42,7 +43,7 @@ class GivenCorpus(CorpusReader):
 def train_on(corpus: Corpus, tmp_path: Path, *overrides: str) -> dict[str, object]:
     reader = GivenCorpus(corpus=corpus, limit=None, train_limit=None, validation_fraction=0.3, split_seed=0)
     experiment = replace(read_tiny(tmp_path, *overrides), reader=reader)
-    return run_experiment(experiment, tmp_path / "run", CHOICES, [], time.perf_counter())
+    return train_run(RunSpec(experiment, tmp_path / "run", CHOICES, [], time.perf_counter()))
 
 
 @pytest.mark.parametrize("tokenizer", ["words", "subwords"])

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from newsreel.config.schema import read_experiment
-from newsreel.training.run import run_experiment
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
 
 from runs import CONFIGS, without_times
 
@@ -29,7 +30,7 @@ def train(tmp_path: Path, file: Path, *overrides: str) -> dict[str, Any]:
     assert isinstance(config, dict)
     experiment = read_experiment({str(key): value for key, value in config.items()})
     choices = {"data": "files", "model": "bow", "tokenizer": "words", "embedding": "one_hot"}
-    results = run_experiment(experiment, tmp_path / file.suffix[1:], choices, list(overrides), time.perf_counter())
+    results = train_run(RunSpec(experiment, tmp_path / file.suffix[1:], choices, list(overrides), time.perf_counter()))
     environment = results["environment"]
     return {**without_times(results), "environment": environment["corpus_fingerprint"]}
 

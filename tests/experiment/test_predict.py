@@ -18,9 +18,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import newsreel
-from newsreel.cli.app import taken_literally
+from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
-from newsreel.inference.input_stream import Lines, Source, chunks
+from newsreel.inference.input_stream import Source, StreamLines, chunks
 from newsreel.inference.output_writers import Answers, dumps
 from newsreel.inference.predict import batches_of_similar_length, predict
 
@@ -51,7 +51,7 @@ def ask(*overrides: str) -> None:
     """What the command does with its arguments."""
     texts = ("run", "text", "input", "column", "output", "explain_label", "html")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        predict(compose("predict", taken_literally(overrides, texts)))
+        predict(compose("predict", quote_literals(overrides, texts)))
 
 
 def read_lines(text: str) -> list[dict[str, Any]]:
@@ -204,8 +204,8 @@ def test_lines_are_found_whatever_pieces_they_come_in() -> None:
             return self.pieces.pop(0) if self.pieces else b""
 
     for pieces in ([b"one\n\nth", b"r", b"ee\nfour"], [b"one\n", b"\n", b"three\n", b"four\n"]):
-        assert list(Lines(Pieces(*pieces))) == [b"one", b"", b"three", b"four"]  # type: ignore[arg-type]
-    assert list(Lines(Pieces())) == []  # type: ignore[arg-type]
+        assert list(StreamLines(Pieces(*pieces))) == [b"one", b"", b"three", b"four"]  # type: ignore[arg-type]
+    assert list(StreamLines(Pieces())) == []  # type: ignore[arg-type]
 
 
 def test_those_who_watch_a_pipe_have_an_answer_before_the_next_document(folder: Path, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_lines_are_the_rows() -> None:
         (b"fine\n", "a.txt", ["text=fine"], ["text and input are both given"]),
         (b"fine\n", "a.txt", ["output=b.xls"], ["output=b.xls", ".jsonl, .ndjson, .csv or .parquet"]),
         (b"fine\n", "a.txt", ["output=nowhere/b.csv"], ["nowhere is no folder that can be written to"]),
-        (b"fine\n", "a.txt", ["output=b.csv", "explain=true"], ["output=b.csv", "JSON Lines alone"]),
+        (b"fine\n", "a.txt", ["output=b.csv", "explain=true"], ["output=b.csv", "JSON StreamLines alone"]),
         (b"fine\n", "a.txt", ["html=b.html"], ["explain=true"]),
         (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is no label"]),
         (b"fine\n", "a.txt", ["top_k=3"], ["top_k is 3: it has to be 1 to 2"]),
@@ -312,10 +312,10 @@ def test_an_output_file_is_whole_or_as_it_was(folder: Path, tmp_path: Path) -> N
     "text", ['It\'s a "film", {really}: a=b [no] #1', "null", "", "${seed} \\${x} \\", "\\\n'\\'", "1", "ça va\t"]
 )
 def test_texts_are_taken_as_they_stand(text: str) -> None:
-    (argument,) = taken_literally([f"text={text}"], ("text",))
+    (argument,) = quote_literals([f"text={text}"], ("text",))
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         assert compose("predict", [argument]).text == text
-    assert taken_literally(["top_k=3", "text"], ("text",)) == ["top_k=3", "text"]
+    assert quote_literals(["top_k=3", "text"], ("text",)) == ["top_k=3", "text"]
 
 
 def test_the_command_reads_standard_input_and_leaves_the_folder_alone(folder: Path, tmp_path: Path) -> None:

@@ -12,14 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from newsreel.experiment import processes
 
 import newsreel
-from newsreel.core.dist import Place, place
+from newsreel.core import dist
+from newsreel.core.dist import DistEnv, dist_env
 from newsreel.core.errors import UserError
-from newsreel.training.launch import ProcessError, launch
+from newsreel.training.launch import ProcessError, _worker, spawn
 from newsreel.training.resume import changed_settings
-from newsreel.training.run import take_part
 
 import work
 from conftest import PROJECT, Command
@@ -31,7 +30,7 @@ UNTOUCHED = ["model.dropout=0", "embedding.dropout=0", "embedding.word_dropout=0
 TRAININGS = {
     "lstm": [*UNEVEN, *SMALL_LSTM, *UNTOUCHED],
     "stand-in": [*UNEVEN, *SMALL_LSTM, *UNTOUCHED, "batches.batch_size=2", "training.max_epochs=1"],
-    "accumulated": [*UNEVEN, *SMALL_LSTM, *UNTOUCHED, "trainer.accumulate=3"],
+    "accumulated": [*UNEVEN, *SMALL_LSTM, *UNTOUCHED, "trainer.accumulate_grad_batches=3"],
     "sparse": [*UNEVEN, "model=bow", "model.dropout=0"],
     "several labels": [*UNEVEN, "model=bow", "model.dropout=0", "data.num_labels=5", "data.multilabel=true"],
     "balanced": [*UNEVEN, *SMALL_LSTM, *UNTOUCHED, "data.num_labels=3", "training.class_balance=1"],
@@ -40,19 +39,26 @@ DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constan
 TOGETHER = ["trainer.devices=2", "trainer.threads=1"]
 
 
-def parts(tmp_path: Path, folder: str, overrides: list[str], goes_on: bool = False) -> tuple[Any, ...]:
-    """What `take_part` is called with."""
+def parts(tmp_path: Path, folder: str, overrides: list[str], is_resumed: bool = False) -> tuple[Any, ...]:
+    """What `_worker` is called with."""
     overrides = [*overrides, *TOGETHER]
     chosen = compose_tiny(tmp_path, *overrides).hydra.runtime.choices
     choices = {name: choice for name, choice in chosen.items() if "/" not in name}
     config = read_tiny(tmp_path, *overrides).config
-    return config, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter(), (), goes_on, None
+    spec = {
+        "run_dir": tmp_path / folder,
+        "choices": choices,
+        "overrides": [*TINY, *overrides],
+        "started": time.perf_counter(),
+        "resumed": (),
+    }
+    return config, spec, is_resumed, None
 
 
 def take_all(trainings: list[tuple[Any, ...]]) -> None:
     """One training after the other: starting processes costs more than they do."""
     for training in trainings:
-        take_part(*training)
+        _worker(*training)
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +66,14 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of trainings in two processes."""
     folder = tmp_path_factory.mktemp("together")
     longer = [*DROPOUT, "training.max_epochs=3"]
-    launch(
+    spawn(
         take_all,
         2,
         [
             *(parts(folder, name, overrides) for name, overrides in TRAININGS.items()),
             parts(folder, "whole", longer),
             parts(folder, "stopped", DROPOUT),
-            parts(folder, "stopped", longer, goes_on=True),
+            parts(folder, "stopped", longer, is_resumed=True),
         ],
     )
     return folder
@@ -224,27 +230,27 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sent: sign
 
 
 def test_processes_know_who_they_are(tmp_path: Path) -> None:
-    launch(work.note_place, 2, tmp_path)
+    spawn(work.note_place, 2, tmp_path)
     assert [(tmp_path / str(number)).read_text() for number in range(2)] == ["0 of 2", "1 of 2"]
-    assert place() == Place(0, 1, 0, 1)
+    assert dist_env() == DistEnv(0, 1, 0, 1)
 
 
 def test_what_one_process_dies_of_ends_all() -> None:
     with pytest.raises(UserError, match=r"^no$"):
-        launch(work.refuse_in_one, 2)
+        spawn(work.refuse_in_one, 2)
     with pytest.raises(UserError, match=r"One of the 2 processes of the training was ended by signal 9"):
-        launch(work.die_in_one, 2)
+        spawn(work.die_in_one, 2)
     with pytest.raises(ProcessError, match=r"process 1 of 2 failed:(.|\n)*ZeroDivisionError: by hand"):
-        launch(work.fail_in_one, 2)
+        spawn(work.fail_in_one, 2)
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, Place(0, 1, 0, 1)),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Place(0, 1, 0, 1)),
-        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, Place(5, 8, 1, 4)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, Place(0, 1, 0, 1)),  # sbatch, which starts one process
+        ({}, DistEnv(0, 1, 0, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, DistEnv(0, 1, 0, 1)),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}, DistEnv(5, 8, 1, 4)),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, DistEnv(0, 1, 0, 1)),  # sbatch, which starts one process
         (
             {
                 "SLURM_STEP_NUM_TASKS": "6",
@@ -252,23 +258,23 @@ def test_what_one_process_dies_of_ends_all() -> None:
                 "SLURM_PROCID": "5",
                 "SLURM_LOCALID": "1",
             },
-            Place(5, 6, 1, 2),
+            DistEnv(5, 6, 1, 2),
         ),
     ],
 )
 def test_the_environment_says_which_process_this_is(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: Place
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: DistEnv
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert place() == expected
+    assert dist_env() == expected
 
 
 def test_machines_with_unequal_numbers_of_tasks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "5")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     with pytest.raises(UserError, match="srun has started 5 processes on 2 machines"):
-        place()
+        dist_env()
 
 
 @pytest.mark.parametrize(
@@ -294,8 +300,8 @@ def test_what_several_processes_cannot_do_is_refused(
 
 
 def test_processes_of_torchrun_have_to_be_those_of_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "place", lambda: Place(1, 8, 1, 4))
-    monkeypatch.setattr("newsreel.config.schema.place", lambda: Place(1, 8, 1, 4))
+    monkeypatch.setattr(dist, "dist_env", lambda: DistEnv(1, 8, 1, 4))
+    monkeypatch.setattr("newsreel.config.schema.dist_env", lambda: DistEnv(1, 8, 1, 4))
     assert read_tiny(tmp_path, "trainer=ddp").trainer.devices == 4
     for wrong in ("trainer=cpu", "trainer.devices=2"):
         with pytest.raises(UserError, match="this command was started in 4 processes on each machine"):

@@ -93,7 +93,7 @@ def epochs_of(folder: Path) -> list[dict[str, float]]:
         (SMALL_LSTM, [1, 7, 8, 9, 20, 24]),
         ([*SMALL_LSTM, "batches.num_workers=1"], [3, 8]),
         (SEVERAL_LABELS, [5, 16, 17]),
-        ([*SMALL_LSTM, "batches.batch_size=7", "trainer.accumulate=3"], [3, 8, 15]),
+        ([*SMALL_LSTM, "batches.batch_size=7", "trainer.accumulate_grad_batches=3"], [3, 8, 15]),
         (["model=bow", "training.learning_rate=1e-12"], [8, 12]),  # the first epoch is the best
     ],
     ids=["lstm", "worker", "several labels", "accumulated", "no progress"],

@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from newsreel.core.dist import jobs_at_once
-from newsreel.core.errors import Pruned, UserError
+from newsreel.core.errors import TrialPruned, UserError
 from newsreel.sweeps.pruning import Pruning
 from newsreel.sweeps.search import JOURNAL_FILE, Search, read_space
-from newsreel.training.run import run_experiment
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
 
 from runs import CONFIGS, compose_tiny, read_tiny
 
@@ -263,10 +264,10 @@ def test_a_hopeless_training_ends_after_its_epoch_but_not_after_its_last(tmp_pat
         experiment = read_tiny(tmp_path, "model=bow", f"training.max_epochs={epochs}")
         folder, callbacks = tmp_path / str(epochs), [Pruning(trial)]  # type: ignore[arg-type]
         if epochs == 2:
-            with pytest.raises(Pruned, match=r"given up after epoch 1 with a validation accuracy of 0\."):
-                run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks=callbacks)
+            with pytest.raises(TrialPruned, match=r"given up after epoch 1 with a validation accuracy of 0\."):
+                train_run(RunSpec(experiment, folder, choices, [], time.perf_counter()), callbacks=callbacks)
         else:
-            results = run_experiment(experiment, folder, choices, [], time.perf_counter(), callbacks=callbacks)
+            results = train_run(RunSpec(experiment, folder, choices, [], time.perf_counter()), callbacks=callbacks)
             assert trial.reported == [(1, pytest.approx(results["val/accuracy"], abs=1e-6))]
 
 

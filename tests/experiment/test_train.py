@@ -178,7 +178,7 @@ def test_best_validation_figures_are_those_of_the_best_checkpoint(tmp_path: Path
 def test_the_last_epoch_can_be_the_one_that_counts(tmp_path: Path) -> None:
     noisy = ["model=bow", "data.difficulty=0.9", "training.max_epochs=6", "training.patience=null"]
     best = train_tiny(tmp_path, *noisy, folder="best")
-    last = train_tiny(tmp_path, *noisy, "training.keep=last", folder="last")
+    last = train_tiny(tmp_path, *noisy, "training.checkpoint=last", folder="last")
     assert best["train/kept_epoch"] < last["train/kept_epoch"] == 6
     checkpoint = torch.load(tmp_path / "last" / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 5
@@ -284,7 +284,7 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
         "embedding.word_dropout=0.9",
         "embedding.max_norm=0.01",
         "trainer.precision=bf16-mixed",
-        "trainer.accumulate=2",
+        "trainer.accumulate_grad_batches=2",
         "data.limit=40",
         "data.seed=5",
     ],

@@ -87,7 +87,7 @@ def test_sparse_gradients_are_not_compiled() -> None:
 @pytest.mark.parametrize("model", [PLAIN, ["model=bow", "regularize=false"]], ids=["lstm", "bow"])
 def test_accumulated_batches_make_the_step_of_a_large_one(tmp_path: Path, model: list[str]) -> None:
     whole = train_tiny(tmp_path, *model, "batches.batch_size=144", folder="whole")
-    parts = train_tiny(tmp_path, *model, "batches.batch_size=36", "trainer.accumulate=4", folder="parts")
+    parts = train_tiny(tmp_path, *model, "batches.batch_size=36", "trainer.accumulate_grad_batches=4", folder="parts")
     assert whole["documents/train"] == 144  # one step an epoch, whatever the order of the documents
     assert (whole["train/steps"], parts["train/steps"]) == (2, 2)
     for stage in ("val", "test"):

@@ -6,31 +6,31 @@ import sys
 import time
 from pathlib import Path
 
-from newsreel.core.dist import place
+from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
-from newsreel.training.launch import launch
+from newsreel.training.launch import spawn
 
 
 def note_place(folder: Path) -> None:
-    here = place()
-    (folder / str(here.number)).write_text(f"{here.number} of {here.size}")
+    here = dist_env()
+    (folder / str(here.rank)).write_text(f"{here.rank} of {here.world_size}")
 
 
 def refuse_in_one() -> None:
-    if place().first:
+    if dist_env().is_rank_zero:
         raise UserError("no")
     time.sleep(600)
 
 
 def die_in_one() -> None:
-    if place().first:
+    if dist_env().is_rank_zero:
         raise RuntimeError("Connection closed by peer")  # what the others then die of
     time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fail_in_one() -> None:
-    if place().first:
+    if dist_env().is_rank_zero:
         time.sleep(600)
     raise ZeroDivisionError("by hand")
 
@@ -42,4 +42,4 @@ def wait() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    launch(wait, 2)
+    spawn(wait, 2)

@@ -20,14 +20,14 @@ def embedding() -> TableEmbedding:
 
 def windows(convolution: MaskedConvolution, states: torch.Tensor) -> torch.Tensor:
     """(F, number of windows) of one document (E, t), window by window."""
-    width, kernel, bias = convolution.width, convolution.convolution.weight, convolution.convolution.bias
+    width, kernel, bias = convolution.kernel_size, convolution.convolution.weight, convolution.convolution.bias
     states = torch.nn.functional.pad(states, (0, max(0, width - states.shape[1])))
     places = range(states.shape[1] - width + 1)
     return torch.stack([(kernel * states[:, p : p + width]).sum(dim=(1, 2)) + bias for p in places], dim=1).relu()
 
 
 def test_kim_cnn_takes_each_filters_maximum_over_its_documents_windows() -> None:
-    network = KimCNN(embedding(), 2, num_filters=3, widths=[2, 3, 4], dropout=0.0)
+    network = KimCNN(embedding(), 2, num_filters=3, kernel_sizes=[2, 3, 4], dropout=0.0)
     logits = network(TOKEN_IDS, LENGTHS)
     for document, length in enumerate(LENGTHS):
         states = network.embedding(TOKEN_IDS[document : document + 1, :length])[0].T

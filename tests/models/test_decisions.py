@@ -9,15 +9,15 @@ from sklearn.metrics import f1_score
 
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
-from newsreel.models.decisions import Decisions, EvaluationSettings, best_k, best_thresholds
+from newsreel.models.decisions import DecisionRule, EvaluationSettings, best_k, best_thresholds
 
 
 def decisions(
     rule: str, task: Task = "multilabel", num_labels: int = 3, shrinkage: float = 0.0, parents: tuple[int, ...] = ()
-) -> Decisions:
+) -> DecisionRule:
     hierarchy = "close" if parents else "none"
     settings = EvaluationSettings(thresholds=rule, shrinkage=shrinkage, hierarchy=hierarchy, figures=False)  # type: ignore[arg-type]
-    return Decisions(task, num_labels, parents, settings)
+    return DecisionRule(task, num_labels, parents, settings)
 
 
 def test_one_label_is_the_most_probable_one() -> None:
@@ -137,7 +137,7 @@ def test_a_closed_hierarchy_has_all_ancestors() -> None:
 def test_closing_no_hierarchy_is_refused() -> None:
     settings = EvaluationSettings(thresholds="fixed", shrinkage=0.0, hierarchy="close", figures=False)
     with pytest.raises(UserError, match=r"have none: use evaluation\.hierarchy=none"):
-        Decisions("multilabel", 3, (), settings)
+        DecisionRule("multilabel", 3, (), settings)
 
 
 def test_a_checkpoint_has_the_thresholds() -> None:

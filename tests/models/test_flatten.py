@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from newsreel.embeddings.embedding import OneHotEmbedding, TableEmbedding
-from newsreel.models.flatten import FlattenedRows
+from newsreel.models.flatten import FlattenMLP
 
 NUM_WORDS = 10
 TOKEN_IDS = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 0, 0, 0], [0, 0, 0, 0, 0]])
@@ -14,10 +14,10 @@ LENGTHS = torch.tensor([5, 2, 0])
 PRE_PADDED = [[4, 1, 5], [0, 9, 2], [0, 0, 0]]  # three places: what Keras' pad_sequences(…, maxlen=3) makes of them
 
 
-def network(**changes: Any) -> FlattenedRows:
+def network(**changes: Any) -> FlattenMLP:
     torch.manual_seed(0)
     settings: dict[str, Any] = {"num_tokens": 3, "hidden_sizes": [], "dropout": 0.0}
-    return FlattenedRows(TableEmbedding(torch.randn(NUM_WORDS, 4)), 2, **{**settings, **changes})
+    return FlattenMLP(TableEmbedding(torch.randn(NUM_WORDS, 4)), 2, **{**settings, **changes})
 
 
 def test_places_count_from_the_end_of_a_document() -> None:
@@ -28,7 +28,7 @@ def test_places_count_from_the_end_of_a_document() -> None:
 
 
 def test_places_before_a_document_hold_no_word_of_a_one_hot_embedding() -> None:
-    made = FlattenedRows(OneHotEmbedding(NUM_WORDS), 2, num_tokens=3, hidden_sizes=[], dropout=0.0)
+    made = FlattenMLP(OneHotEmbedding(NUM_WORDS), 2, num_tokens=3, hidden_sizes=[], dropout=0.0)
     weight, bias = made.layers[1].weight.view(2, 3, NUM_WORDS), made.layers[1].bias  # type: ignore[operator]
     logits = made(TOKEN_IDS, LENGTHS)
     assert torch.allclose(logits[1], weight[:, 1, 9] + weight[:, 2, 2] + bias, atol=1e-6)
@@ -37,13 +37,13 @@ def test_places_before_a_document_hold_no_word_of_a_one_hot_embedding() -> None:
 
 def test_the_dense_network_of_the_lecture() -> None:
     embedding = TableEmbedding(torch.randn(10_000, 8))
-    made = FlattenedRows(embedding, 1, num_tokens=20, hidden_sizes=[], dropout=0.0)
+    made = FlattenMLP(embedding, 1, num_tokens=20, hidden_sizes=[], dropout=0.0)
     assert sum(parameter.numel() for parameter in made.parameters()) == 80_000 + 20 * 8 + 1
 
 
 @pytest.mark.parametrize("change", [{"num_tokens": 4}, {"hidden_sizes": [7]}])
 def test_settings_shape_the_layers(change: dict[str, Any]) -> None:
-    def shapes(made: FlattenedRows) -> list[torch.Size]:
+    def shapes(made: FlattenMLP) -> list[torch.Size]:
         return [parameter.shape for parameter in made.layers.parameters()]
 
     assert shapes(network(**change)) != shapes(network())

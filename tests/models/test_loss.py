@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from newsreel.corpora.corpus import Task
-from newsreel.models.functional import loss_of, probabilities
+from newsreel.models.functional import logits_to_probs, task_loss
 from newsreel.models.loss import Loss, LossSettings
 
 NUM_DOCUMENTS, NUM_LABELS = 40, 4
@@ -43,7 +43,7 @@ def documents(task: Task) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_without_options_it_is_the_log_loss(task: Task) -> None:
     logits, targets, counts = documents(task)
     loss = Loss(task, counts, NUM_DOCUMENTS, settings())
-    assert torch.equal(loss(logits, targets), loss_of(logits, targets, task))
+    assert torch.equal(loss(logits, targets), task_loss(logits, targets, task))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
@@ -52,7 +52,7 @@ def test_balanced_classes_weigh_as_in_scikit_learn(task: Task) -> None:
     weights = compute_class_weight("balanced", classes=np.arange(len(counts)), y=targets.numpy())
     expected = log_loss(
         targets,
-        probabilities(logits.double(), task),
+        logits_to_probs(logits.double(), task),
         labels=range(len(counts)),
         sample_weight=weights[targets],
     )  # divides by the sum of weights, which is the number of documents
@@ -108,7 +108,7 @@ def test_smoothed_decisions_move_half_the_share(task: Task) -> None:
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
 def test_the_focal_factor_is_that_of_the_equation(task: Task) -> None:
     logits, targets, counts = documents(task)
-    scores = probabilities(logits, task)
+    scores = logits_to_probs(logits, task)
     terms = []
     for row, target in zip(scores.tolist(), targets.tolist(), strict=True):
         if task == "multilabel":

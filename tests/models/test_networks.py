@@ -12,8 +12,8 @@ from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
-from newsreel.models.flatten import FlattenedRows
-from newsreel.models.network import Network, dense, perceptron
+from newsreel.models.flatten import FlattenMLP
+from newsreel.models.network import Network, glorot_linear, mlp
 from newsreel.models.pooling import PoolingName
 from newsreel.models.recurrent import RecurrentNetwork
 
@@ -49,7 +49,7 @@ def naive_bayes() -> Network:
 
 
 def flatten(num_tokens: int, embedding: Callable[[], Embedding], hidden: list[int]) -> Network:
-    return FlattenedRows(embedding(), 3, num_tokens=num_tokens, hidden_sizes=hidden, dropout=0.1)
+    return FlattenMLP(embedding(), 3, num_tokens=num_tokens, hidden_sizes=hidden, dropout=0.1)
 
 
 def cnn(embedding: Callable[[], Embedding], pooling: Any = "max") -> Network:
@@ -58,7 +58,7 @@ def cnn(embedding: Callable[[], Embedding], pooling: Any = "max") -> Network:
 
 
 def kim_cnn(embedding: Callable[[], Embedding]) -> Network:
-    return KimCNN(embedding(), 3, num_filters=4, widths=[1, 2, 5], dropout=0.1)
+    return KimCNN(embedding(), 3, num_filters=4, kernel_sizes=[1, 2, 5], dropout=0.1)
 
 
 def one_hot() -> Embedding:
@@ -158,20 +158,20 @@ def test_a_network_can_start_at_the_shares_of_labels(name: str) -> None:
     network = make(name)
     logits = network(*documents())
     before = network.output_bias.clone()
-    network.start_at(torch.tensor([0.5, 0.25, 0.01]))
+    network.init_bias_from_priors(torch.tensor([0.5, 0.25, 0.01]))
     expected = logits - before + torch.tensor([1, 1 / 3, 1 / 99]).log()
     assert torch.allclose(network(*documents()), expected, atol=1e-5)
 
 
 def test_dense_layers_start_as_in_keras() -> None:
     torch.manual_seed(0)
-    layer = dense(300, 100)
+    layer = glorot_linear(300, 100)
     assert layer.bias.tolist() == [0] * 100
     assert 0.95 * (6 / 400) ** 0.5 < layer.weight.abs().max() <= (6 / 400) ** 0.5
 
 
 def test_a_perceptron_goes_through_its_sizes() -> None:
-    kinds = [type(layer).__name__ for layer in perceptron([4, 3, 2], 0.1)]
+    kinds = [type(layer).__name__ for layer in mlp([4, 3, 2], 0.1)]
     assert kinds == ["ReLU", "Dropout", "Linear"] * 2
-    assert perceptron([4, 3, 2], 0.1)(torch.ones(5, 4)).shape == (5, 2)
-    assert len(perceptron([4], 0.1)) == 0
+    assert mlp([4, 3, 2], 0.1)(torch.ones(5, 4)).shape == (5, 2)
+    assert len(mlp([4], 0.1)) == 0

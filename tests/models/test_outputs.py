@@ -3,24 +3,24 @@
 import torch
 from sklearn.metrics import log_loss
 
-from newsreel.models.functional import loss_of, num_outputs, probabilities
+from newsreel.models.functional import logits_to_probs, num_outputs, task_loss
 
 
 def test_a_binary_task_has_one_logit_for_its_second_label() -> None:
     assert num_outputs("binary", 2) == 1
-    scores = probabilities(torch.tensor([[0.0], [2.0]]), "binary")
+    scores = logits_to_probs(torch.tensor([[0.0], [2.0]]), "binary")
     assert torch.allclose(scores, torch.tensor([[0.5, 0.5], [0.1192, 0.8808]]), atol=1e-4)
 
 
 def test_losses_are_those_of_scikit_learn() -> None:
     torch.manual_seed(0)
     logits, classes = torch.randn(20, 4), torch.randint(0, 4, (20,))
-    expected = log_loss(classes, probabilities(logits, "multiclass"), labels=range(4))
-    assert torch.isclose(loss_of(logits, classes, "multiclass"), torch.tensor(expected, dtype=torch.float32))
+    expected = log_loss(classes, logits_to_probs(logits, "multiclass"), labels=range(4))
+    assert torch.isclose(task_loss(logits, classes, "multiclass"), torch.tensor(expected, dtype=torch.float32))
     labels = torch.randint(0, 2, (20,))
-    expected = log_loss(labels, probabilities(logits[:, :1], "binary"), labels=[0, 1])
-    assert torch.isclose(loss_of(logits[:, :1], labels, "binary"), torch.tensor(expected, dtype=torch.float32))
+    expected = log_loss(labels, logits_to_probs(logits[:, :1], "binary"), labels=[0, 1])
+    assert torch.isclose(task_loss(logits[:, :1], labels, "binary"), torch.tensor(expected, dtype=torch.float32))
     indicators = torch.randint(0, 2, (20, 4)).float()
-    scores = probabilities(logits, "multilabel")
+    scores = logits_to_probs(logits, "multilabel")
     expected = sum(log_loss(indicators[:, k], scores[:, k], labels=[0, 1]) for k in range(4)) / 4
-    assert torch.isclose(loss_of(logits, indicators, "multilabel"), torch.tensor(expected, dtype=torch.float32))
+    assert torch.isclose(task_loss(logits, indicators, "multilabel"), torch.tensor(expected, dtype=torch.float32))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lecture import Row, run_folder, settings, setups, spread, table
+from lecture import Row, format_mean_std, run_folder, settings, setups, table
 
 Command = Callable[..., CompletedProcess[str]]
 TINY = ["data=synthetic", "data.num_documents=100", "training.max_epochs=1", "trainer=cpu"]
@@ -49,7 +49,7 @@ def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
         "`lstm`", "0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234",
         "`python train.py experiment=lecture/lstm`",
     ]  # fmt: skip
-    assert spread([0.5]) == "0.5000"
+    assert format_mean_std([0.5]) == "0.5000"
     assert "Seeds 1, 2; threads: 2, abacus." in table([row])
     assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lecture/lstm", []), [])])
 

@@ -46,7 +46,7 @@ def test_prediction_uses_the_same_encoding_as_training(tmp_path: Path) -> None:
 def test_tokens_are_spelled_as_the_document_has_them(tmp_path: Path) -> None:
     tokenizer = SETTINGS.fit(make_corpus([("a fine film", 0)] * 5), tmp_path).tokenizer
     text = "A <br /> 日 film"
-    spelled = tokenizer.spelled(text)
+    spelled = tokenizer.surface_forms(text)
     assert spelled is not None
     assert len(spelled) == len(tokenizer.encode([text])[0])
     assert [word for word, token in zip(spelled, tokenizer.encode([text])[0], strict=True) if token == 1] == ["日"]

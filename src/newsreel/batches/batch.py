@@ -42,7 +42,7 @@ class DocumentDataset(Dataset[Batch]):
     """Documents of one split; an index is a list of them and an item is a whole batch.
 
     Of several processes each gets its `share` of every batch: each size-th document, so that the padding is about the
-    same everywhere. A process without any takes part with a stand-in that is not to count (`num_held`).
+    same everywhere. A process without any takes part with a stand-in that is not to count (`shard_size`).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DocumentDataset(Dataset[Batch]):
         self.targets = targets
         self.max_tokens = max_tokens
         self.truncation = truncation
-        self.share = (0, 1)  # number of this process, and of all
+        self.shard = (0, 1)  # number of this process, and of all
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -72,7 +72,7 @@ class DocumentDataset(Dataset[Batch]):
         return np.asarray(lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens))
 
     def __getitem__(self, documents: list[int]) -> Batch:
-        number, size = self.share
+        number, size = self.shard
         held = documents[number::size] or documents[:1]
         bounds = zip(self.starts[held].tolist(), self.ends[held].tolist(), strict=True)
         pieces = [self._tokens(start, end) for start, end in bounds]
@@ -99,7 +99,7 @@ class DocumentDataset(Dataset[Batch]):
         )
 
 
-def num_held(num_documents: int, number: int, size: int) -> int:
+def shard_size(num_documents: int, number: int, size: int) -> int:
     """How many documents of a batch are those of one process of `size`."""
     return len(range(number, num_documents, size))
 

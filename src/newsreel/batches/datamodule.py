@@ -23,15 +23,15 @@ class TextDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = pin_memory
         self.start = (0, 0)
-        self.share = (0, 1)
+        self.shard = (0, 1)
 
-    def start_at(self, epoch: int, num_batches: int) -> None:
+    def resume_at(self, epoch: int, num_batches: int) -> None:
         """Let training begin in an epoch, counted from 0, after so many of its batches."""
         self.start = (epoch, num_batches)
 
-    def share_out(self, number: int, size: int) -> None:
+    def set_shard(self, number: int, size: int) -> None:
         """Let loaders give one process of `size` its share of every batch. Their batches stay those of one process."""
-        self.share = (number, size)
+        self.shard = (number, size)
 
     def dataset(self, split: str) -> DocumentDataset:
         rows = self.corpus.splits[split]
@@ -42,7 +42,7 @@ class TextDataModule(LightningDataModule):
             self.batch_settings.max_tokens,
             self.batch_settings.truncation,
         )
-        dataset.share = self.share
+        dataset.shard = self.shard
         return dataset
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -19,10 +19,18 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from newsreel.core.dist import agreed, hush, place
-from newsreel.core.errors import CRASHED, INTERRUPTED, REFUSALS, USER_MISTAKE, UserError, explain, missing_launcher
+from newsreel.core.dist import broadcast_from_rank_zero, dist_env, silence_nonzero_ranks
+from newsreel.core.errors import (
+    CRASHED,
+    EXPECTED_ERRORS,
+    INTERRUPTED,
+    USER_MISTAKE,
+    UserError,
+    explain,
+    missing_launcher,
+)
 from newsreel.runs.run_dir import BEGUN, CONFIG_FILE
-from newsreel.sweeps.summary import conclude
+from newsreel.sweeps.summary import summarize_sweep
 
 WAIT_SECONDS = 5.0  # in which whoever started several processes ends the others when the first has failed
 
@@ -32,7 +40,7 @@ _wants_traceback = False  # set once by `run`
 def run_folder(resumed: str | None, default: str) -> str:
     """Where a command writes: into the run that it goes on with, else into a folder of its own. Raises UserError."""
     if resumed is None:
-        return agreed(default)
+        return broadcast_from_rank_zero(default)
     folder = Path(resumed).expanduser()
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
@@ -44,7 +52,7 @@ def run_folder(resumed: str | None, default: str) -> str:
 
 def sweep_folder(default: str) -> str:
     """Where a sweep writes. Raises UserError where it cannot run."""
-    if place().size > 1:
+    if dist_env().world_size > 1:
         raise UserError(
             "A sweep starts its jobs itself, and this command was started in several processes, by torchrun or srun: "
             "leave out either them or -m. With trainer=ddp each job starts its own processes."
@@ -68,26 +76,26 @@ def run(application: Callable[[], object]) -> None:
     status: int | str | None = 0
     first = True
     try:
-        first = place().first
+        first = dist_env().is_rank_zero
         if not first:
-            hush()
+            silence_nonzero_ranks()
         application()
     except KeyboardInterrupt:
         status = INTERRUPTED
     except SystemExit as stopped:
         status = stopped.code
     except Exception as error:
-        refused = isinstance(error, REFUSALS) or missing_launcher(error) is not None
+        refused = isinstance(error, EXPECTED_ERRORS) or missing_launcher(error) is not None
         if refused and not _wants_traceback:
-            tell(error, first)
+            print_error(error, first)
         else:
             traceback.print_exc()
         status = USER_MISTAKE if refused else CRASHED
-    jobs_without_results = conclude()
+    jobs_without_results = summarize_sweep()
     sys.exit(status or jobs_without_results)
 
 
-def taken_literally(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+def quote_literals(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Command-line arguments in which the values of the keys are texts as they stand, whatever Hydra's grammar says.
 
     A text may have commas, quotes and brackets in it, and a label or a column may be called 1.
@@ -104,7 +112,7 @@ def taken_literally(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Around the work of a command: what the user has to mend leaves no folder that looks like a run.
 
     Outside of a sweep the command ends here; within one, the error goes on to whoever runs the jobs.
@@ -117,15 +125,15 @@ def refusals() -> Iterator[None]:
             raise
         chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
         typed = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen)
-        if place().first and not typed:
+        if dist_env().is_rank_zero and not typed:
             _forget_refused_run(Path(hydra.runtime.output_dir))
         if _wants_traceback:
             raise
-        tell(error, place().first)
+        print_error(error, dist_env().is_rank_zero)
         sys.exit(USER_MISTAKE)
 
 
-def tell(error: Exception, first: bool) -> None:
+def print_error(error: Exception, first: bool) -> None:
     """Print what is to be mended. first: whether this process is the first of those that train together."""
     if not first:
         time.sleep(WAIT_SECONDS)  # what is wrong in all of them is said once

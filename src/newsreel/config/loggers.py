@@ -1,18 +1,12 @@
-"""The section `logger` of the config: who is told of a run's losses and metrics while it trains.
-
-Imports little: a config is checked before Lightning is loaded.
-"""
+"""The section `logger` of the config. `training/loggers.py` has the loggers themselves."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from newsreel.core.errors import UserError
-
-if TYPE_CHECKING:
-    from newsreel.training.loggers import RunLog
 
 
 class LoggerSettings(ABC):
@@ -21,11 +15,7 @@ class LoggerSettings(ABC):
     package: ClassVar[str | None] = None  # that it needs beside newsreel's own; also the name of the extra
 
     @abstractmethod
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        """The logger of the run in a folder. first_step: of optimisation, the first that it has not been told of."""
-
-    @abstractmethod
-    def whereabouts(self, folder: Path) -> str:
+    def view_hint(self, folder: Path) -> str:
         """A file, or the command, with which to look at what it keeps of the run in a folder; empty for nothing."""
 
     def check(self) -> None:
@@ -39,23 +29,13 @@ class LoggerSettings(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class TensorBoard(LoggerSettings):
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        from newsreel.training.loggers import TensorBoardLog
-
-        return TensorBoardLog(folder, first_step)
-
-    def whereabouts(self, folder: Path) -> str:
+    def view_hint(self, folder: Path) -> str:
         return f"tensorboard --logdir {folder}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CSV(LoggerSettings):
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        from newsreel.training.loggers import CSVLog
-
-        return CSVLog(folder, first_step)
-
-    def whereabouts(self, folder: Path) -> str:
+    def view_hint(self, folder: Path) -> str:
         return str(folder / "metrics.csv")
 
 
@@ -67,12 +47,7 @@ class WandB(LoggerSettings):
     project: str
     entity: str | None
 
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        from newsreel.training.loggers import WandBLog
-
-        return WandBLog(folder, self.mode, self.project, self.entity)
-
-    def whereabouts(self, folder: Path) -> str:
+    def view_hint(self, folder: Path) -> str:
         return f"wandb sync {folder}/wandb/offline-run-*" if self.mode == "offline" else "https://wandb.ai"
 
 
@@ -83,12 +58,7 @@ class MLflow(LoggerSettings):
     tracking_uri: str
     experiment_name: str
 
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        from newsreel.training.loggers import MLflowLog
-
-        return MLflowLog(folder, self.tracking_uri, self.experiment_name)
-
-    def whereabouts(self, folder: Path) -> str:
+    def view_hint(self, folder: Path) -> str:
         return (
             f"mlflow ui --backend-store-uri {self.tracking_uri}"
             if "sqlite:" in self.tracking_uri
@@ -97,11 +67,6 @@ class MLflow(LoggerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nothing(LoggerSettings):
-    def build(self, folder: Path, first_step: int) -> "RunLog":
-        from newsreel.training.loggers import NoLog
-
-        return NoLog()
-
-    def whereabouts(self, folder: Path) -> str:
+class NoLogger(LoggerSettings):
+    def view_hint(self, folder: Path) -> str:
         return ""

@@ -18,9 +18,9 @@ import torch
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
-from newsreel.core.dist import gpu_is_there, place
+from newsreel.core.dist import dist_env, gpu_is_there
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range, nearest
+from newsreel.core.rules import Range, suggest
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
@@ -32,7 +32,7 @@ from newsreel.text.tokens import Tokenizer
 Settings = dict[str, Any]
 SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
-OF_COMMANDS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
+COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
 
@@ -48,7 +48,7 @@ class TrainerSettings:
     log_every_n_steps: Annotated[int, Range(min=1)]
     projector_words: Annotated[int, Range(min=0)]
     histograms: bool
-    accumulate: Annotated[int, Range(min=1)]
+    accumulate_grad_batches: Annotated[int, Range(min=1)]
     compile: bool
     profile: bool
     checkpoint_every_s: Annotated[float, Range(min=0)] | None
@@ -122,7 +122,7 @@ class Experiment:
 def read_experiment(config: Settings) -> Experiment:
     """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
     regularize = config.get("regularize", True)
-    config = {key: value for key, value in config.items() if key not in OF_COMMANDS}
+    config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
     problems = [f"regularize is {show(regularize)}: {rule}" for rule in violated(regularize, bool)]
@@ -239,7 +239,7 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 
 def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
-    return [f"{prefix}{key} is not a setting{nearest(key, known, prefix)}" for key in section if key not in known]
+    return [f"{prefix}{key} is not a setting{suggest(key, known, prefix)}" for key in section if key not in known]
 
 
 def violated(value: Any, kind: Any) -> list[str]:
@@ -305,17 +305,17 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
         )
-    if targets["tokenizer"].gives_bags and not targets["model"].reads_bags:
+    if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
             "tokenizer=ngrams makes bags, in which the order of tokens means nothing, and this model reads sequences: "
             "use model=bow, or tokenizer=words"
         )
-    if targets["tokenizer"].gives_bags and issubclass(targets["embedding"], Pretrained):
+    if targets["tokenizer"].produces_bags and issubclass(targets["embedding"], Pretrained):
         problems.append(
             "tokenizer=ngrams makes tokens of several words, and this embedding has vectors for words: use "
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
-    if issubclass(targets["embedding"], OneHot) and targets["model"].reads_rows:
+    if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:
         num_words = config["tokenizer"].get("max_size")
         num_tokens = config["batches"]["max_tokens"]
         if num_words is None or num_tokens is None:
@@ -336,17 +336,17 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
 
 def check_processes(config: Settings) -> list[str]:
     """Problems of a training in several processes."""
-    trainer, here = config["trainer"], place()
+    trainer, here = config["trainer"], dist_env()
     devices = trainer["devices"] or 1
-    if here.size > 1 and here.local_size != devices:
+    if here.world_size > 1 and here.local_world_size != devices:
         return [
-            f"trainer.devices is {show(trainer['devices'])}, and this command was started in {here.local_size} "
+            f"trainer.devices is {show(trainer['devices'])}, and this command was started in {here.local_world_size} "
             "processes on each machine, by torchrun or srun: use trainer=ddp, or start it alone"
         ]
-    if devices == 1 and here.size == 1:
+    if devices == 1 and here.world_size == 1:
         return []
     problems = []
-    num_processes = max(devices, here.size)
+    num_processes = max(devices, here.world_size)
     batch_size = config["batches"]["batch_size"]
     if batch_size < num_processes:
         problems.append(

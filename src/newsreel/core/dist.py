@@ -29,27 +29,27 @@ _groups = count()
 
 
 @dataclass(frozen=True)
-class Place:
+class DistEnv:
     """Where a process stands among those of one training."""
 
-    number: int  # from 0
-    size: int  # processes in all
-    local_number: int  # among those of this machine
-    local_size: int
+    rank: int  # from 0
+    world_size: int  # number of processes
+    local_rank: int  # on this machine, from 0
+    local_world_size: int  # number of processes on this machine
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the one process that writes and speaks."""
-        return self.number == 0
+        return self.rank == 0
 
 
-def place() -> Place:
+def dist_env() -> DistEnv:
     """This process's, as its environment says. Raises UserError."""
     environment = os.environ
     if "RANK" in environment and (size := int(environment.get("WORLD_SIZE", "1"))) > 1:
         number = int(environment["RANK"])
         local_number = int(environment.get("LOCAL_RANK", number))
-        return Place(number, size, local_number, int(environment.get("LOCAL_WORLD_SIZE", size)))
+        return DistEnv(number, size, local_number, int(environment.get("LOCAL_WORLD_SIZE", size)))
     if (size := int(environment.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:  # of srun; sbatch alone starts one process
         num_machines = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
         if size % num_machines:
@@ -58,15 +58,15 @@ def place() -> Place:
                 "others, such as srun --ntasks-per-node=4."
             )
         number, local_number = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
-        return Place(number, size, local_number, size // num_machines)
-    return Place(0, 1, 0, 1)
+        return DistEnv(number, size, local_number, size // num_machines)
+    return DistEnv(0, 1, 0, 1)
 
 
 def processes() -> int:
-    """`${processes:}` in configs: as many as were started here, else one for each GPU, or ON_PROCESSORS."""
-    here = place()
-    if here.size > 1:
-        return here.local_size
+    """`${processes:}` in configs: as many as were started env, else one for each GPU, or ON_PROCESSORS."""
+    env = dist_env()
+    if env.world_size > 1:
+        return env.local_world_size
     import torch
 
     return torch.cuda.device_count() or ON_PROCESSORS
@@ -75,17 +75,17 @@ def processes() -> int:
 OmegaConf.register_new_resolver("processes", processes, replace=True)
 
 
-def agreed(value: str) -> str:
+def broadcast_from_rank_zero(value: str) -> str:
     """What the first process says where each would say something else, such as the time."""
-    here = place()
-    if here.size == 1:
+    env = dist_env()
+    if env.world_size == 1:
         return value
-    if here.first:
+    if env.is_rank_zero:
         return str(store().compare_set("value", "", value), "utf-8")  # as it was when this was first asked
     return str(store().get("value"), "utf-8")
 
 
-def hush() -> None:
+def silence_nonzero_ranks() -> None:
     """Let this process, which is not the first, say nothing of what all of them would say."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -97,7 +97,7 @@ def store() -> "Store":
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.distributed_c10d import PrefixStore
 
-    here = place()
+    env = dist_env()
     if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     else:
@@ -106,14 +106,14 @@ def store() -> "Store":
         address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
         port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % NUM_PORTS  # other jobs may share the machine
     served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by whoever has started the processes
-    server = TCPStore(address, port, is_master=here.first and not served, wait_for_workers=False)
+    server = TCPStore(address, port, is_master=env.is_rank_zero and not served, wait_for_workers=False)
     return PrefixStore(f"newsreel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)
 
 
 @contextmanager
-def connected(here: Place, on_gpus: bool) -> Iterator[None]:
+def process_group(env: DistEnv, on_gpus: bool) -> Iterator[None]:
     """Around what several processes do together: Gloo adds up their tensors, or NCCL on GPUs."""
-    if here.size == 1:
+    if env.world_size == 1:
         yield
         return
     import torch
@@ -121,13 +121,13 @@ def connected(here: Place, on_gpus: bool) -> Iterator[None]:
     from torch.distributed.distributed_c10d import PrefixStore
 
     if on_gpus:
-        torch.cuda.set_device(here.local_number)
+        torch.cuda.set_device(env.local_rank)
 
     distributed.init_process_group(
         "nccl" if on_gpus else "gloo",
         store=PrefixStore(f"group{next(_groups)}", store()),
-        rank=here.number,
-        world_size=here.size,
+        rank=env.rank,
+        world_size=env.world_size,
     )
     yield
     distributed.destroy_process_group()  # not after an error: it could wait for those that failed
@@ -150,8 +150,8 @@ def limit_threads(config: dict[Any, Any]) -> None:
     trainer = config.get("trainer")
     threads = trainer.get("threads") if isinstance(trainer, dict) else None
     threads = threads or os.environ.get("OMP_NUM_THREADS")  # a launcher's processes have their share from there
-    if threads is None and place().local_size > 1:
-        threads = jobs_at_once(place().local_size)  # so many such processes, or so many threads of each
+    if threads is None and dist_env().local_world_size > 1:
+        threads = jobs_at_once(dist_env().local_world_size)  # so many such processes, or so many threads of each
     if threads is not None and str(threads).isdecimal():
         for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
             os.environ.setdefault(variable, str(threads))
@@ -164,7 +164,7 @@ def gpu_is_there() -> bool:
 
 
 def device_of(accelerator: str) -> "torch.device":
-    """What a checked setting `accelerator` comes to here."""
+    """What a checked setting `accelerator` comes to env."""
     import torch
 
     if accelerator == "cpu" or not gpu_is_there():

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from newsreel.core.rules import nearest
+from newsreel.core.rules import suggest
 
 CRASHED = 1
 USER_MISTAKE = 2
@@ -21,7 +21,7 @@ class UserError(ValueError):
     """Input that breaks a rule. The message names what was read, the value, the rule and the remedy."""
 
 
-REFUSALS = (UserError, HydraException, OmegaConfBaseException, OSError)
+EXPECTED_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 
 def explain(error: Exception) -> str:
@@ -68,7 +68,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
     if parent and not siblings:
         return f"{key} is not a setting as long as nothing is chosen for {parent}: give {parent}=… too (see --help)"
-    return f"{key} is not a setting" + (nearest(name, known, prefix) if known else "")
+    return f"{key} is not a setting" + (suggest(name, known, prefix) if known else "")
 
 
 def _unreadable(error: OverrideParseException) -> str:
@@ -95,5 +95,5 @@ def _missing_choice(error: MissingConfigException) -> str:
     return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
 
 
-class Pruned(Exception):  # noqa: N818  (no error: the search has seen enough)
+class TrialPruned(Exception):  # noqa: N818  (no error: the search has seen enough)
     """A training that a search gives up. The message says why."""

@@ -1,12 +1,16 @@
-"""TODO."""
+"""Markdown: tables, and any text so that Markdown shows it as it is."""
 
 import re
 from collections.abc import Sequence
 from html import escape
 
 
-def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names), *(f"| {' | '.join(row)} |" for row in rows)]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose columns have even widths."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
+    lines = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in cells]
+    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]
 
 
 def excerpt(text: str, length: int) -> str:
@@ -24,16 +28,8 @@ def plain(text: str) -> str:
     return escape(" ".join(text.split())).replace("|", "&#124;")
 
 
-def spread(mean: float | None, deviation: float | None) -> str:
+def format_mean_std(mean: float | None, deviation: float | None) -> str:
     """Mean ± standard deviation, as far as they are known."""
     if mean is None:
         return ""
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table, head first, whose columns have even widths."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(3, *(len(cell) for cell in column)) for column in zip(*rows, strict=True)]
-    lines = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows]
-    return [lines[0], f"|{'|'.join('-' * (width + 2) for width in widths)}|", *lines[1:]]

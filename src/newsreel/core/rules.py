@@ -27,8 +27,17 @@ class Range:
         return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
 
 
-def nearest(key: str, known: Sequence[str], prefix: str = "") -> str:
+RENAMED_SETTINGS = {
+    "training.keep": "training.checkpoint",
+    "trainer.accumulate": "trainer.accumulate_grad_batches",
+    "model.widths": "model.kernel_sizes",
+}
+
+
+def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
     """A hint at the known name that was probably meant, or at all of them."""
+    if f"{prefix}{key}" in RENAMED_SETTINGS:
+        return f"; it is now called {RENAMED_SETTINGS[f'{prefix}{key}']}"
     matches = difflib.get_close_matches(key, known, n=1)
     if matches:
         return f"; did you mean {prefix}{matches[0]}?"

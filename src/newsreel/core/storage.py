@@ -80,7 +80,7 @@ def remove_partial_files(folder: Path) -> None:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock_dir(folder: Path) -> Iterator[None]:
     """Around the work of the one process that may write into a folder; the system frees it when that process dies.
 
     Raises UserError if another process holds it, some seconds after which those that died are not taken for alive.
@@ -111,12 +111,15 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def damaged(what: str, folder: Path, reason: object) -> UserError:
-    """What to raise about a folder of the cache whose content is not as it was written; what: things in the plural."""
-    return UserError(
-        f"The {what} in {folder} cannot be read: {reason}.\n"
-        "Something changed them after they were written. Delete that folder: the next run makes it anew."
-    )
+class CorruptCacheError(UserError):
+    """A directory of the cache whose content is not as it was written."""
+
+    def __init__(self, what: str, folder: Path, reason: object) -> None:
+        """what: the content, in the plural."""
+        super().__init__(
+            f"The {what} in {folder} cannot be read: {reason}.\n"
+            "Something changed them after they were written. Delete that directory: the next run makes it anew."
+        )
 
 
 def flush_to_disk(path: Path) -> None:

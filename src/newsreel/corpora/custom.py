@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range, nearest
+from newsreel.core.rules import Range, suggest
 from newsreel.core.storage import build_once
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
@@ -256,7 +256,7 @@ class HubDataset(OwnCorpus):
         for split, name in chosen.items():
             if name not in found:
                 raise UserError(
-                    f"data.{split}={name}: {self.source} has the splits {', '.join(found)}{nearest(name, found)}"
+                    f"data.{split}={name}: {self.source} has the splits {', '.join(found)}{suggest(name, found)}"
                 )
         free = {split: split for split in SPLITS if split in found and split not in chosen.values()}
         chosen = free | chosen

@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once, damaged
+from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
 
 DOCUMENTS = MULTI_LABEL.append(pa.field("id", pa.int64()))  # of the parts and of the tables made from them
-TABLE = "stories"
+TABLE_KEY_SUFFIX = "stories"
 BAD_FILES = "bad_files.json"
 BATCH = 2_000  # documents that a process holds at a time
 OPEN_PARTS = 8  # parts that are mapped into memory at a time
@@ -85,15 +85,15 @@ def part_folders(folder: Path, num_parts: int) -> list[Path]:
 
 
 def read_part(part: Part, place: Path) -> list[str]:
-    """Read a part into the folder `place`, which is whole or absent; returns its bad files."""
+    """Read a part into the folder `dist_env`, which is whole or absent; returns its bad files."""
 
     def build(partial: Path) -> None:
         bad_files: list[str] = []
         try:
-            write_table(partial, TABLE, DOCUMENTS, batches(part.stories(bad_files)))
+            write_table(partial, TABLE_KEY_SUFFIX, DOCUMENTS, batches(part.stories(bad_files)))
         except BadFile as reason:
             bad_files = [f"{part.name}: {reason}"]
-            write_table(partial, TABLE, DOCUMENTS, [])
+            write_table(partial, TABLE_KEY_SUFFIX, DOCUMENTS, [])
         write_bad_files(partial, bad_files)
 
     return read_bad_files(build_once(place, build, part.name))
@@ -115,7 +115,7 @@ def read_bad_files(folder: Path) -> list[str]:
     try:
         return [str(file) for file in json.loads((folder / BAD_FILES).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError) as error:
-        raise damaged("documents", folder, error) from error
+        raise CorruptCacheError("documents", folder, error) from error
 
 
 class PartsInOrder:
@@ -141,7 +141,7 @@ class PartsInOrder:
             first, second = (names[self._parts[place]] for place in (twice[0], twice[0] + 1))
             raise UserError(
                 f"{len(twice):,} stories are there twice: {self.ids[twice[0]]} is in {first} and in {second}, for one. "
-                "Keep one copy of the corpus in the folder."
+                "CheckpointPolicy one copy of the corpus in the folder."
             )
 
     def batches(self, start: int, end: int, size: int) -> Iterator[pa.RecordBatch]:
@@ -164,7 +164,7 @@ class PartsInOrder:
 def part_batches(folder: Path) -> list[pa.RecordBatch]:
     """The documents of a part, memory-mapped. Raises UserError if they are not whole."""
     try:
-        with pa.memory_map(str(folder / f"{TABLE}.arrow")) as file, pa.ipc.open_stream(file) as reader:
+        with pa.memory_map(str(folder / f"{TABLE_KEY_SUFFIX}.arrow")) as file, pa.ipc.open_stream(file) as reader:
             return list(reader)
     except (OSError, pa.ArrowInvalid) as error:
-        raise damaged("documents", folder, error) from error
+        raise CorruptCacheError("documents", folder, error) from error

@@ -83,7 +83,7 @@ COLUMNS = pa.schema(
         ("unprocessed", pa.bool_()),
     ]
 )
-TABLE = "stories"
+TABLE_KEY_SUFFIX = "stories"
 WRITE_BATCH = 5_000
 
 Subset = Literal["reuters90", "reuters10", "reuters115", "r8", "r52", "reuters46"]
@@ -111,7 +111,7 @@ class Reuters(PublishedReader):
 
     def read(self, paths: Paths) -> Corpus:
         description, tables = read_prepared(self.prepared(paths, LocalFiles, [HubTable, NpmPackage]))
-        stories = pl.DataFrame(tables[TABLE].with_format("arrow")[:])
+        stories = pl.DataFrame(tables[TABLE_KEY_SUFFIX].with_format("arrow")[:])
         identity = f"{description.fingerprint} {self.subset} {self.keep_unlabeled}"
         if not self.unprocessed:
             stories = without_unprocessed_texts(stories)
@@ -265,7 +265,7 @@ class ReutersSource(PublishedSource[Stories]):
     def write(self, folder: Path, documents: Stories) -> None:
         found = parts(documents)
         notes = self.notes_on(found)
-        write_table(folder, TABLE, COLUMNS, documents.to_arrow().cast(COLUMNS).to_batches(WRITE_BATCH))
+        write_table(folder, TABLE_KEY_SUFFIX, COLUMNS, documents.to_arrow().cast(COLUMNS).to_batches(WRITE_BATCH))
         write_description(
             folder,
             Description(
@@ -276,7 +276,7 @@ class ReutersSource(PublishedSource[Stories]):
                 fingerprint=self.publication.fingerprint_of(found),
                 source=f"{self.name}: {self.where}",
                 notes=notes,
-                tables=[TABLE],
+                tables=[TABLE_KEY_SUFFIX],
             ),
         )
 

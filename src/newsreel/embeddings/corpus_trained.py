@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from newsreel.core.storage import build_once, damaged
+from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors
 from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -149,4 +149,4 @@ def kept_vectors(folder: Path, make: Callable[[Path], Vectors], what: str) -> Ve
         with np.load(folder / VECTORS_FILE) as arrays:
             return Vectors(arrays["values"], arrays["known"], int(arrays["from_subwords"]))
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise damaged("vectors", folder, error) from error
+        raise CorruptCacheError("vectors", folder, error) from error

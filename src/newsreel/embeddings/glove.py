@@ -35,15 +35,15 @@ class GloVe(Pretrained):
     path: str | None
 
     def check(self, paths: Paths) -> None:
-        self.place(paths)
+        self.find_file(paths)
 
     def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
-        place = self.place(paths)
+        place = self.find_file(paths)
         words, values = read_package(place) if place.is_dir() else read_once(place, self.dimension, paths.cache)
         log.info(f"vectors     {len(words):,} of {self.dimension} values, from {place}")
         return align(tokenized.tokenizer.tokens, words, values)
 
-    def place(self, paths: Paths) -> Path:
+    def find_file(self, paths: Paths) -> Path:
         """The file to read, or the package's folder. Raises UserError if there is none with this dimension."""
         if self.path is not None:
             file = Path(self.path).expanduser()

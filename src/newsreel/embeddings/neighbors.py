@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import nearest
+from newsreel.core.rules import suggest
 
 TERM = re.compile(r"([+-])\s*(\S+)")
 
@@ -36,7 +36,7 @@ class WordVectors:
         """(E,) the word's. Raises UserError for a word that has none."""
         if word not in self.words:
             raise UserError(
-                f"{word!r} is not among the {len(self.words):,} words with a vector{nearest(word, self.words)}"
+                f"{word!r} is not among the {len(self.words):,} words with a vector{suggest(word, self.words)}"
             )
         return self.directions[self.words.index(word)]
 

@@ -21,7 +21,7 @@ import polars as pl
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once, damaged
+from newsreel.core.storage import CorruptCacheError, build_once
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def read_once(file: Path, dimension: int, cache: Path) -> tuple[pl.Series, np.nd
             raise ValueError(f"{VALUES_FILE} has {size:,} bytes instead of {expected:,}")
         values = np.memmap(folder / VALUES_FILE, dtype=np.float32, mode="r", shape=(len(words), dimension))
     except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise damaged("vectors", folder, str(error).splitlines()[0]) from error
+        raise CorruptCacheError("vectors", folder, str(error).splitlines()[0]) from error
     for note in notes:
         log.info(f"note        {file.name}: {note}")
     return words, values

@@ -12,7 +12,7 @@ from newsreel.config.schema import Settings, check_section, find_target
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, named_in_short
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
-from newsreel.runs.trained_run import FinishedRun, Labels
+from newsreel.runs.trained_run import Labels, TrainedRun
 from newsreel.text.tokens import FittedTokenizer, TokenizedCorpus, TokenSequences
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class PathOverrides:
     """The section `paths`: folders in place of those in a run's config; None: the run's."""
 
     corpora_dir: str | None
@@ -40,7 +40,7 @@ def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:
     return reader
 
 
-def find_documents(runs: list[FinishedRun], split: str, places: Places, reader: CorpusReader | None) -> Corpus:
+def find_documents(runs: list[TrainedRun], split: str, places: PathOverrides, reader: CorpusReader | None) -> Corpus:
     """The split to measure on, with the runs' labels: of the corpus that all of them have, or of another."""
     paths = [paths_of(run, places) for run in runs]
     if reader is not None:
@@ -50,7 +50,7 @@ def find_documents(runs: list[FinishedRun], split: str, places: Places, reader: 
     return with_labels(corpora[0], split, runs[0].labels)
 
 
-def paths_of(run: FinishedRun, places: Places) -> Paths:
+def paths_of(run: TrainedRun, places: PathOverrides) -> Paths:
     """A run's paths, absolute; folders that are given here take the place of its own, and start here."""
 
     def absolute(given: str | None, own: str) -> str:
@@ -65,13 +65,13 @@ def paths_of(run: FinishedRun, places: Places) -> Paths:
     )
 
 
-def own_corpus(run: FinishedRun, paths: Paths) -> Corpus:
+def own_corpus(run: TrainedRun, paths: Paths) -> Corpus:
     """The corpus of a run, divided as for its training. Raises UserError."""
     with chdir(run.command.start):
         return run.experiment.reader.load(paths)
 
 
-def require_same_documents(runs: list[FinishedRun], corpora: list[Corpus], split: str) -> None:
+def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split: str) -> None:
     """Raise UserError if runs do not have the same documents in a split."""
     first = corpora[0]
     for run, corpus in zip(runs, corpora, strict=True):

@@ -27,11 +27,11 @@ from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
 from newsreel.evaluation.metrics import HEADLINES, measure, rounded
 from newsreel.evaluation.predictions import Predictions
-from newsreel.inference.eval_data import Places, encoded, find_documents, read_reader
-from newsreel.models.decisions import Decisions
+from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
+from newsreel.models.decisions import DecisionRule
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
-from newsreel.runs.trained_run import FinishedRun, open_run
+from newsreel.runs.trained_run import TrainedRun, open_run
 from newsreel.training.trainer import build_tester, predictions_of
 
 log = logging.getLogger(__name__)
@@ -101,22 +101,22 @@ def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
     return results
 
 
-def read_request(settings: Settings) -> tuple[Request, Machine, Places, CorpusReader | None]:
+def read_request(settings: Settings) -> tuple[Request, Machine, PathOverrides, CorpusReader | None]:
     """The checked settings, and the reader of another corpus if there is one. Raises one UserError for all problems."""
     sections = ("data", "trainer", "paths")
     data, trainer, paths = (settings[name] for name in sections)
     asked = {name: value for name, value in settings.items() if name not in sections}
     problems = check_section("", asked, Request)
-    problems += check_section("trainer", trainer, Machine) + check_section("paths", paths, Places)
+    problems += check_section("trainer", trainer, Machine) + check_section("paths", paths, PathOverrides)
     reader = read_reader(data, problems)
     if not problems and trainer["accelerator"] == "gpu" and not gpu_is_there():
         problems.append("trainer.accelerator is gpu, and torch finds no GPU here: leave it out, or use trainer=cpu")
     if problems:
         raise UserError("\n".join(problems))
-    return Request(**asked), Machine(**trainer), Places(**paths), reader
+    return Request(**asked), Machine(**trainer), PathOverrides(**paths), reader
 
 
-def require_same_labels(runs: Sequence[FinishedRun]) -> None:
+def require_same_labels(runs: Sequence[TrainedRun]) -> None:
     """Raise UserError unless the runs can answer together: the same labels, decided by rules of the same kind."""
     first = runs[0]
     for run in runs[1:]:
@@ -125,7 +125,9 @@ def require_same_labels(runs: Sequence[FinishedRun]) -> None:
                 f"{run.folder} and {first.folder} do not have the same labels: {in_words(run)}, and {in_words(first)}. "
                 "Only runs with the same ones can answer together."
             )
-        rules = [(one.decisions.by_thresholds, one.decisions.climb) for one in (run.classifier, first.classifier)]
+        rules = [
+            (one.decisions.by_thresholds, one.decisions.ancestor_edges) for one in (run.classifier, first.classifier)
+        ]
         if rules[0] != rules[1]:
             raise UserError(
                 f"{run.folder} and {first.folder} decide by rules that have no mean: evaluation.thresholds="
@@ -135,7 +137,7 @@ def require_same_labels(runs: Sequence[FinishedRun]) -> None:
             )
 
 
-def in_words(run: FinishedRun) -> str:
+def in_words(run: TrainedRun) -> str:
     names = run.labels.names
     return f"{run.labels.task} with {len(names)} ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})"
 
@@ -149,7 +151,7 @@ class Answer:
     device: str
 
 
-def answer(run: FinishedRun, corpus: Corpus, split: str, machine: Machine) -> Answer:
+def answer(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> Answer:
     """What a run says, by the steps that end its training."""
     environment = read_json(run.folder / METRICS_FILE).get("environment", {})
     threads = machine.threads or environment.get("threads") or run.experiment.trainer.threads or default_threads()
@@ -170,7 +172,7 @@ def answer(run: FinishedRun, corpus: Corpus, split: str, machine: Machine) -> An
     return Answer({name.removeprefix("test/"): value for name, value in figures.items()}, predictions, str(device))
 
 
-def together(runs: list[FinishedRun], answers: list[Answer]) -> Answer:
+def together(runs: list[TrainedRun], answers: list[Answer]) -> Answer:
     """What runs say by the mean of their probabilities.
 
     Where documents can have several labels, the mean of the runs' thresholds decides (of their k, if that is the rule):
@@ -191,7 +193,7 @@ def together(runs: list[FinishedRun], answers: list[Answer]) -> Answer:
     return Answer(rounded(figures, ""), predictions, answers[0].device)
 
 
-def mean_decisions(rules: Sequence[Decisions]) -> Decisions:
+def mean_decisions(rules: Sequence[DecisionRule]) -> DecisionRule:
     """The rule of all of them, with the means of their numbers."""
     mean = deepcopy(rules[0])
     mean.thresholds.copy_(torch.stack([rule.thresholds for rule in rules]).mean(dim=0))

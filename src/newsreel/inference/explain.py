@@ -17,9 +17,9 @@ from torch import Tensor
 
 from newsreel.batches.batch import Batch, DocumentDataset
 from newsreel.core.errors import UserError
-from newsreel.core.rules import nearest
+from newsreel.core.rules import suggest
 from newsreel.core.storage import replacing
-from newsreel.models.network import Network, Reading
+from newsreel.models.network import AttributionInputs, Network
 from newsreel.text.tokens import PAD, UNK, TokenSequences
 
 COMPLETENESS = 0.01  # share of what is explained that contributions may miss by before more steps are taken
@@ -92,7 +92,7 @@ class Explainer:
         Raises UserError if there is no such label.
         """
         if label is not None and label not in labels:
-            raise UserError(f"explain_label={label} is no label of this run{nearest(label, labels)}")
+            raise UserError(f"explain_label={label} is no label of this run{suggest(label, labels)}")
         self.network = network.requires_grad_(False)
         self.tokens = tokens
         self.labels = labels
@@ -123,7 +123,7 @@ class Explainer:
         device = next(self.network.parameters()).device
         token_ids, lengths = batch.token_ids.to(device), batch.lengths.to(device)
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN has no gradients in evaluation
-            reading = self.network.reading(token_ids, lengths)
+            reading = self.network.attribution_inputs(token_ids, lengths)
 
             def logit(values: Tensor) -> Tensor:
                 logits = reading.logits(values)  # (S, num_outputs)
@@ -146,7 +146,7 @@ class Explainer:
         ]
         return Explanation(self.labels[target], whole, baseline, attributions)
 
-    def contributions(self, reading: Reading, logit: Callable[[Tensor], Tensor], difference: float) -> Tensor:
+    def contributions(self, reading: AttributionInputs, logit: Callable[[Tensor], Tensor], difference: float) -> Tensor:
         """(T,) contributions, which sum to the difference that all tokens make."""
         values = reading.values
         if reading.linear:

@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
 def standard_input() -> Source:
     """One document a line."""
-    lines = Lines(sys.stdin.buffer)  # type: ignore[arg-type]
+    lines = StreamLines(sys.stdin.buffer)  # type: ignore[arg-type]
 
     def rows() -> Iterator[Row]:
         for number, line in enumerate(lines, start=1):
@@ -57,7 +57,7 @@ def standard_input() -> Source:
     return Source("standard input", "line", rows(), pauses=lines.pause)
 
 
-class Lines:
+class StreamLines:
     """The lines of a stream, read as they come."""
 
     def __init__(self, stream: BufferedReader) -> None:

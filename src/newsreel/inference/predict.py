@@ -22,8 +22,8 @@ from newsreel.core.rules import Range
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_writers import Answers, check_output, require_writable, writing
-from newsreel.models.functional import probabilities
-from newsreel.runs.trained_run import FinishedRun, open_run
+from newsreel.models.functional import logits_to_probs
+from newsreel.runs.trained_run import TrainedRun, open_run
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 EXPLAINED_AT_A_TIME = 16  # documents, so that the first answers do not wait for thousands
@@ -63,7 +63,7 @@ class Request:
 class Predictor:
     """A finished run as a function of texts."""
 
-    def __init__(self, run: FinishedRun, accelerator: Accelerator = "cpu") -> None:
+    def __init__(self, run: TrainedRun, accelerator: Accelerator = "cpu") -> None:
         """Raises UserError if the accelerator is not there."""
         self.run = run
         self.device = find_device(accelerator)
@@ -73,7 +73,7 @@ class Predictor:
 
     def __call__(self, texts: Sequence[str], top_k: int | None = None) -> list[dict[str, Any]]:
         """For each text, in order, its `label` and that one's `probability`, or its `labels` where it can have several;
-        and `probabilities` by label: all of them, or the `top_k` highest.
+        and `logits_to_probs` by label: all of them, or the `top_k` highest.
 
         Raises UserError for a single text and for a `top_k` that is no number of labels.
         """
@@ -104,7 +104,7 @@ class Predictor:
         for chosen in batches_of_similar_length(documents.lengths, self.batch_tokens):
             batch = documents[chosen]
             logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
-            scores[chosen] = probabilities(logits.float(), labels.task).cpu()
+            scores[chosen] = logits_to_probs(logits.float(), labels.task).cpu()
         decided = self.run.classifier.decisions(scores)
         return Answers(labels.task, labels.names, scores.numpy(), decided.numpy(), top_k)
 
@@ -152,7 +152,7 @@ def predict(config: DictConfig) -> None:
             kept = {name: [row[place] for row in chunk] for place, name in enumerate(request.keep, start=2)}
             answers = replace(predictor.answer(documents, request.top_k), kept=kept)
             if explainer is not None:
-                spelled = [run.tokenizer.spelled(row[1]) for row in chunk]
+                spelled = [run.tokenizer.surface_forms(row[1]) for row in chunk]
                 explanations = explainer(documents, answers.probabilities, spelled)
                 answers = replace(answers, explanations=explanations)
                 draw(explanations)

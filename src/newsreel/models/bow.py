@@ -14,7 +14,7 @@ from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
-from newsreel.models.network import Network, Reading, perceptron
+from newsreel.models.network import AttributionInputs, Network, mlp
 from newsreel.text.tokens import UNK
 
 Weighting = Literal["binary", "count", "tf", "tfidf", "nb"]
@@ -38,8 +38,8 @@ class BagOfWords(Network):
     Raises UserError for `nb` weights of several outputs where the first layer does not lead to the outputs directly.
     """
 
-    reads_rows = False
-    reads_bags = True
+    needs_dense_embeddings = False
+    order_invariant = True
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class BagOfWords(Network):
         self.sublinear_tf = sublinear_tf
         sizes = [*hidden_sizes, num_outputs]
         self.bag = embedding.bag_layer(sizes[0])
-        self.rest = perceptron(sizes, dropout)
+        self.rest = mlp(sizes, dropout)
         self.word_dropout = nn.Dropout(dropout)
         self.idf: Tensor
         self.ratios: Tensor
@@ -115,7 +115,7 @@ class BagOfWords(Network):
         weights = self.weigh(words, counts)  # (B, T)
         return self.rest(self.bag(words, self.word_dropout(weights)))  # type: ignore[no-any-return]  # (B, num_outputs)
 
-    def reading(self, token_ids: Tensor, lengths: Tensor) -> Reading:
+    def attribution_inputs(self, token_ids: Tensor, lengths: Tensor) -> AttributionInputs:
         """The weight of each (1, T) token, a word's divided among its occurrences."""
         words, counts = distinct_words(token_ids)  # (1, T), (1, T)
         weights = self.weigh(words, counts)  # (1, T), or (1, T, num_outputs)
@@ -127,7 +127,7 @@ class BagOfWords(Network):
             bag = self.bag(token_ids.expand(len(other_weights), -1), other_weights)
             return self.rest(bag)  # type: ignore[no-any-return]
 
-        return Reading(token_ids[0], shares[token_ids], logits, linear=not len(self.rest))
+        return AttributionInputs(token_ids[0], shares[token_ids], logits, linear=not len(self.rest))
 
     def weigh(self, words: Tensor, counts: Tensor) -> Tensor:
         """Weights of distinct words by their (B, T) counts, zero where the count is: (B, T), or (B, T, num_outputs)."""

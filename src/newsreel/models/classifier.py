@@ -15,10 +15,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from newsreel.batches.batch import Batch, num_held
+from newsreel.batches.batch import Batch, shard_size
 from newsreel.corpora.corpus import Task
-from newsreel.models.decisions import Decisions
-from newsreel.models.functional import loss_of, probabilities
+from newsreel.models.decisions import DecisionRule
+from newsreel.models.functional import logits_to_probs, task_loss
 from newsreel.models.loss import Loss
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings, schedule_factor
@@ -36,7 +36,7 @@ FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU to
 Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # of probabilities, decisions and targets of a split
 
 
-class Outputs:
+class EvalBuffer:
     """What the network says of a split, in the loader's order.
 
     In two tensors that grow by doubling: thousands of small ones, made between the large ones of a batch, would keep
@@ -45,27 +45,27 @@ class Outputs:
 
     def __init__(self, number: int = 0, size: int = 1) -> None:
         """number: this process's among `size`, each of which has its share of every batch."""
-        self.share = (number, size)
+        self.shard = (number, size)
         self._batch_sizes: list[int] = []
         self._size = 0
         self._probabilities = torch.empty(0)
         self._targets = torch.empty(0)
 
-    def add(self, probabilities: Tensor, targets: Tensor, num_documents: int) -> None:
+    def append(self, probabilities: Tensor, targets: Tensor, num_documents: int) -> None:
         """(B, L) probabilities and (B,) class numbers or (B, L) indicators: a share of the next `num_documents`."""
-        held = num_held(num_documents, *self.share)
+        held = shard_size(num_documents, *self.shard)
         targets = targets > 0 if targets.ndim == 2 else targets
-        self._probabilities = with_rows(self._probabilities, self._size, probabilities[:held])
-        self._targets = with_rows(self._targets, self._size, targets[:held])
+        self._probabilities = append_rows(self._probabilities, self._size, probabilities[:held])
+        self._targets = append_rows(self._targets, self._size, targets[:held])
         self._size += held
         self._batch_sizes.append(num_documents)
 
     def gather(self, device: torch.device) -> None:
         """Put together what all processes hold; device: where they exchange tensors."""
-        _, num_processes = self.share
+        _, num_processes = self.shard
         holders = torch.cat([torch.arange(size) % num_processes for size in self._batch_sizes])  # (N,) of each document
         whole = []
-        for own in self.whole():
+        for own in self.tensors():
             together = torch.empty((len(holders), *own.shape[1:]), dtype=own.dtype)
             for holder, rows in enumerate(gather_all_tensors(own.to(device))):
                 together[holders == holder] = rows.cpu()
@@ -73,12 +73,12 @@ class Outputs:
         self._probabilities, self._targets = whole
         self._size = len(holders)
 
-    def whole(self) -> tuple[Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor]:
         """(N, L) probabilities, and the split's targets."""
         return self._probabilities[: self._size], self._targets[: self._size]
 
 
-def with_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
+def append_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
     """A tensor on the processor whose first `size` rows are those of `kept`, and the next ones the given."""
     needed = size + len(rows)
     if needed > len(kept):
@@ -111,7 +111,7 @@ class TextClassifier(LightningModule):
         self,
         network: Network,
         loss: Loss,
-        decisions: Decisions,
+        decisions: DecisionRule,
         measure: Measure,
         metric: str,
         training: TrainingSettings,
@@ -136,7 +136,7 @@ class TextClassifier(LightningModule):
             if several
             else MulticlassAccuracy(num_labels, average="micro")
         )
-        self.outputs = Outputs()  # of the split that was last evaluated
+        self.outputs = EvalBuffer()  # of the split that was last evaluated
         self.save_hyperparameters(hyperparameters, logger=False)
 
     def setup(self, stage: str) -> None:
@@ -145,16 +145,21 @@ class TextClassifier(LightningModule):
                 if isinstance(module, nn.Embedding):
                     module.sparse = False  # NCCL, by which the processes add up gradients, knows dense ones alone
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of the network's weights that are trained."""
+        return sum(weights.numel() for weights in self.network.parameters() if weights.requires_grad)
+
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T), (B,) → (B, num_outputs) logits."""
         return self.network(token_ids, lengths)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
-        weight = self._weight(batch)
+        weight = self._ddp_loss_scale(batch)
         loss: Tensor = self.loss(logits, batch.targets)
         if weight:  # else a stand-in
-            decided = self.decisions(probabilities(logits.detach().float(), self.task))
+            decided = self.decisions(logits_to_probs(logits.detach().float(), self.task))
             self.train_metric(decided.long(), batch.targets.long())
         size = batch.num_documents
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
@@ -164,10 +169,10 @@ class TextClassifier(LightningModule):
         self.log("train/learning_rate", learning_rate, batch_size=size)
         return weight * loss
 
-    def _weight(self, batch: Batch) -> float:
+    def _ddp_loss_scale(self, batch: Batch) -> float:
         """What the mean over this process's share counts, where the mean over processes is to be that of the batch."""
         size = self.trainer.world_size
-        return num_held(batch.num_documents, self.global_rank, size) * size / batch.num_documents
+        return shard_size(batch.num_documents, self.global_rank, size) * size / batch.num_documents
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log how long the gradient is, before clipping, on the steps whose figures are logged."""
@@ -175,10 +180,10 @@ class TextClassifier(LightningModule):
             self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
     def on_validation_epoch_start(self) -> None:
-        self.outputs = Outputs(self.global_rank, self.trainer.world_size)
+        self.outputs = EvalBuffer(self.global_rank, self.trainer.world_size)
 
     def on_test_epoch_start(self) -> None:
-        self.outputs = Outputs(self.global_rank, self.trainer.world_size)
+        self.outputs = EvalBuffer(self.global_rank, self.trainer.world_size)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self._evaluate(batch, "val")
@@ -189,8 +194,8 @@ class TextClassifier(LightningModule):
     def _evaluate(self, batch: Batch, stage: str) -> None:
         logits = self(batch.token_ids, batch.lengths).float()
         size = batch.num_documents
-        self.outputs.add(probabilities(logits, self.task), batch.targets, size)
-        loss = self._weight(batch) * loss_of(logits, batch.targets, self.task)
+        self.outputs.append(logits_to_probs(logits, self.task), batch.targets, size)
+        loss = self._ddp_loss_scale(batch) * task_loss(logits, batch.targets, self.task)
         self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
@@ -204,7 +209,7 @@ class TextClassifier(LightningModule):
     def _all_outputs(self) -> tuple[Tensor, Tensor]:
         if self.trainer.world_size > 1:
             self.outputs.gather(self.device)
-        return self.outputs.whole()
+        return self.outputs.tensors()
 
     def _log_measures(self, stage: str, scores: Tensor, targets: Tensor) -> None:
         """Log the figures of a split, of which every process has all outputs."""

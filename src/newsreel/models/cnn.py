@@ -46,11 +46,11 @@ class StackedCNN(Network):
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
         self.pooling = MaskedPooling(pooling, num_filters)
-        widths = [self.pooling.num_parts * num_filters, *hidden_sizes]
+        sizes = [self.pooling.num_parts * num_filters, *hidden_sizes]
         self.hidden = nn.Sequential(
-            *(layer for before, after in pairwise(widths) for layer in (nn.Linear(before, after), nn.ReLU()))
+            *(layer for before, after in pairwise(sizes) for layer in (nn.Linear(before, after), nn.ReLU()))
         )
-        self.output = nn.Linear(widths[-1], num_outputs)
+        self.output = nn.Linear(sizes[-1], num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
@@ -72,16 +72,16 @@ class KimCNN(Network):
         num_outputs: int,
         *,
         num_filters: Annotated[int, Range(min=1, max=65_536)],
-        widths: Sequence[Annotated[int, Range(min=1, max=1_000)]],
+        kernel_sizes: Sequence[Annotated[int, Range(min=1, max=1_000)]],
         dropout: Annotated[float, Range(min=0, below=1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.convolutions = nn.ModuleList(
-            MaskedConvolution(embedding.dimension, num_filters, width) for width in widths
+            MaskedConvolution(embedding.dimension, num_filters, kernel_size) for kernel_size in kernel_sizes
         )
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(len(widths) * num_filters, num_outputs)
+        self.output = nn.Linear(len(kernel_sizes) * num_filters, num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.embedding(token_ids).transpose(1, 2)  # (B, E, T)
@@ -92,17 +92,17 @@ class KimCNN(Network):
 class MaskedConvolution(nn.Module):
     """A convolution with ReLU over the windows that lie within a document; one shorter than a window gets zeros."""
 
-    def __init__(self, size: int, num_filters: int, width: int) -> None:
+    def __init__(self, size: int, num_filters: int, kernel_size: int) -> None:
         super().__init__()
-        self.width = width
-        self.convolution = nn.Conv1d(size, num_filters, width)
+        self.kernel_size = kernel_size
+        self.convolution = nn.Conv1d(size, num_filters, kernel_size)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, E, T), (B,) → (B, F, T') with zeros at the end (as ReLU's lowest), (B,) windows of each document."""
         states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may hold anything
-        missing = states.new_zeros(states.shape[0], states.shape[1], self.width)[:, :, states.shape[2] :]
+        missing = states.new_zeros(states.shape[0], states.shape[1], self.kernel_size)[:, :, states.shape[2] :]
         states = torch.cat([states, missing], dim=2)  # (B, E, at least width), by no comparison: a trace would fix it
-        num_windows = (lengths - self.width + 1).clamp(min=1)
+        num_windows = (lengths - self.kernel_size + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
 

@@ -14,7 +14,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 
-EVEN = 0.5  # the threshold of labels before any is fitted
+DEFAULT_THRESHOLD = 0.5  # the threshold of labels before any is fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class EvaluationSettings:
             )
 
 
-class Decisions(nn.Module):
+class DecisionRule(nn.Module):
     """Which labels a document gets: the most probable one, or for `multilabel` all that a rule lets through.
 
     The rules (Yang 2001, section 2.2, has them as SCut and RCut), each fitted to make F1 on validation documents
@@ -58,11 +58,11 @@ class Decisions(nn.Module):
         self.task: Task = task
         self.rule = settings.thresholds
         self.shrinkage = settings.shrinkage
-        self.climb = upwards(parents) if settings.hierarchy == "close" else []
+        self.ancestor_edges = upwards(parents) if settings.hierarchy == "close" else []
         self.thresholds: Tensor
         self.k: Tensor
         self.fallbacks: Tensor
-        self.register_buffer("thresholds", torch.full((num_labels,), EVEN))  # (L,)
+        self.register_buffer("thresholds", torch.full((num_labels,), DEFAULT_THRESHOLD))  # (L,)
         self.register_buffer("k", torch.tensor(1))
         self.register_buffer("fallbacks", torch.tensor(0))  # labels that took the global threshold
 
@@ -92,7 +92,7 @@ class Decisions(nn.Module):
             decided = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True)
         else:
             decided = probabilities > self.thresholds
-        for label, parent in self.climb:
+        for label, parent in self.ancestor_edges:
             decided[:, parent] |= decided[:, label]
         return decided
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
-from newsreel.models.network import Network, dense, perceptron
+from newsreel.models.network import Network, glorot_linear, mlp
 from newsreel.text.tokens import PAD
 
 
-class FlattenedRows(Network):
+class FlattenMLP(Network):
     """Embedding, flatten, dense layers with ReLU: each place has weights of its own (Chollet 2017, section 6.1).
 
     num_tokens: T0. Places count from a document's end, as after Keras' `pad_sequences`: of a longer document the last
@@ -35,7 +35,7 @@ class FlattenedRows(Network):
         self.embedding = embedding
         self.num_tokens = num_tokens
         first, *sizes = [num_tokens * embedding.dimension, *hidden_sizes, num_outputs]
-        self.layers = nn.Sequential(nn.Dropout(dropout), dense(first, sizes[0]), *perceptron(sizes, dropout))
+        self.layers = nn.Sequential(nn.Dropout(dropout), glorot_linear(first, sizes[0]), *mlp(sizes, dropout))
 
     @property
     def output_bias(self) -> Tensor:

@@ -15,7 +15,7 @@ def num_outputs(task: Task, num_labels: int) -> int:
     return 1 if task == "binary" else num_labels
 
 
-def loss_of(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
+def task_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     """Mean log loss of a batch: of the right class, or of each yes-or-no decision."""
     if task == "multiclass":
         return F.cross_entropy(logits, targets)
@@ -24,7 +24,7 @@ def loss_of(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype))
 
 
-def probabilities(logits: Tensor, task: Task) -> Tensor:
+def logits_to_probs(logits: Tensor, task: Task) -> Tensor:
     """(B, num_outputs) logits → (B, L) probabilities; a binary task's one logit speaks for its second label."""
     if task == "multiclass":
         return logits.softmax(dim=1)

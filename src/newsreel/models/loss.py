@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
-from newsreel.models.functional import loss_of
+from newsreel.models.functional import task_loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The part of the section `training` that shapes the loss; all zeros and false give `loss_of`, the log loss."""
+    """The part of the section `training` that shapes the loss; all zeros and false give `task_loss`, the log loss."""
 
     class_balance: Annotated[float, Range(min=0, max=1)]
     focal_gamma: Annotated[float, Range(min=0, max=100)]
@@ -59,7 +59,7 @@ class Loss(nn.Module):
             decisions = self._of_decisions(logits, F.one_hot(targets, logits.shape[1]).to(logits.dtype))  # (B, L)
             return (self.weights[targets] * decisions.sum(dim=1)).mean()
         if not (settings.class_balance or settings.focal_gamma or settings.label_smoothing):
-            return loss_of(logits, targets, self.task)
+            return task_loss(logits, targets, self.task)
         if self.task == "multiclass":
             return self._of_classes(logits, targets)
         if self.task == "multilabel":

@@ -15,7 +15,7 @@ from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding
 
 
-class Reading(NamedTuple):
+class AttributionInputs(NamedTuple):
     """What the logits of one document are computed from, token by token: for explanations."""
 
     token_ids: Tensor  # (T,) what is read, in its order; <pad> where nothing is
@@ -33,8 +33,8 @@ class Network(nn.Module):
 
     # Whether every token's row is read, (B, T, E), one-hot rows too. A network that asks the embedding for `bag_layer`
     # or `projected` instead is spared that.
-    reads_rows: ClassVar[bool] = True
-    reads_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing to it
+    needs_dense_embeddings: ClassVar[bool] = True
+    order_invariant: ClassVar[bool] = False  # whether the order of a document's tokens means nothing to it
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Network(nn.Module):
         """(num_outputs,) the last layer's bias."""
         return self.output.bias
 
-    def start_at(self, shares: Tensor) -> None:
+    def init_bias_from_priors(self, shares: Tensor) -> None:
         """Let the first logits be around the log-odds of (num_outputs,) shares, each above 0 and below 1.
 
         Labels that few documents have are else learned to be rare before anything else is (Lin et al. 2017, section
@@ -57,7 +57,7 @@ class Network(nn.Module):
         with torch.no_grad():
             self.output_bias.copy_(shares.logit())
 
-    def reading(self, token_ids: Tensor, lengths: Tensor) -> Reading:
+    def attribution_inputs(self, token_ids: Tensor, lengths: Tensor) -> AttributionInputs:
         """How (1, T) token ids are read: as the rows that the embedding gives for them."""
         looked_up: list[tuple[Tensor, Tensor]] = []  # ids and rows: a network may have chosen among the tokens
         handle = self.embedding.register_forward_hook(lambda _, ids, rows: looked_up.append((ids[0], rows)))
@@ -75,13 +75,13 @@ class Network(nn.Module):
             finally:
                 handle.remove()
 
-        return Reading(ids[0], rows.detach(), logits, linear=False)
+        return AttributionInputs(ids[0], rows.detach(), logits, linear=False)
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Set what is computed from the training documents rather than learned by gradients, before training."""
 
 
-def dense(size: int, num_outputs: int) -> nn.Linear:
+def glorot_linear(size: int, num_outputs: int) -> nn.Linear:
     """A linear layer that starts with Glorot-uniform weights (Glorot and Bengio 2010) and zero biases, as in Keras."""
     layer = nn.Linear(size, num_outputs)
     nn.init.xavier_uniform_(layer.weight)
@@ -89,9 +89,9 @@ def dense(size: int, num_outputs: int) -> nn.Linear:
     return layer
 
 
-def perceptron(sizes: Sequence[int], dropout: float) -> nn.Sequential:
+def mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     """ReLU, dropout and a dense layer from each of the sizes to the next; nothing for one size."""
     layers: list[nn.Module] = []
     for size, next_size in pairwise(sizes):
-        layers += [nn.ReLU(), nn.Dropout(dropout), dense(size, next_size)]
+        layers += [nn.ReLU(), nn.Dropout(dropout), glorot_linear(size, next_size)]
     return nn.Sequential(*layers)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from newsreel.core.rules import Range
 from newsreel.models.loss import LossSettings
 
-Keep = Literal["best", "last"]  # of the epochs, by the validation metric or by time
+CheckpointPolicy = Literal["best", "last"]  # of the epochs, by the validation metric or by time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class TrainingSettings(LossSettings):
     gradient_clip: Annotated[float, Range(above=0)] | None
     max_epochs: Annotated[int, Range(min=1)]
     patience: Annotated[int, Range(min=1)] | None
-    keep: Keep
+    checkpoint: CheckpointPolicy
 
     @property
     def sparse_gradients(self) -> bool:

@@ -42,7 +42,7 @@ class RecurrentNetwork(Network):
     with a token; with `pooling=last` a backward state is the one that has read everything, at the first token.
     """
 
-    reads_rows = False
+    needs_dense_embeddings = False
 
     def __init__(
         self,

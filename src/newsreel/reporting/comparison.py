@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from newsreel.core.markdown import aligned, spread
+from newsreel.core.markdown import format_mean_std, markdown_table
 from newsreel.core.storage import write_atomically
 from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.runs.records import Run
@@ -30,7 +30,7 @@ class Comparison:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
-        self.columns = telling_columns(runs)
+        self.columns = distinguishing_columns(runs)
         self.finished, self.num_repeated = without_repetitions([run for run in runs if run.status == "finished"])
 
     def configurations(self) -> pl.DataFrame:
@@ -44,7 +44,7 @@ class Comparison:
                 "identity": run.identity,
                 "corpus": run.corpus,
                 "metric": run.metric,
-                **{column: exact(run, column) for column in self.columns},
+                **{column: json_value(run, column) for column in self.columns},
                 "seed": str(run.seed),
                 "folder": str(run.folder),
                 "ranking": run.results.get(f"val/{run.metric}"),
@@ -74,7 +74,7 @@ class Comparison:
                 {
                     "status": run.status,
                     "corpus": run.corpus,
-                    **{column: exact(run, column) for column in self.columns},
+                    **{column: json_value(run, column) for column in self.columns},
                     "seeds": str(run.seed),
                     "message": run.message,
                     "folder": str(run.folder),
@@ -107,7 +107,7 @@ class Comparison:
         for part in by_corpus:
             if len(by_corpus) > 1:
                 lines += ["", f"## {part['corpus'][0]}"]
-            lines += ["", *aligned(self.cells(part))]
+            lines += ["", *markdown_table(*self.cells(part))]
         if others := self.without_results():
             lines += ["", "Without results:", ""]
             root = os.path.commonpath([run.folder.absolute().parent for run in self.runs])
@@ -117,7 +117,7 @@ class Comparison:
                  str(run.seed), run.status, shortened(run.message)]
                 for run in others
             ]  # fmt: skip
-            lines += aligned([head, *rows])
+            lines += markdown_table(head, rows)
         return "\n".join(lines)
 
     def common(self) -> list[str]:
@@ -126,7 +126,7 @@ class Comparison:
         values = {key: self.runs[0].value(key) for key in keys}
         return [f"{key}={shown(value)}" for key, value in values.items() if value is not None]
 
-    def cells(self, part: pl.DataFrame) -> list[list[str]]:
+    def cells(self, part: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
         """Head and rows of the table of one corpus."""
         metric = part["metric"][0]
         columns = [name for name in self.columns if part[name].n_unique() > 1] if len(part) > 1 else self.columns
@@ -140,13 +140,13 @@ class Comparison:
             [
                 *(shown(json.loads(row[column])) if row[column] else "" for column in columns),
                 row["seeds"],
-                *(spread(row.get(f"{name} mean"), row.get(f"{name} std")) for name in measures.values()),
+                *(format_mean_std(row.get(f"{name} mean"), row.get(f"{name} std")) for name in measures.values()),
                 f"{row['time/fit_s mean']:,.1f}",
                 f"{row['model/parameters mean']:,.0f}",
             ]
             for row in part.iter_rows(named=True)
         ]
-        return [[*columns, "seeds", *measures, "fit s", "parameters"], *rows]
+        return [*columns, "seeds", *measures, "fit s", "parameters"], rows
 
     def write(self, folder: Path, title: str) -> None:
         """Write summary.csv, summary.md and, if a run has results, summary.png."""
@@ -198,21 +198,21 @@ class Comparison:
         tidy(axes)
 
 
-def telling_columns(runs: Sequence[Run]) -> list[str]:
+def distinguishing_columns(runs: Sequence[Run]) -> list[str]:
     """The choices and settings that tell the configurations apart, as few as do it.
 
     First what was chosen on some command line and differs; then, where that is the same for different configurations,
     any other setting in which these differ, such as a default that has changed between two versions of the code.
     """
-    columns = [key for key in candidates(runs) if len({exact(run, key) for run in runs} - {None}) > 1]
+    columns = [key for key in candidates(runs) if len({json_value(run, key) for run in runs} - {None}) > 1]
     alike: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
         if run.status == "finished":
-            alike.setdefault(tuple(exact(run, column) for column in columns), []).append(run)
+            alike.setdefault(tuple(json_value(run, column) for column in columns), []).append(run)
     more: dict[str, None] = {}
     for group in alike.values():
         keys = {key: None for run in group for key in [*run.choices, *run.settings]}
-        more |= {key: None for key in keys if len({exact(run, key) for run in group}) > 1}
+        more |= {key: None for key in keys if len({json_value(run, key) for run in group}) > 1}
     return [*columns, *(key for key in more if key not in columns)]
 
 
@@ -222,7 +222,7 @@ def candidates(runs: Sequence[Run]) -> list[str]:
     return list(groups | {key: None for run in runs for key in run.named})
 
 
-def exact(run: Run, column: str) -> str | None:
+def json_value(run: Run, column: str) -> str | None:
     """A run's value of a column as JSON, None if it is not known."""
     if column not in run.choices and column not in run.settings:
         return None
@@ -230,7 +230,7 @@ def exact(run: Run, column: str) -> str | None:
 
 
 def plain(text: str) -> str:
-    """A value that `exact` has written, texts without their quotes."""
+    """A value that `json_value` has written, texts without their quotes."""
     value = json.loads(text)
     return value if isinstance(value, str) else text
 

@@ -12,7 +12,7 @@ from newsreel.core.markdown import excerpt, markdown_table, plain
 from newsreel.core.storage import write_atomically
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.predictions import Predictions
-from newsreel.models.optimization import Keep
+from newsreel.models.optimization import CheckpointPolicy
 
 MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
 MAX_DOCUMENTS = 10
@@ -37,7 +37,7 @@ class Report:
     epochs: list[dict[str, float]]
     results: dict[str, Any]
     metric: str
-    keep: Keep  # which epoch counts
+    checkpoint: CheckpointPolicy  # which epoch counts
     predictions: Predictions  # of the test documents
     figures: Sequence[str]  # names of those in figures/
     limits: Sequence[str]  # what to know before relying on it, in sentences
@@ -140,7 +140,7 @@ def write_report(report: Report) -> None:
 
 def kept(report: Report) -> str:
     """Which epoch's weights count."""
-    return "the last epoch" if report.keep == "last" else f"the epoch with the highest validation {report.metric}"
+    return "the last epoch" if report.checkpoint == "last" else f"the epoch with the highest validation {report.metric}"
 
 
 def figure(report: Report, name: str) -> list[str]:

@@ -24,7 +24,7 @@ COMMAND_FILE = "command.json"
 METRICS_FILE = "metrics.json"
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 BEGUN = ("run.log", CONFIG_FILE, COMMAND_FILE)  # what a run writes before its documents are looked at
-TABLE = "embedding.table.weight"  # how the name of an embedding's table ends in a checkpoint
+TABLE_KEY_SUFFIX = "embedding.table.weight"  # how the name of an embedding's table ends in a checkpoint
 
 
 def holds_run(folder: Path) -> bool:
@@ -71,6 +71,6 @@ def read_weights(checkpoint: Path) -> "dict[str, Tensor]":
     return weights
 
 
-def chosen(choices: Mapping[str, str]) -> dict[str, str]:
+def config_choices(choices: Mapping[str, str]) -> dict[str, str]:
     """Of all choices that Hydra knows, those of the groups that describe a run."""
     return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}

@@ -16,7 +16,7 @@ from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.evaluation.metrics import measure
 from newsreel.models.classifier import TextClassifier
-from newsreel.models.decisions import Decisions
+from newsreel.models.decisions import DecisionRule
 from newsreel.models.functional import num_outputs
 from newsreel.models.loss import Loss
 from newsreel.models.network import Network
@@ -25,7 +25,7 @@ from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
     LABELS_FILE,
-    TABLE,
+    TABLE_KEY_SUFFIX,
     read_config,
     read_weights,
 )
@@ -71,7 +71,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class TrainedRun:
     """A run folder's content: all that is needed to classify documents as its training did."""
 
     folder: Path
@@ -89,7 +89,7 @@ def build_classifier(
     return TextClassifier(
         network,
         Loss(labels.task, counts, num_documents, experiment.training),
-        Decisions(labels.task, len(labels.names), labels.parents, experiment.evaluation),
+        DecisionRule(labels.task, len(labels.names), labels.parents, experiment.evaluation),
         partial(measure, task=labels.task, parents=labels.parents),
         labels.metric,
         experiment.training,
@@ -97,7 +97,7 @@ def build_classifier(
     )
 
 
-def open_run(folder: Path) -> FinishedRun:
+def open_run(folder: Path) -> TrainedRun:
     """The run of a folder, wherever that has been moved to. Raises UserError that names what is missing or broken."""
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG_FILE}. Name the folder of one run.")
@@ -109,7 +109,7 @@ def open_run(folder: Path) -> FinishedRun:
     tokenizer = load_tokenizer(folder)
     checkpoint = folder / BEST_CHECKPOINT
     weights = read_weights(checkpoint)
-    tables = [value for name, value in weights.items() if name.endswith(TABLE)]
+    tables = [value for name, value in weights.items() if name.endswith(TABLE_KEY_SUFFIX)]
     num_words = len(tokenizer.tokens)
     embedding = experiment.embedding.empty(num_words, tables[0].shape[1] if tables else num_words)
     network = experiment.build_network(embedding, num_outputs(labels.task, len(labels.names)))
@@ -119,7 +119,7 @@ def open_run(folder: Path) -> FinishedRun:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not fit {folder / CONFIG_FILE}: {error}") from error
-    return FinishedRun(folder, experiment, command, tokenizer, labels, classifier.eval())
+    return TrainedRun(folder, experiment, command, tokenizer, labels, classifier.eval())
 
 
 def read_experiment_of(folder: Path) -> Experiment:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from newsreel.core.errors import Pruned
+from newsreel.core.errors import TrialPruned
 from newsreel.models.classifier import TextClassifier
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class Pruning(Callback):
         value = float(trainer.callback_metrics[f"val/{pl_module.metric}"])
         self.trial.report(value, epoch)
         if epoch != trainer.max_epochs and self.trial.should_prune():
-            raise Pruned(f"given up after epoch {epoch} with a validation {pl_module.metric} of {value:.4f}")
+            raise TrialPruned(f"given up after epoch {epoch} with a validation {pl_module.metric} of {value:.4f}")
 
 
-def pruning_of(hydra: Any) -> list[Callback]:
+def pruning_callbacks(hydra: Any) -> list[Callback]:
     """The callbacks of a job: one, if its sweep is a search. hydra: what HydraConfig.get() gives there."""
     folder = Path(hydra.sweep.dir)
     if "pruner" not in hydra.sweeper:

@@ -202,7 +202,7 @@ class Search:
             log.info(f"trial {number}: {run.status}, {run.message}")
 
     def write_best(self) -> None:
-        """Keep the best trial so far as an experiment."""
+        """CheckpointPolicy the best trial so far as an experiment."""
         if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             return
         run = read_run(self.folder / str(self.study.best_trial.number))

@@ -1,6 +1,6 @@
 """Sweeps: what is kept of a job that fails, and how the command ends.
 
-Imports little: every command makes a `JobRecords` before it does anything else.
+Imports little: every command makes a `SweepFailureCallback` before it does anything else.
 """
 
 import json
@@ -17,10 +17,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from newsreel.core.dist import place
-from newsreel.core.errors import REFUSALS, Pruned, UserError, explain
+from newsreel.core.dist import dist_env
+from newsreel.core.errors import EXPECTED_ERRORS, TrialPruned, UserError, explain
 from newsreel.core.storage import write_atomically
-from newsreel.runs.run_dir import FAILED_FILE, METRICS_FILE, PRUNED_FILE, chosen
+from newsreel.runs.run_dir import FAILED_FILE, METRICS_FILE, PRUNED_FILE, config_choices
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,12 @@ SOME_FAILED = 1  # exit status
 _folder: Path | None = None  # of the sweep that this process runs
 
 
-class JobRecords(Callback):
+class SweepFailureCallback(Callback):
     """Keeps what a job died of in a file of its folder, so that the jobs after it go on, whoever launches them."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global _folder
-        if place().size > 1:
+        if dist_env().world_size > 1:
             return  # the name of the folder says why there will be no sweep
         _folder = Path(config.hydra.sweep.dir).absolute()
 
@@ -43,28 +43,28 @@ class JobRecords(Callback):
             return
         if (Path(config.hydra.runtime.output_dir) / METRICS_FILE).exists():  # not this job's: it was refused the folder
             return
-        record(job_return._return_value, config)
+        write_failure(job_return._return_value, config)
         job_return.status = JobStatus.COMPLETED  # else the launcher's caller would end the sweep
         job_return.return_value = None
 
 
-def record(error: Exception, config: DictConfig) -> None:
+def write_failure(error: Exception, config: DictConfig) -> None:
     """Write failed.json, or pruned.json, into the folder of the job with this config."""
-    expected = isinstance(error, (*REFUSALS, Pruned))
-    message = explain(error) if isinstance(error, REFUSALS) else str(error)
+    expected = isinstance(error, (*EXPECTED_ERRORS, TrialPruned))
+    message = explain(error) if isinstance(error, EXPECTED_ERRORS) else str(error)
     message = "; ".join(line.strip() for line in message.splitlines() if line.strip()) or "no message"
     folder = Path(config.hydra.runtime.output_dir)
     content = {
         "error": type(error).__name__,
         "message": message,
         "overrides": OmegaConf.to_container(config.hydra.overrides.task),
-        "choices": chosen(config.hydra.runtime.choices),
+        "choices": config_choices(config.hydra.runtime.choices),
         "traceback": [] if expected else traceback.format_exception(error),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / (PRUNED_FILE if isinstance(error, Pruned) else FAILED_FILE)
+    file = folder / (PRUNED_FILE if isinstance(error, TrialPruned) else FAILED_FILE)
     write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1))
-    if isinstance(error, Pruned):
+    if isinstance(error, TrialPruned):
         log.info(message)
     else:
         log.error(f"This job failed: {message if expected else f'{type(error).__name__}: {message}'} ({file})")
@@ -74,7 +74,7 @@ def record(error: Exception, config: DictConfig) -> None:
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
-def conclude() -> int:
+def summarize_sweep() -> int:
     """Summarise the sweep that this process has run, from its files; the exit status that it calls for.
 
     0 where there was no sweep, or one that was refused before its first job.

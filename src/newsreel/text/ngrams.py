@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from newsreel.core.rules import Range
-from newsreel.core.storage import build_once, damaged, write_atomically
+from newsreel.core.storage import CorruptCacheError, build_once, write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import (
@@ -50,7 +50,7 @@ class NgramTokenizer(RuleTokenizer):
 
     max_n: Annotated[int, Range(min=1, max=10)]
 
-    gives_bags = True
+    produces_bags = True
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         words = WordTokenizer(**asdict(self.rules), max_size=None, min_document_count=self.min_document_count).fit(
@@ -72,7 +72,7 @@ class NgramTokenizer(RuleTokenizer):
             content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
             tokenizer = FittedNgrams.restore(content, folder)
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise damaged(DOCUMENTS, folder, f"{type(error).__name__}: {error}") from error
+            raise CorruptCacheError(DOCUMENTS, folder, f"{type(error).__name__}: {error}") from error
         return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in words.tables})
 
     def find(self, words: TokenizedCorpus, corpus: Corpus) -> "FittedNgrams":

@@ -12,7 +12,7 @@ import numpy as np
 
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
-from newsreel.core.storage import build_once, damaged
+from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 from newsreel.text.words import DOCUMENTS, ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
@@ -55,7 +55,7 @@ class SubwordTokenizer(Tokenizer):
         try:
             tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
         except Exception as error:  # the library raises plain Exception for a file that it cannot parse
-            raise damaged(DOCUMENTS, folder, f"{MODEL_FILE}: {error}") from error
+            raise CorruptCacheError(DOCUMENTS, folder, f"{MODEL_FILE}: {error}") from error
         return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
 
     def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":
@@ -101,7 +101,7 @@ class FittedSubwords(FittedTokenizer):
         ids, lengths = encode_chunk(self._model, list(texts))
         return TokenSequences(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
-    def spelled(self, text: str) -> list[str]:
+    def surface_forms(self, text: str) -> list[str]:
         encoding = self._model.encode(text, add_special_tokens=False)
         return [text[start:end] for start, end in encoding.offsets]
 

@@ -75,7 +75,7 @@ class FittedTokenizer(ABC):
     def to_json(self) -> str:
         """What `restore` needs, as a JSON object with the tokenizer's `kind`."""
 
-    def spelled(self, text: str) -> list[str] | None:
+    def surface_forms(self, text: str) -> list[str] | None:
         """The document's own spelling of each token that `encode` gives; None where what is unknown is left out."""
         return None
 
@@ -100,7 +100,7 @@ class TokenizedCorpus:
 class Tokenizer(ABC):
     """What a file in configs/tokenizer configures."""
 
-    gives_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing
+    produces_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing
 
     @abstractmethod
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:

@@ -13,7 +13,7 @@ import polars as pl
 
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
-from newsreel.core.storage import build_once, damaged
+from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
@@ -125,7 +125,7 @@ class FittedWords(FittedTokenizer):
         known = words.to_frame("word").join(self._ids, on="word", how="left", maintain_order="left")
         return TokenSequences(known["id"].fill_null(UNK).to_numpy(), offsets)
 
-    def spelled(self, text: str) -> list[str]:
+    def surface_forms(self, text: str) -> list[str]:
         return self.rules.words(pl.Series([text], dtype=pl.String))[0].to_list()  # type: ignore[no-any-return]
 
     def to_json(self) -> str:
@@ -165,7 +165,7 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
     try:
         return pl.read_parquet(folder / "types.parquet")["type"], tables
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise damaged(DOCUMENTS, folder, str(error).splitlines()[0]) from error
+        raise CorruptCacheError(DOCUMENTS, folder, str(error).splitlines()[0]) from error
 
 
 def number_words(
@@ -201,7 +201,7 @@ def read_sequences(folder: Path, name: str) -> TokenSequences:
             raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
         ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
     except (OSError, ValueError, IndexError) as error:
-        raise damaged(DOCUMENTS, folder, str(error)) from error
+        raise CorruptCacheError(DOCUMENTS, folder, str(error)) from error
     return TokenSequences(ids, offsets)
 
 

@@ -18,19 +18,20 @@ from newsreel.batches.datamodule import TextDataModule
 from newsreel.core.errors import UserError
 from newsreel.core.storage import replacing
 from newsreel.models.classifier import TextClassifier
-from newsreel.models.optimization import Keep
+from newsreel.models.optimization import CheckpointPolicy
 from newsreel.runs.run_dir import BEST_CHECKPOINT
+from newsreel.training.lightning_private import accumulates_gradients, add_epoch_sums, epoch_sums, num_logged_steps
 
 log = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PREVIOUS_CHECKPOINT = Path("checkpoints") / "last-1.ckpt"  # the one before it
-OWN_STATE = "newsreel"  # the key of a checkpoint under which stands what Lightning does not keep
+STATE_KEY = "newsreel"  # the key of a checkpoint under which stands what Lightning does not keep
 MAX_SHARE = 0.02  # of the time that checkpoints within epochs may take
 
 
 @dataclass(frozen=True)
-class Progress:
+class ResumeState:
     """How far a training had come when its last checkpoint was written."""
 
     checkpoint: Path
@@ -44,7 +45,7 @@ class Progress:
         return f"after {done}, from {self.checkpoint}"
 
 
-def read_progress(folder: Path) -> Progress | None:
+def read_resume_state(folder: Path) -> ResumeState | None:
     """What the checkpoints of a run folder say; None if there are none.
 
     A last checkpoint that cannot be read gives way to the one before it, and the log says so. Raises UserError if
@@ -55,8 +56,8 @@ def read_progress(folder: Path) -> Progress | None:
         if not file.exists():
             continue
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)[OWN_STATE]
-            progress = Progress(file, state["corpus"], state["epoch"], state["num_batches"], state["log_step"])
+            state = torch.load(file, map_location="cpu", weights_only=True)[STATE_KEY]
+            progress = ResumeState(file, state["corpus"], state["epoch"], state["num_batches"], state["log_step"])
         except Exception as error:  # torn zip files, pickles and tensors each have their own
             broken.append(f"{file} cannot be read: {type(error).__name__}: {error}".splitlines()[0])
             continue
@@ -93,12 +94,14 @@ class RunCheckpoints(Checkpoint):
     has none of its own.
     """
 
-    def __init__(self, folder: Path, metric: str, keep: Keep, every_seconds: float | None, corpus: str) -> None:
+    def __init__(
+        self, folder: Path, metric: str, checkpoint: CheckpointPolicy, every_seconds: float | None, corpus: str
+    ) -> None:
         """metric: the highest decides which epoch is the best. corpus: fingerprint of the documents."""
         self.best_file = folder / BEST_CHECKPOINT
         self.last_file = folder / LAST_CHECKPOINT
         self.monitor = f"val/{metric}"
-        self.keep = keep
+        self.checkpoint_policy = checkpoint
         self.every_seconds = every_seconds
         self.corpus = corpus
         self.best = -math.inf
@@ -127,13 +130,13 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         figure = float(trainer.callback_metrics[self.monitor])
-        if figure > self.best or self.keep == "last":
+        if figure > self.best or self.checkpoint_policy == "last":
             self.best = max(self.best, figure)
             trainer.save_checkpoint(self.best_file, weights_only=True)
         self._save_last(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:
-        accumulates = trainer.fit_loop._should_accumulate()
+        accumulates = accumulates_gradients(trainer)
         if trainer.is_last_batch or accumulates or trainer.world_size > 1:  # the sums are those of one process
             return False
         if trainer.received_sigterm:  # Lightning stops after this batch
@@ -156,22 +159,22 @@ class RunCheckpoints(Checkpoint):
         assert hasattr(epochs, "processed")
         state: dict[str, Any] = {"corpus": self.corpus, "best": self.best, "random": all_random_states(trainer)}
         if epochs.processed == epochs.ready:
-            state |= {"epoch": epochs.processed, "num_batches": 0, "log_step": loop.epoch_loop._batches_that_stepped}
+            state |= {"epoch": epochs.processed, "num_batches": 0, "log_step": num_logged_steps(trainer)}
         else:
             state |= {
                 "epoch": epochs.processed,
                 "num_batches": loop.epoch_loop.batch_progress.current.ready,
-                "log_step": loop.epoch_loop._batches_that_stepped + 1,
+                "log_step": num_logged_steps(trainer) + 1,
                 "sums": epoch_sums(trainer),
                 "train_metric": dict(pl_module.train_metric.metric_state),
             }
-        checkpoint[OWN_STATE] = state
+        checkpoint[STATE_KEY] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint[OWN_STATE]
+        state = checkpoint[STATE_KEY]
         self.best = state["best"]
         assert isinstance(trainer.datamodule, TextDataModule)  # type: ignore[attr-defined]
-        trainer.datamodule.start_at(state["epoch"], state["num_batches"])  # type: ignore[attr-defined]
+        trainer.datamodule.resume_at(state["epoch"], state["num_batches"])  # type: ignore[attr-defined]
         if state["num_batches"]:
             self._unfinished = state  # for the first batch: what comes before it draws random numbers too
         else:
@@ -197,23 +200,6 @@ def follow_schedule(trainer: Trainer) -> None:
             schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
         ):
             group["lr"] = base * factor(schedule.last_epoch)
-
-
-def epoch_sums(trainer: Trainer) -> dict[str, Any]:
-    """What Lightning adds up over an epoch for its means, by the name of what was logged: (sum, documents)."""
-    return {
-        name: (result.value, result.cumulated_batch_size)
-        for name, result in trainer.fit_loop.epoch_loop._results.items()
-        if result.is_tensor and result.meta.on_epoch
-    }
-
-
-def add_epoch_sums(trainer: Trainer, sums: dict[str, Any]) -> None:
-    """Add an epoch's sums up to a checkpoint to those of the one batch since then."""
-    for name, (value, documents) in sums.items():
-        result = trainer.fit_loop.epoch_loop._results[name]
-        result.value = value.to(result.value.device) + result.value
-        result.cumulated_batch_size = documents.to(result.value.device) + result.cumulated_batch_size
 
 
 def all_random_states(trainer: Trainer) -> list[dict[str, Any]]:

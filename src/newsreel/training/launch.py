@@ -1,11 +1,12 @@
-"""Trainings in several processes: who is who, how they are started, and how they end.
+"""A run in this process or in several: how processes are started, and how they end.
 
-Processes are those that this command starts on its own machine (`launch`), or those in which torchrun or srun has
+Processes are those that this command starts on its own machine (`spawn`), or those in which torchrun or srun has
 started the command itself, on one machine or several. Either way the environment of each says which one it is.
 
-Imports little: libraries with threads of their own may have to wait.
+This is where a process begins, so it imports lazily: libraries with threads of their own wait for `limit_threads`.
 """
 
+import logging.config
 import multiprocessing
 import os
 import signal
@@ -13,16 +14,29 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields
 from multiprocessing import connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from newsreel.core.dist import Place, hush
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from newsreel.core.dist import DistEnv, dist_env, limit_threads, process_group, silence_nonzero_ranks
 from newsreel.core.errors import UserError
+from newsreel.core.storage import lock_dir
+from newsreel.runs.run_dir import METRICS_FILE, read_json
+from newsreel.training.interrupts import exit_stopped, resume_command
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
+
+    from lightning.pytorch import Callback
+
+    from newsreel.training.checkpoints import ResumeState
+    from newsreel.training.spec import RunSpec
 
 
 GRACE_SECONDS = 2.0  # in which a process that failed may be followed by the one that was the cause
@@ -37,8 +51,52 @@ class ProcessError(Exception):
     """What a process that was started here died of, with its traceback as text."""
 
 
-def launch(work: Callable[..., None], num_processes: int, *arguments: Any) -> None:
-    """Call a function in new processes of this machine, which can be `connected`; returns when all have returned.
+def lock_on_rank_zero(run_dir: Path) -> AbstractContextManager[None]:
+    """`lock_dir`, for all processes that train together."""
+    return lock_dir(run_dir) if dist_env().is_rank_zero else nullcontext()
+
+
+def run_or_spawn(
+    spec: "RunSpec", resume: "ResumeState | None" = None, callbacks: "Sequence[Callback]" = ()
+) -> dict[str, Any]:
+    """`train_run` in this process, or in as many as the config asks for, which take no callbacks. Raises UserError."""
+    from newsreel.training.run import train_run
+
+    num_processes = spec.experiment.trainer.num_processes
+    if num_processes == 1 or dist_env().world_size > 1:
+        with process_group(dist_env(), spec.experiment.trainer.on_gpus):
+            return train_run(spec, resume, callbacks)
+    job_logging = None
+    if HydraConfig.initialized():
+        job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    plain = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "experiment"}
+    try:
+        spawn(_worker, num_processes, spec.experiment.config, plain, resume is not None, job_logging)
+    except LostProcessError as error:
+        raise UserError(f"{error}\nTo go on where it was:\n  {resume_command(spec.run_dir)}") from error
+    except KeyboardInterrupt:
+        exit_stopped(spec.run_dir, signal.SIGINT)
+    except SystemExit:
+        exit_stopped(spec.run_dir, signal.SIGTERM)
+    return read_json(spec.run_dir / METRICS_FILE)
+
+
+def _worker(config: dict[str, Any], spec: dict[str, Any], is_resumed: bool, job_logging: dict[str, Any] | None) -> None:
+    """What each spawned process does. spec: the fields of RunSpec but the experiment. job_logging: of rank 0."""
+    if dist_env().is_rank_zero and job_logging is not None:
+        logging.config.dictConfig(job_logging)
+    limit_threads(config)
+
+    from newsreel.config.schema import read_experiment
+    from newsreel.training.checkpoints import read_resume_state
+    from newsreel.training.spec import RunSpec
+
+    resume = read_resume_state(spec["run_dir"]) if is_resumed else None
+    run_or_spawn(RunSpec(read_experiment(config), **spec), resume)
+
+
+def spawn(work: Callable[..., None], num_processes: int, *arguments: Any) -> None:
+    """Call a function in new processes of this machine, which can be `process_group`; returns when all have returned.
 
     If one fails, all are ended, and its error is raised: a UserError or OSError as it was, else ProcessError. They
     are ended too when this process is interrupted, or dies. SIGTERM raises SystemExit. The function and its arguments
@@ -53,8 +111,8 @@ def launch(work: Callable[..., None], num_processes: int, *arguments: Any) -> No
         try:
             for number in range(num_processes):
                 receiver, sender = context.Pipe(duplex=False)
-                here = Place(number, num_processes, number, num_processes)
-                process: BaseProcess = context.Process(target=_begin, args=(here, server.port, sender, work, arguments))
+                env = DistEnv(number, num_processes, number, num_processes)
+                process: BaseProcess = context.Process(target=_begin, args=(env, server.port, sender, work, arguments))
                 process.start()
                 sender.close()  # so that the receiver notices when the process ends
                 running[receiver] = process
@@ -98,29 +156,29 @@ def _outcome(receiver: connection.Connection, process: "BaseProcess", num_proces
     return error
 
 
-def _begin(here: Place, port: int, sender: connection.Connection, work: Callable[..., None], arguments: Any) -> None:
+def _begin(env: DistEnv, port: int, sender: connection.Connection, work: Callable[..., None], arguments: Any) -> None:
     """What a new process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that started them ends them
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {
-        "RANK": str(here.number),
-        "WORLD_SIZE": str(here.size),
-        "LOCAL_RANK": str(here.local_number),
-        "LOCAL_WORLD_SIZE": str(here.local_size),
+        "RANK": str(env.rank),
+        "WORLD_SIZE": str(env.world_size),
+        "LOCAL_RANK": str(env.local_rank),
+        "LOCAL_WORLD_SIZE": str(env.local_world_size),
         "MASTER_ADDR": HERE,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
     }
-    if not here.first:
-        hush()
+    if not env.is_rank_zero:
+        silence_nonzero_ranks()
     try:
         work(*arguments)
     except (UserError, OSError) as error:
         sender.send(error)
         sys.exit(1)
     except Exception:
-        sender.send(ProcessError(f"process {here.number} of {here.size} failed:\n{traceback.format_exc()}"))
+        sender.send(ProcessError(f"process {env.rank} of {env.world_size} failed:\n{traceback.format_exc()}"))
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Lightning loggers of a run, as the section `logger` of the config has them."""
+"""The Lightning loggers of a run; config/loggers.py has their settings."""
 
 import csv
 import io
@@ -12,12 +12,14 @@ from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from newsreel.config import loggers as config
+from newsreel.config.loggers import CSV, LoggerSettings, MLflow, TensorBoard, WandB
 from newsreel.core.storage import write_atomically
 
 Figures = dict[str, float]
 
 
-class RunLog(Logger):
+class RunLogger(Logger):
     """A Lightning logger that is told of a run's beginning and end, too."""
 
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
@@ -27,11 +29,14 @@ class RunLog(Logger):
         """A run has ended with these figures after so many steps. settings: by which to tell it from others."""
 
 
-class NoLog(RunLog, DummyLogger):
+class NoLogger(RunLogger, DummyLogger):
     """Keeps nothing."""
 
+    def __init__(self, run_dir: Path, first_step: int) -> None:
+        super().__init__()
 
-class TensorBoardLog(RunLog, TensorBoardLogger):
+
+class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
     """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start.
 
     A run that goes on writes a file beside the one that is there, beginning with `first_step`: TensorBoard then drops
@@ -75,11 +80,11 @@ class TensorBoardLog(RunLog, TensorBoardLogger):
         self.writer.flush()
 
     def finalize(self, status: str) -> None:
-        """Keep the event file open between fitting and testing, so that a run has one; `finish` ends it."""
+        """CheckpointPolicy the event file open between fitting and testing, so that a run has one; `finish` ends it."""
         self.save()
 
 
-class CSVLog(RunLog):
+class RunCSVLogger(RunLogger):
     """`metrics.csv`: a row each time that figures were logged, with the step and the figures of that time.
 
     Lightning's CSVLogger begins a new file where a run goes on, and may lose one while it adds a column. Here what
@@ -132,14 +137,14 @@ class CSVLog(RunLog):
         return lines.getvalue()
 
 
-class WandBLog(RunLog, WandbLogger):
+class RunWandbLogger(RunLogger, WandbLogger):
     """A run of Weights & Biases, whose local files are in `<run folder>/wandb`.
 
     A run that goes on keeps its id, and what was logged after its last checkpoint is there twice: there is no taking
     back.
     """
 
-    def __init__(self, folder: Path, mode: str, project: str, entity: str | None) -> None:
+    def __init__(self, folder: Path, first_step: int, mode: str, project: str, entity: str | None) -> None:
         super().__init__(
             name=f"{folder.parent.name}/{folder.name}",
             save_dir=folder,
@@ -162,10 +167,10 @@ class WandBLog(RunLog, WandbLogger):
         self.experiment.finish()
 
 
-class MLflowLog(RunLog, MLFlowLogger):
+class RunMLflowLogger(RunLogger, MLFlowLogger):
     """A run in MLflow's database or on its server; one that goes on keeps its id."""
 
-    def __init__(self, folder: Path, tracking_uri: str, experiment_name: str) -> None:
+    def __init__(self, folder: Path, first_step: int, tracking_uri: str, experiment_name: str) -> None:
         if tracking_uri.startswith("sqlite:///"):
             Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.known = kept_id(folder)
@@ -199,3 +204,18 @@ def kept_id(folder: Path) -> str | None:
 
 def keep_id(folder: Path, run: str | None) -> None:
     write_atomically(folder / ID_FILE, f"{run}\n")
+
+
+LOGGERS: dict[type[LoggerSettings], Any] = {
+    TensorBoard: RunTensorBoardLogger,
+    CSV: RunCSVLogger,
+    WandB: RunWandbLogger,
+    MLflow: RunMLflowLogger,
+    config.NoLogger: NoLogger,
+}
+
+
+def build_logger(settings: LoggerSettings, run_dir: Path, first_step: int) -> RunLogger:
+    """The logger of the run in `run_dir`. first_step: the first step of the optimizer that it has not logged yet."""
+    logger: RunLogger = LOGGERS[type(settings)](run_dir, first_step, **vars(settings))
+    return logger

@@ -10,9 +10,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from newsreel.core.dist import place
+from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
+from newsreel.core.storage import remove_partial_files
 from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, read_config
+from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,6 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     composed: the config of this command, of which only what `overrides` name is taken. A finished run is left as it
     is, unless training.max_epochs or training.patience is raised. Raises UserError.
     """
-    from newsreel.core.dist import limit_threads
-    from newsreel.training.run import held_by_first, perform
-
     folder = folder.resolve()
     config = read_config(folder, "training", "trainer", "paths")
     kept = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
@@ -45,9 +44,9 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     limit_threads(config)
 
     from newsreel.config.schema import read_experiment
-    from newsreel.core.storage import remove_partial_files
     from newsreel.runs.trained_run import Command, read_fields
-    from newsreel.training.checkpoints import read_progress
+    from newsreel.training.checkpoints import read_resume_state
+    from newsreel.training.spec import RunSpec
 
     experiment = read_experiment(config)
     command = Command(**read_fields(folder / COMMAND_FILE, Command))
@@ -55,8 +54,8 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
         log.warning(
             f"note        {command.directory}, where this run began, is not here: its relative paths start here"
         )
-    first = place().first
-    with held_by_first(folder), contextlib.chdir(command.start):
+    first = dist_env().is_rank_zero
+    with lock_on_rank_zero(folder), contextlib.chdir(command.start):
         metrics = folder / METRICS_FILE
         if metrics.exists():
             results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
@@ -65,21 +64,15 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
                 return results
         if first:
             remove_partial_files(folder)
-        progress = read_progress(folder)
+        progress = read_resume_state(folder)
         if metrics.exists() and progress is None:
             raise UserError(f"{folder} has no checkpoint to go on from: checkpoints/last.ckpt is not there.")
         if first:
             metrics.unlink(missing_ok=True)  # its presence says that a run is finished
         log.info(f"resumed     {progress or 'from the beginning: it was stopped before its first checkpoint'}")
-        return perform(
-            experiment,
-            folder,
-            command.choices,
-            list(command.overrides),
-            started,
-            resumed=[*command.resumed, *([changes] if changes else [])],
-            progress=progress,
-        )
+        resumed = [*command.resumed, *([changes] if changes else [])]
+        spec = RunSpec(experiment, folder, command.choices, list(command.overrides), started, resumed)
+        return run_or_spawn(spec, progress)
 
 
 def changed_settings(overrides: list[str], composed: Settings, config: Settings) -> list[str]:

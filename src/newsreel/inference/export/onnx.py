@@ -23,12 +23,12 @@ from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
-from newsreel.inference.eval_data import Places, encoded, find_documents, read_reader
-from newsreel.inference.export.readme import guide
-from newsreel.models.functional import probabilities
+from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
+from newsreel.inference.export.readme import export_readme
+from newsreel.models.functional import logits_to_probs
 from newsreel.models.network import Network
 from newsreel.models.pooling import token_mask
-from newsreel.runs.trained_run import FinishedRun, open_run
+from newsreel.runs.trained_run import TrainedRun, open_run
 from newsreel.text.tokens import PAD
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Request:
 def export(settings: Settings) -> Path:
     """Write a run as configs/export.yaml says; returns the folder. Raises UserError."""
     problems = check_section("", {key: settings[key] for key in settings if key not in ("data", "paths")}, Request)
-    problems += check_section("paths", settings["paths"], Places)
+    problems += check_section("paths", settings["paths"], PathOverrides)
     reader = read_reader(settings["data"], problems)
     if not problems and settings["run"] is None:
         problems.append("run is null: name the folder of a finished run, such as run=outputs/imdb/lstm/<time>.")
@@ -69,7 +69,9 @@ def export(settings: Settings) -> Path:
         raise UserError(f"{folder} is there already: name another folder with output=…")
     require_packages()
     run = open_run(Path(settings["run"]).expanduser())
-    documents = sampled(find_documents([run], "test", Places(**settings["paths"]), reader), settings["num_documents"])
+    documents = sampled(
+        find_documents([run], "test", PathOverrides(**settings["paths"]), reader), settings["num_documents"]
+    )
     build_once(folder, lambda partial: write_export(run, documents, partial), f"the export of {run.folder}")
     log.info(f"exported    {', '.join(sorted(path.name for path in folder.iterdir()))}")
     log.info(f"folder      {folder}")
@@ -94,7 +96,7 @@ def sampled(corpus: Corpus, num_documents: int) -> Corpus:
     return replace(corpus, tables={"test": table.select(rows)}, splits={})
 
 
-def write_export(run: FinishedRun, documents: Corpus, folder: Path) -> None:
+def write_export(run: TrainedRun, documents: Corpus, folder: Path) -> None:
     """Write all files into an empty folder. Raises UserError if the model does not say what the run does."""
     model = Classification(run.classifier.network, run.labels.task)
     write_model(model, folder / MODEL_FILE)
@@ -115,7 +117,7 @@ def write_export(run: FinishedRun, documents: Corpus, folder: Path) -> None:
         rule = run.classifier.decisions.describe(run.labels.names)
         (folder / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
     verified = f"On {what} its probabilities differ from the network's by at most {difference:.2g}."
-    (folder / "README.md").write_text(guide(run, verified), encoding="utf-8")
+    (folder / "README.md").write_text(export_readme(run, verified), encoding="utf-8")
 
 
 class Classification(nn.Module):
@@ -133,7 +135,7 @@ class Classification(nn.Module):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids with anything behind a document's end, (B,) lengths → (B, L) probabilities."""
         token_ids = token_ids.where(token_mask(lengths, token_ids.shape[1]), PAD)
-        return probabilities(self.network(token_ids, lengths).float(), self.task)
+        return logits_to_probs(self.network(token_ids, lengths).float(), self.task)
 
 
 def write_model(model: Classification, file: Path) -> None:
@@ -176,7 +178,7 @@ def short_documents(batch: Batch) -> Iterator[Batch]:
         yield Batch(token_ids, lengths, batch.targets[:1], num_documents=1)
 
 
-def largest_difference(run: FinishedRun, file: Path, batches: Iterable[Batch]) -> float:
+def largest_difference(run: TrainedRun, file: Path, batches: Iterable[Batch]) -> float:
     """How far a probability that the file gives is from the network's, at most. Raises UserError if it gives none."""
     import onnxruntime
 
@@ -189,13 +191,13 @@ def largest_difference(run: FinishedRun, file: Path, batches: Iterable[Batch]) -
     return float(np.max(differences))  # not a number if one of them is not
 
 
-def of_batch(run: FinishedRun, session: "onnxruntime.InferenceSession", batch: Batch) -> Any:
+def of_batch(run: TrainedRun, session: "onnxruntime.InferenceSession", batch: Batch) -> Any:
     with torch.inference_mode():
         logits = run.classifier(batch.token_ids, batch.lengths).float()
-        expected = probabilities(logits, run.labels.task).numpy()  # (B, L)
+        expected = logits_to_probs(logits, run.labels.task).numpy()  # (B, L)
     (given,) = session.run(None, {"token_ids": batch.token_ids.numpy(), "lengths": batch.lengths.numpy()})
     return np.abs(given - expected).max()
 
 
-def network_name(run: FinishedRun) -> str:
+def network_name(run: TrainedRun) -> str:
     return type(run.classifier.network).__name__

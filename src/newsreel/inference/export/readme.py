@@ -4,7 +4,7 @@ from string import Template
 from textwrap import dedent
 
 from newsreel.batches.batch import BatchSettings
-from newsreel.runs.trained_run import FinishedRun
+from newsreel.runs.trained_run import TrainedRun
 from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import FittedTokenizer
@@ -21,7 +21,7 @@ README = Template("""\
 |---|---|---|
 | input `token_ids` | (documents, tokens), int64 | tokens of the texts; behind a document's end, anything |
 | input `lengths` | (documents,), int64 | tokens of each document, 0 or more |
-| output `probabilities` | (documents, labels), float32 | in the order of `names` in labels.json |
+| output `logits_to_probs` | (documents, labels), float32 | in the order of `names` in labels.json |
 
 With Python and `pip install onnxruntime numpy $package`, in this folder: `python classify.py "a text" "another"`, with
 
@@ -133,7 +133,7 @@ CLOSED = """
 """
 
 
-def guide(run: FinishedRun, verified: str) -> str:
+def export_readme(run: TrainedRun, verified: str) -> str:
     """The README of a run's export. verified: what was found of its numbers, as a sentence."""
     package, encoder = ENCODERS[type(run.tokenizer)]
     decisions = run.classifier.decisions
@@ -148,7 +148,7 @@ def guide(run: FinishedRun, verified: str) -> str:
         verified=verified,
         package=package,
         encoder=dedent(encoder),
-        decider=dedent(decider) + (dedent(CLOSED) if decisions.climb else ""),
+        decider=dedent(decider) + (dedent(CLOSED) if decisions.ancestor_edges else ""),
         first=first,
         last=last,
     )

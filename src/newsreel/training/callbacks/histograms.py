@@ -1,0 +1,39 @@
+"""Weights and gradients in TensorBoard."""
+
+from collections.abc import Mapping
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from newsreel.models.classifier import TextClassifier
+from newsreel.training.loggers import RunTensorBoardLogger
+
+
+class Histograms(Callback):
+    """Weights after each epoch, and the gradients of its last step before clipping, in TensorBoard.
+
+    Both stand at the step that the epoch's figures have: its last one, counted from 0.
+    """
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if trainer.is_last_batch:
+            gradients = {name: weights.grad for name, weights in self._trained(pl_module)}
+            self._add(trainer, "gradients", gradients, trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._add(trainer, "weights", dict(self._trained(pl_module)), trainer.global_step - 1)
+
+    def _trained(self, pl_module: LightningModule) -> list[tuple[str, nn.Parameter]]:
+        assert isinstance(pl_module, TextClassifier)
+        return [(name, weights) for name, weights in pl_module.network.named_parameters() if weights.requires_grad]
+
+    def _add(self, trainer: Trainer, tag: str, tensors: Mapping[str, Tensor | None], step: int) -> None:
+        assert isinstance(trainer.logger, RunTensorBoardLogger)
+        for name, tensor in tensors.items():
+            if tensor is None:
+                continue
+            values = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
+            values = values[values.isfinite()]  # the loss tells of the others
+            if len(values):
+                trainer.logger.writer.add_histogram(f"{tag}/{name}", values.cpu(), step)

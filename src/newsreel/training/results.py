@@ -1,0 +1,158 @@
+"""What a run leaves when it has been tested: predictions, figures, report and, last, metrics.json."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from newsreel.batches.batch import Batch
+from newsreel.batches.datamodule import TextDataModule
+from newsreel.core.dist import dist_env
+from newsreel.core.storage import write_atomically
+from newsreel.corpora.corpus import Corpus
+from newsreel.embeddings.embedding import Coverage
+from newsreel.evaluation.metrics import rounded
+from newsreel.evaluation.predictions import Predictions
+from newsreel.models.classifier import TextClassifier
+from newsreel.reporting.caveats import limits
+from newsreel.reporting.report import Report, write_report
+from newsreel.runs.environment import describe_environment, peak_rss_mb
+from newsreel.runs.run_dir import METRICS_FILE
+from newsreel.text.tokens import TokenizedCorpus
+from newsreel.training.callbacks.history import History
+from newsreel.training.final_logging import log_figures, log_final_metrics, log_samples
+from newsreel.training.profile import time_table
+from newsreel.training.spec import RunSpec
+from newsreel.training.trainer import predictions_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """`time.perf_counter()` at the ends of a run's phases."""
+
+    started: float
+    prepared: float
+    fitted: float
+    tested: float
+
+
+@dataclass(frozen=True)
+class TrainedParts:
+    """What a run has built, trained and tested."""
+
+    corpus: Corpus
+    tokenized: TokenizedCorpus
+    coverage: Coverage | None  # of the vocabulary by given vectors
+    data: TextDataModule
+    classifier: TextClassifier
+    trainer: Trainer
+    history: History
+    test_loader: DataLoader[Batch]
+
+
+def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[str, Any]:
+    """Write predictions.parquet, thresholds.json, figures, report.md and metrics.json; returns what the last holds.
+
+    metrics.json comes last: its presence says that the run is finished.
+    """
+    corpus, rule = parts.corpus, parts.classifier.decisions
+    test_metrics = rounded(parts.trainer.callback_metrics, "test/")
+    predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
+    predictions.write(spec.run_dir / "predictions.parquet")
+    if corpus.task == "multilabel":
+        thresholds = json.dumps(rule.describe(corpus.label_names), indent=1)
+        write_atomically(spec.run_dir / "thresholds.json", thresholds)
+    results = collect_results(spec, parts, timing, test_metrics)
+    drawn = draw(spec, parts, predictions)
+    log_samples(parts.trainer, predictions)
+    log_final_metrics(parts.trainer, spec.experiment.config, spec.choices, spec.all_overrides, results)
+    report = build_report(spec, parts, predictions, results, drawn)
+    write_report(report)
+    write_atomically(spec.run_dir / METRICS_FILE, json.dumps(results, indent=2) + "\n")
+    log.info("\n" + report.table())
+    if spec.experiment.trainer.profile:
+        log.info("\n" + time_table(parts.trainer, results))
+    return results
+
+
+def collect_results(
+    spec: RunSpec, parts: TrainedParts, timing: Timing, test_metrics: dict[str, float]
+) -> dict[str, Any]:
+    """What metrics.json holds."""
+    corpus, history, rule, trainer = parts.corpus, parts.history, parts.classifier.decisions, parts.trainer
+    kept = history.kept
+    splits = {f"documents/{split}": len(rows.rows) for split, rows in corpus.splits.items()}
+    device = str(trainer.strategy.root_device)
+    return {
+        **test_metrics,
+        **rounded(kept, "val/"),
+        "train/epochs": len(history.epochs),
+        "train/kept_epoch": int(kept["epoch"]),
+        **rounded(kept, "train/"),
+        "train/steps": trainer.global_step,
+        "model/parameters": parts.classifier.num_parameters,
+        "model/vocabulary": len(parts.tokenized.tokenizer.tokens),
+        **coverage_figures(parts.coverage),
+        **({"labels_with_global_threshold": int(rule.fallbacks)} if rule.falls_back else {}),
+        **splits,
+        "time/prepare_s": round(timing.prepared - timing.started, 3),
+        "time/fit_s": round(history.seconds_before + timing.fitted - timing.prepared, 3),
+        "time/test_s": round(timing.tested - timing.fitted, 3),
+        **({"time/first_step_s": round(history.first_step - timing.started, 3)} if history.first_step else {}),
+        "time/total_s": round(history.seconds_before + time.perf_counter() - timing.started, 3),
+        "throughput/train_documents_per_s": round(history.documents_per_second, 1),
+        "memory/peak_rss_mb": round(peak_rss_mb(), 1),
+        "environment": describe_environment(spec.experiment, corpus, device, dist_env().world_size),
+    }
+
+
+def draw(spec: RunSpec, parts: TrainedParts, predictions: Predictions) -> list[str]:
+    """Draw the figures, if they are wanted; returns their names."""
+    if not spec.experiment.evaluation.figures:
+        return []
+    from newsreel.reporting.figures import draw_figures
+
+    history = parts.history
+    drawn = draw_figures(predictions, history.epochs, history.kept["epoch"], parts.corpus.metric)
+    log_figures(parts.trainer, drawn, spec.run_dir / "figures")
+    return list(drawn)
+
+
+def build_report(
+    spec: RunSpec, parts: TrainedParts, predictions: Predictions, results: dict[str, Any], figures: list[str]
+) -> Report:
+    experiment, corpus = spec.experiment, parts.corpus
+    test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
+    return Report(
+        spec.run_dir,
+        spec.choices,
+        list(spec.overrides),
+        corpus.notes,
+        parts.history.epochs,
+        results,
+        corpus.metric,
+        experiment.training.checkpoint,
+        predictions,
+        figures,
+        limits(predictions, test_documents, corpus.metric, experiment.seed, bags),
+        published=str(experiment.published),
+        log=experiment.logger.view_hint(spec.run_dir),
+        resumed=spec.resumed,
+    )
+
+
+def coverage_figures(coverage: Coverage | None) -> dict[str, float]:
+    """Shares of the vocabulary and of the running training words that have given vectors, if the embedding has such."""
+    if coverage is None:
+        return {}
+    return {
+        "embedding/coverage_types": round(coverage.known_types / max(1, coverage.types), 7),
+        "embedding/coverage_tokens": round(coverage.known_tokens / max(1, coverage.tokens), 7),
+        "embedding/from_subwords": round(coverage.from_subwords / max(1, coverage.types), 7),
+    }
