@@ -48,6 +48,7 @@ TIMEOUT_S = 240
 MAX_TEXT = 900  # characters of a file that are kept as they are; of a longer one the digest and the beginning
 FIRST_ROWS = 1
 WIDTH = 118  # characters of a line of a record, about
+SAME = "as in the first folder"  # of the scenario
 PASSING = ("time/", "throughput/", "memory/")  # figures that differ each time
 SKIPPED_FILES = ("run.log", "command.json", "config.yaml", "report.md")  # of run folders: paths, times, wording
 
@@ -578,7 +579,7 @@ def observe(name: str, fresh: bool = False) -> dict[str, Any]:
             if (place := place_of(changed)) is not None:
                 places[step.name] = place
             record[step.name] = observations(step, ended, folder, changed)
-        return record
+        return shortened(record)
 
 
 def stamps(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -648,7 +649,7 @@ def read_line(line: str) -> Any:
 
 def run_of(folder: Path, tidy: Tidy) -> dict[str, Any]:
     """What the folder of a run or an evaluation says."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads(tidy((folder / "metrics.json").read_text(encoding="utf-8")))
     environment = metrics.pop("environment", {})
     seen: dict[str, Any] = {
         "metrics": {name: value for name, value in metrics.items() if not name.startswith(PASSING)},
@@ -667,6 +668,16 @@ def run_of(folder: Path, tidy: Tidy) -> dict[str, Any]:
     return seen
 
 
+def shortened(record: dict[str, Any]) -> dict[str, Any]:
+    """A scenario's record, whose later folders are without what is as in its first one."""
+    first: dict[str, Any] = {}
+    for step in record.values():
+        for seen in step.get("folders", {}).values():
+            seen |= {key: SAME for key, value in seen.items() if value == first.get(key)}
+            first = first or dict(seen)
+    return record
+
+
 def names_in(folder: Path) -> Iterator[str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
@@ -679,7 +690,7 @@ def content_of(path: Path, tidy: Tidy) -> Any:
     if path.suffix == ".parquet":
         return predictions_of(path)
     text = tidy(path.read_text(encoding="utf-8"))
-    if len(text) > MAX_TEXT:
+    if len(text) > MAX_TEXT or path.name == "tokenizer.json":
         return {"sha256": digest(text), "characters": len(text)}
     if path.suffix == ".json":
         return json.loads(text)
@@ -693,7 +704,7 @@ def predictions_of(path: Path) -> dict[str, Any]:
     table = parquet.read_table(path, use_threads=False)
     lines = [json.dumps(row, ensure_ascii=False, default=str) for row in table.to_pylist()]
     return {
-        "columns": {field.name: str(field.type) for field in table.schema},
+        "columns": ", ".join(f"{field.name} {field.type}" for field in table.schema)[:MAX_TEXT],
         "rows": len(lines),
         "sha256": digest("\n".join(lines)),
         "first": [json.loads(line) for line in lines[:FIRST_ROWS]],
@@ -734,7 +745,7 @@ def tags_of(folder: Path) -> dict[str, Any]:
     scalars = {
         tag: log.Scalars(tag)[-1].value
         for tag in sorted(tags["scalars"])
-        if not any(name in f"{tag}/" for name in PASSING)
+        if not any(name in f"{tag}/" for name in PASSING) and not tag.endswith(("_s", "_mb"))
     }
     return {"scalars": scalars, **{kind: sorted(tags[kind]) for kind in ("images", "histograms", "tensors")}}
 
@@ -796,7 +807,7 @@ def as_text(record: Any, depth: int = 0) -> str:
         else:
             lines.append(part)
     begin, end = "{}" if isinstance(record, dict) else "[]"
-    inner, outer = " " * (depth + 1), " " * depth
+    inner, outer = " " * min(depth + 1, 4), " " * min(depth, 4)
     return f"{begin}\n" + ",\n".join(inner + line for line in lines) + f"\n{outer}{end}"
 
 
