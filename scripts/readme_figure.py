@@ -13,8 +13,6 @@ from pathlib import Path
 
 from PIL import Image  # a dependency of matplotlib
 
-from newsreel.storage import write_atomically
-
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "report.png"
 FIGURES = ("learning_curves.png", "confusions.png")  # from left to right
 HEIGHT_PX = 400
@@ -30,7 +28,7 @@ def main() -> None:
     if missing:
         sys.exit(f"error: {arguments.run}/figures has no {' and no '.join(missing)}; give the directory of a run")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(arguments.output, side_by_side([arguments.run / "figures" / name for name in FIGURES]))
+    arguments.output.write_bytes(side_by_side([arguments.run / "figures" / name for name in FIGURES]))
     print(arguments.output)
 
 
