@@ -260,14 +260,14 @@ def small(command: str) -> str:
     """The command on a small generated corpus, with one thread."""
     for pattern, replacement in SMALLER:
         command = pattern.sub(replacement, command)
-    if "python train.py" not in command or "resume=" in command or "--help" in command:
+    if "python train.py" not in command or any(word in command for word in ("resume=", "--help", "--cfg")):
         return command
     shrunk = ["trainer.threads=1", "evaluation.figures=false"]
     if "data=synthetic" in command and "data.num_documents" not in command:
         shrunk.append("data.num_documents=200")
     if "max_epochs" not in command and "debug=" not in command:
         shrunk.append("training.max_epochs=1")
-    return command.replace("python train.py", f"python train.py {' '.join(shrunk)}")
+    return " ".join((command, *shrunk))
 
 
 def with_runs(command: str, directory: Path) -> str:
