@@ -64,7 +64,7 @@ def test_a_failed_build_leaves_nothing_and_its_error_as_it_is(tmp_path: Path) ->
         write("half")(folder)
         raise ValueError("disk full")
 
-    with pytest.raises(ValueError, match="^disk full$"):
+    with pytest.raises(ValueError, match=r"^disk full$"):
         get(tmp_path, build)
     assert not [path for path in (tmp_path / "kind").iterdir() if path.is_dir()]
     assert get(tmp_path, write("whole")) == "whole"
