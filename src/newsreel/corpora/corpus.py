@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
@@ -110,9 +110,9 @@ class Corpus:
             tables[name] = table.select(first_of_each_class(targets, num_documents))
         find = None if self.find_unlabeled is None else partial(first_found, self.find_unlabeled, num_documents)
         note = f"Limited to the first {num_documents:,} documents of each class (data.limit={num_documents})."
-        digest = sha256(f"{self.fingerprint} limit={num_documents}".encode()).hexdigest()
+        fingerprint = digest(self.fingerprint, f"limit={num_documents}")
         notes = (*self.notes, note)
-        return replace(self, tables=tables, splits={}, fingerprint=digest, notes=notes, find_unlabeled=find)
+        return replace(self, tables=tables, splits={}, fingerprint=fingerprint, notes=notes, find_unlabeled=find)
 
     def with_unlabeled(self) -> "Corpus":
         """The corpus with a table `unlabeled`, where such documents can be had.

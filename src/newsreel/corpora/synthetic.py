@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
-from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
@@ -82,9 +82,7 @@ class Synthetic(CorpusReader):
         )
         if self.hierarchy:
             identity += f" {self.hierarchy}"
-        fingerprint = sha256(identity.encode()).hexdigest()
-        folder = paths.cache / "corpora" / f"synthetic-v{FORMAT_VERSION}-{fingerprint[:16]}"
-
+        fingerprint = digest(identity)
         numbered = [f"label{number}" for number in range(self.num_labels)]
 
         def build(partial: Path) -> None:
@@ -107,7 +105,9 @@ class Synthetic(CorpusReader):
                 ),
             )
 
-        return open_prepared(build_once(folder, build, "the corpus 'synthetic'"))
+        key = (FORMAT_VERSION, fingerprint)
+        what = "the corpus 'synthetic'"
+        return Cache(paths.cache).get_or_build("corpora", "synthetic", key, build, open_prepared, what)
 
     def generate(self, num_documents: int, stream: int) -> Iterator[pa.RecordBatch]:
         """Documents in batches; the same for the same settings, seed and stream, whatever the machine.
