@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import AttributionInputs, Network, mlp
 from newsreel.text.tokens import UNK
@@ -48,8 +48,8 @@ class BagOfWords(Network):
         *,
         weighting: Weighting,
         sublinear_tf: bool,
-        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.weighting = weighting

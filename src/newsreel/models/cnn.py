@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, token_mask
@@ -29,14 +29,14 @@ class StackedCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1, max=65_536)],
-        width: Annotated[int, Range(min=1, max=1_000)],
-        num_layers: Annotated[int, Range(min=1, max=100)],
-        pool_size: Annotated[int, Range(min=1)],
+        num_filters: Annotated[int, Ge(1), Le(65_536)],
+        width: Annotated[int, Ge(1), Le(1_000)],
+        num_layers: Annotated[int, Ge(1), Le(100)],
+        pool_size: Annotated[int, Ge(1)],
         pooling: Literal["max", "mean", "max_mean"],
-        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
-        input_dropout: Annotated[float, Range(min=0, below=1)],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        input_dropout: Annotated[float, Ge(0), Lt(1)],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -71,9 +71,9 @@ class KimCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1, max=65_536)],
-        kernel_sizes: Sequence[Annotated[int, Range(min=1, max=1_000)]],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        num_filters: Annotated[int, Ge(1), Le(65_536)],
+        kernel_sizes: Sequence[Annotated[int, Ge(1), Le(1_000)]],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 
 DEFAULT_THRESHOLD = 0.5  # the threshold of labels before any is fitted
@@ -22,7 +22,7 @@ class EvaluationSettings:
     """The section `evaluation` of the config."""
 
     thresholds: Literal["fixed", "global", "per_label", "top_k"]
-    shrinkage: Annotated[float, Range(min=0)]
+    shrinkage: Annotated[float, Ge(0)]
     hierarchy: Literal["none", "close"]
     figures: bool
 

@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge, Le
 
-from newsreel.core.rules import Range
 from newsreel.core.storage import CorruptCacheError, build_once, write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -48,7 +48,7 @@ class NgramTokenizer(RuleTokenizer):
     The vocabulary holds those that most training documents hold. Sequences do not reach over words that are too rare.
     """
 
-    max_n: Annotated[int, Range(min=1, max=10)]
+    max_n: Annotated[int, Ge(1), Le(10)]
 
     produces_bags = True
 
