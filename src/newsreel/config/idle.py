@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from newsreel.config.schema import Settings
 from newsreel.corpora.corpus import Task
 
-Settings = dict[str, Any]
 LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min_n max_n bucket"  # of given vectors
 
 
 @dataclass(frozen=True)
 class Idle:
+    """Settings that change nothing for some configs and tasks, and why."""
+
     keys: tuple[str, ...]
     when: Callable[[Settings, Task], bool]
     reason: str

@@ -152,11 +152,8 @@ def read_experiment(config: Settings) -> Experiment:
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    problems = find_problems(
-        {**config, "regularize": regularize},
-        strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)}),
-        "",
-    )
+    whole = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
+    problems = find_problems({**config, "regularize": regularize}, whole, "")
     targets: dict[str, Callable[..., Any]] = {}
     for name, kind in SECTIONS.items():
         section = config.get(name)
@@ -265,13 +262,13 @@ def find_problems(values: Settings, model: type[BaseModel], prefix: str) -> list
 
 def describe(found: "ErrorDetails", values: Settings, schemas: Settings, prefix: str) -> str:
     """One of pydantic's errors in our words. schemas: the JSON schema of each key, which has all that a rule says."""
-    key, *place = found["loc"]
+    key, place = str(found["loc"][0]), found["loc"][1:]
     setting = f"{prefix}{key}"
     if found["type"] == "extra_forbidden":
-        return f"{setting} is not a setting{suggest(str(key), list(schemas), prefix)}"
+        return f"{setting} is not a setting{suggest(key, list(schemas), prefix)}"
     if found["type"] == "missing":
         return f"{setting} is missing"
-    value, options = values[str(key)], schemas[key].get("anyOf", [schemas[key]])
+    options = schemas[key].get("anyOf", [schemas[key]])
     kinds = [option for option in options if option["type"] != "null"]
     null = ", or null" if len(kinds) < len(options) else ""
     item = ""
@@ -282,7 +279,7 @@ def describe(found: "ErrorDetails", values: Settings, schemas: Settings, prefix:
     choices = [choice for kind in kinds for choice in kind.get("enum", [])]
     meant = get_close_matches(str(found["input"]), choices, n=1)
     hint = f"; did you mean {meant[0]}?" if meant else ""
-    return f"{setting} is {show(value)}: {item}it has to be {allowed}{null}{hint}"
+    return f"{setting} is {show(values[key])}: {item}it has to be {allowed}{null}{hint}"
 
 
 def allowed_by(schema: Settings, out_of_range: bool) -> str:
