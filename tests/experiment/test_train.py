@@ -18,12 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from newsreel.batches.batch import BucketSampler
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
-from newsreel.corpora.corpus import Task
 from newsreel.corpora.synthetic import pseudo_words
 from newsreel.models.classifier import TextClassifier
 from newsreel.text.loading import load_tokenizer
 from newsreel.training.checkpoints import AtomicCheckpointIO
-from newsreel.training.run import idle_settings
 
 from runs import SMALL_LSTM, train_tiny, without_times
 
@@ -187,24 +185,6 @@ def test_the_last_epoch_can_be_the_one_that_counts(tmp_path: Path) -> None:
     told = {name: (tmp_path / name / "report.md").read_text() for name in ("best", "last")}
     assert "The checkpoint is that of the epoch with the highest validation accuracy;" in told["best"]
     assert "The checkpoint is that of the last epoch;" in told["last"]
-
-
-@pytest.mark.parametrize(
-    ("overrides", "task", "told"),
-    [
-        (["training.one_vs_rest=true"], "binary", ["training.one_vs_rest=true changes nothing"]),
-        (["training.one_vs_rest=true"], "multilabel", ["training.one_vs_rest=true changes nothing"]),
-        (
-            ["training.one_vs_rest=true", "evaluation.shrinkage=3"],
-            "multiclass",
-            ["evaluation.shrinkage=3 changes nothing"],
-        ),
-        (["training.one_vs_rest=false", "evaluation.shrinkage=3"], "multilabel", []),
-    ],
-)
-def test_settings_without_effect_are_told(overrides: list[str], task: Task, told: list[str]) -> None:
-    found = idle_settings(overrides, task)
-    assert [note.partition(":")[0] for note in found] == told
 
 
 def test_the_test_documents_are_judged_by_the_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

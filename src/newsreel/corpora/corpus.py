@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -252,10 +252,10 @@ def read_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
 class CorpusReader(ABC):
     """What a file in configs/data configures: reads one corpus, then limits and splits it as asked."""
 
-    limit: Annotated[int, Range(min=1)] | None
-    train_limit: Annotated[int, Range(min=1)] | None
-    validation_fraction: Annotated[float, Range(above=0, below=1)]
-    split_seed: Annotated[int, Range(min=0)]
+    limit: Annotated[int, Ge(1)] | None
+    train_limit: Annotated[int, Ge(1)] | None
+    validation_fraction: Annotated[float, Gt(0), Lt(1)]
+    split_seed: Annotated[int, Ge(0)]
 
     @property
     def unseen_labels(self) -> bool:

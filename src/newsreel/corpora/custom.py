@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import pyarrow as pa
+from annotated_types import Gt, Lt
 
 from newsreel.core.cache import Cache, digest
-from newsreel.core.errors import UserError
-from newsreel.core.rules import Range, suggest
+from newsreel.core.errors import UserError, suggest
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
@@ -62,7 +62,7 @@ class OwnCorpus(CorpusReader):
     text: str
     label: str
     separator: str | None
-    test_fraction: Annotated[float, Range(above=0, below=1)]
+    test_fraction: Annotated[float, Gt(0), Lt(1)]
 
     def __post_init__(self) -> None:
         if self.text == self.label:

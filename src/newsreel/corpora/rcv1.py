@@ -11,11 +11,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge, Le
 from tqdm import tqdm
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
 from newsreel.corpora.prepared import FORMAT_VERSION, Description, open_prepared, write_description, write_table
 from newsreel.corpora.rcv1_parts import (
@@ -53,8 +53,8 @@ class RCV1(CorpusReader):
     """Reads the licensed discs or the public token files from the user's disk, by the split LYRL2004."""
 
     path: str | None
-    max_bad_files: Annotated[int, Range(min=0)] | None
-    num_processes: Annotated[int, Range(min=1, max=1024)] | None
+    max_bad_files: Annotated[int, Ge(0)] | None
+    num_processes: Annotated[int, Ge(1), Le(1024)] | None
 
     def __post_init__(self) -> None:
         if self.path is not None and not Path(self.path).expanduser().is_dir():

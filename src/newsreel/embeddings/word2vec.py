@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge, Le, Lt
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, kept_vectors
 from newsreel.embeddings.embedding import Size
@@ -48,12 +48,12 @@ class Word2Vec(CorpusTrained):
     path: str | None
     algorithm: Literal["skipgram", "cbow"]
     dimension: Size
-    window: Annotated[int, Range(min=1, max=1_000)]
-    negative: Annotated[int, Range(min=1, max=1_000)]
-    sample: Annotated[float, Range(min=0, below=1)]
-    min_count: Annotated[int, Range(min=1)]
-    epochs: Annotated[int, Range(min=1)] | None
-    seed: Annotated[int, Range(min=0, max=2**32 - 1)]
+    window: Annotated[int, Ge(1), Le(1_000)]
+    negative: Annotated[int, Ge(1), Le(1_000)]
+    sample: Annotated[float, Ge(0), Lt(1)]
+    min_count: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1)] | None
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
 
     kind: ClassVar[str] = "word2vec"
     library: ClassVar[str] = "gensim"

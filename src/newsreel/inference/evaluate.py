@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Settings, check_section
 from newsreel.core.dist import gpu_is_there
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
 from newsreel.evaluation.metrics import HEADLINES, measure, rounded
@@ -61,7 +61,7 @@ class Machine:
     """The section `trainer`: what the documents are classified on; None: what the run was tested on."""
 
     accelerator: Literal["auto", "cpu", "gpu"] | None
-    threads: Annotated[int, Range(min=1, max=1024)] | None
+    threads: Annotated[int, Ge(1), Le(1024)] | None
 
 
 def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 
 DEFAULT_THRESHOLD = 0.5  # of every label until thresholds are fitted
@@ -22,7 +22,7 @@ class EvaluationSettings:
     """The section `evaluation` of the config."""
 
     thresholds: Literal["fixed", "global", "per_label", "top_k"]
-    shrinkage: Annotated[float, Range(min=0)]
+    shrinkage: Annotated[float, Ge(0)]
     hierarchy: Literal["none", "close"]
     figures: bool
 
@@ -154,6 +154,8 @@ def log_odds(probabilities: Tensor) -> Tensor:
 def best_k(probabilities: Tensor, targets: Tensor) -> int:
     """The number k of labels per document for which the k most probable labels give the highest micro-F1."""
     order = probabilities.argsort(dim=1, descending=True)  # (N, L)
-    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) true positives among the top k of all documents
+    hits = (
+        targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)
+    )  # (L,) true positives among the top k of all documents
     predicted = len(order) * torch.arange(1, len(hits) + 1, device=hits.device)
     return int((2 * hits / (predicted + targets.sum())).argmax()) + 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
+from annotated_types import Ge
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -28,7 +29,6 @@ from optuna.trial import Trial, TrialState
 
 from newsreel.config.schema import SEED, check_section
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.runs.records import Run, read_run
 from newsreel.runs.run_dir import METRICS_FILE, read_config
@@ -45,13 +45,13 @@ class SearchSettings:
     """What configs/hydra/sweeper/optuna.yaml holds beside the space."""
 
     name: str
-    num_trials: Annotated[int, Range(min=1)]
-    num_parallel: Annotated[int, Range(min=1)]
+    num_trials: Annotated[int, Ge(1)]
+    num_parallel: Annotated[int, Ge(1)]
     sampler: Literal["tpe", "random"]
-    startup_trials: Annotated[int, Range(min=1)]
+    startup_trials: Annotated[int, Ge(1)]
     seed: SEED
     pruner: Literal["median", "asha", "none"]
-    warmup_epochs: Annotated[int, Range(min=0)]
+    warmup_epochs: Annotated[int, Ge(0)]
 
     def build_sampler(self, number: int) -> BaseSampler:
         """The sampler of one trial: its draws depend on the trials before it, not on when its process began."""

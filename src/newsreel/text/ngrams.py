@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
-from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -46,7 +46,7 @@ class NgramTokenizer(RuleTokenizer):
     The vocabulary holds those that most training documents hold. Sequences do not reach over words that are too rare.
     """
 
-    max_n: Annotated[int, Range(min=1, max=10)]
+    max_n: Annotated[int, Ge(1), Le(10)]
 
     produces_bags = True
 

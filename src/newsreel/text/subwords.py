@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
@@ -31,8 +31,8 @@ class SubwordTokenizer(Tokenizer):
 
     strip_html: bool
     lowercase: bool
-    max_size: Annotated[int, Range(min=300, max=1_000_000)]
-    min_pair_count: Annotated[int, Range(min=1)]
+    max_size: Annotated[int, Ge(300), Le(1_000_000)]
+    min_pair_count: Annotated[int, Ge(1)]
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         names = [name for name in corpus.tables if name in ENCODED_TABLES]

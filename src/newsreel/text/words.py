@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge
 
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
@@ -80,8 +80,8 @@ class WordRules:
 class RuleTokenizer(WordRules, Tokenizer):
     """Tokens made of words by rules, and which of them enter the vocabulary."""
 
-    max_size: Annotated[int, Range(min=1)] | None
-    min_document_count: Annotated[int, Range(min=1)]
+    max_size: Annotated[int, Ge(1)] | None
+    min_document_count: Annotated[int, Ge(1)]
 
     @property
     def rules(self) -> WordRules:

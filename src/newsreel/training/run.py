@@ -13,11 +13,12 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import OmegaConf
 
 from newsreel.batches.datamodule import TextDataModule
+from newsreel.config.idle import idle_settings
 from newsreel.config.schema import Experiment
 from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
 from newsreel.core.storage import write_atomically
-from newsreel.corpora.corpus import Corpus, Task
+from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
@@ -35,9 +36,6 @@ from newsreel.training.spec import RunSpec
 from newsreel.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
-
-ONE_VS_REST = "training.one_vs_rest=true"
-FOR_SEVERAL = ("evaluation.thresholds=", "evaluation.shrinkage=")  # settings for documents that can have several labels
 
 
 def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
     corpus = experiment.reader.load(experiment.paths)
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
     log.info(f"documents   {', '.join(f'{len(rows.rows):,} {split}' for split, rows in corpus.splits.items())}")
-    for note in [*corpus.notes, *idle_settings(spec.overrides, corpus.task)]:
+    for note in [*corpus.notes, *idle_settings(spec.overrides, experiment.config, corpus.task)]:
         log.info(f"note        {note}")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     log.info(f"vocabulary  {len(tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
@@ -158,13 +156,3 @@ def fit(
         if trainer.received_sigterm:  # the other processes are gone already
             exit_stopped(spec.run_dir, signal.SIGTERM)
         raise
-
-
-def idle_settings(overrides: Sequence[str], task: Task) -> list[str]:
-    """What was given and makes no difference for documents of this kind, in sentences."""
-    found = []
-    if task != "multilabel" and (idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]):
-        found.append(f"{' '.join(idle)} changes nothing: documents have one label, the most probable")
-    if task != "multiclass" and ONE_VS_REST in overrides:
-        found.append(f"{ONE_VS_REST} changes nothing: every label here is a decision of its own already")
-    return found

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Settings, check_section
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
@@ -52,7 +52,7 @@ class Request:
 
     run: str | None
     output: str
-    num_documents: Annotated[int, Range(min=1)]
+    num_documents: Annotated[int, Ge(1)]
 
 
 def export(settings: Settings) -> Path:
