@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from newsreel import __version__
 from newsreel.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def check_format(folder: Path) -> None:
         raise UserError(f"{file} is not as a run has written it: its format is {run_format!r}, not a number.")
     remedy = "use newsreel 0.1.0" if run_format < RUN_FORMAT else "use the newer newsreel that wrote it"
     raise UserError(
-        f"{folder} has run format {run_format}, and newsreel {__version__} opens format {RUN_FORMAT}: {remedy}."
+        f"{folder} has run format {run_format}, and this version of newsreel opens format {RUN_FORMAT}: {remedy}."
     )
 
 
