@@ -15,6 +15,7 @@ from newsreel.core.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+RUN_FORMAT = 2  # of the files below; raise it when an older version could not read them, or misread them
 FAILED_FILE = "failed.json"
 PRUNED_FILE = "pruned.json"
 
@@ -41,6 +42,25 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not as a run has written it: {error}. Remove the run, or leave it out.") from error
     return content
+
+
+def check_format(folder: Path) -> None:
+    """Refuse a run directory that another version has to open. Raises UserError.
+
+    newsreel 0.1 wrote no format number. A missing command.json is left to what reads it.
+    """
+    file = folder / COMMAND_FILE
+    if not file.exists():
+        return
+    run_format = read_json(file).get("format", 1)
+    if run_format == RUN_FORMAT:
+        return
+    if not isinstance(run_format, int):
+        raise UserError(f"{file} is not as a run has written it: its format is {run_format!r}, not a number.")
+    remedy = "use newsreel 0.1.0" if run_format < RUN_FORMAT else "use the newer newsreel that wrote it"
+    raise UserError(
+        f"{folder} has run format {run_format}, and this version of newsreel opens format {RUN_FORMAT}: {remedy}."
+    )
 
 
 def read_config(folder: Path, *sections: str) -> dict[str, Any]:

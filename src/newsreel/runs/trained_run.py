@@ -25,7 +25,9 @@ from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
     LABELS_FILE,
+    RUN_FORMAT,
     TABLE_KEY_SUFFIX,
+    check_format,
     read_config,
     read_weights,
 )
@@ -67,7 +69,8 @@ class Command:
         return directory if directory.is_dir() else Path.cwd()
 
     def save(self, folder: Path) -> None:
-        write_atomically(folder / COMMAND_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
+        content = {"format": RUN_FORMAT, **asdict(self)}
+        write_atomically(folder / COMMAND_FILE, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def open_run(folder: Path) -> TrainedRun:
         raise UserError(f"{folder} is not a run folder: it has no {CONFIG_FILE}. Name the folder of one run.")
     if not (folder / LABELS_FILE).is_file():
         raise UserError(f"{folder} is a run that ended before it began to train. Name one that has trained.")
+    check_format(folder)
     experiment = read_experiment_of(folder)
     command = Command(**read_fields(folder / COMMAND_FILE, Command))
     labels = Labels(**read_fields(folder / LABELS_FILE, Labels))

@@ -13,7 +13,7 @@ from typing import Any
 from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.core.storage import remove_partial_files
-from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, read_config
+from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, check_format, read_config
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     is, unless training.max_epochs or training.patience is raised. Raises UserError.
     """
     folder = folder.resolve()
+    check_format(folder)
     config = read_config(folder, "training", "trainer", "paths")
     kept = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
     changes = changed_settings(overrides, composed, config)
