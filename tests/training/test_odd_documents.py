@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from helpers.documents import make_corpus
+from helpers.tiny_runs import read_tiny
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
-
-from conftest import make_corpus
-from runs import read_tiny
 
 ODD = [
     "",

@@ -12,24 +12,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from helpers.tiny_runs import SMALL_LSTM, exported, train_tiny
 from newsreel.core.errors import UserError
 from newsreel.inference.export import onnx as export
 from newsreel.runs.trained_run import open_run
 
-from runs import CONFIGS, SMALL_LSTM, train_tiny
-
 SMALL = ["model.hidden_size=6", "embedding.dimension=8"]
 ALONE = 'import sys\nsys.modules |= {"newsreel": None, "torch": None}\n'  # importing these is an error then
-
-
-def exported(folder: Path, *overrides: str) -> Path:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        settings = OmegaConf.to_container(compose("export", [f"output={folder}", *overrides]), resolve=True)
-    assert isinstance(settings, dict)
-    return export.export({str(key): value for key, value in settings.items()})
 
 
 def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:

@@ -21,26 +21,16 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.files import truncate
+from helpers.project import PROJECT
+from helpers.tiny_runs import SMALL_LSTM, TINY, go_on, train_tiny, without_times
 from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier
 from newsreel.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
-from newsreel.training.resume import resume
-
-from conftest import PROJECT, truncate
-from runs import SMALL_LSTM, TINY, compose_tiny, train_tiny, without_times
 
 LONGER = ["training.max_epochs=3", "training.patience=null", "batches.batch_size=20"]  # 8 steps an epoch
 SEVERAL_LABELS = ["model=bow", "data.num_labels=5", "data.multilabel=true", "model.dropout=0.3"]
 Snapshots = dict[int, Path]  # by the number of optimiser steps, copies of a run folder as a kill would leave it
-
-
-def go_on(folder: Path, *overrides: str) -> dict[str, Any]:
-    """`python train.py resume=<folder> …`, within this process."""
-    chosen = [f"resume={folder}", *overrides]
-    composed = compose_tiny(folder.parent, *chosen)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
-    assert isinstance(plain, dict)
-    return resume(folder, {str(key): value for key, value in plain.items()}, chosen, time.perf_counter())
 
 
 @pytest.fixture

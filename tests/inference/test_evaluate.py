@@ -10,38 +10,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from sklearn.metrics import f1_score, log_loss
 
+from helpers.tiny_runs import SMALL_LSTM, compose_config, evaluated, figures, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
-from newsreel.inference.evaluate import evaluate
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
 
-from runs import CONFIGS, SMALL_LSTM, train_tiny
-
 BOW = ["model=bow"]
 SEVERAL = ["data.num_labels=4", "data.multilabel=true"]
-
-
-def composed(name: str, *overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = OmegaConf.to_container(compose(name, list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
-
-
-def evaluated(folder: Path, *overrides: str) -> dict[str, Any]:
-    """metrics.json of an evaluation into a folder."""
-    results = evaluate(composed("evaluate", *overrides), folder)
-    assert json.loads((folder / "metrics.json").read_text()) == results
-    return results
-
-
-def figures(results: dict[str, Any], stage: str) -> dict[str, float]:
-    return {name: value for name, value in results.items() if name.startswith(f"{stage}/")}
 
 
 def scores(folder: Path) -> np.ndarray:
@@ -60,7 +38,7 @@ def train_files(tmp_path: Path, *overrides: str) -> dict[str, Any]:
         "paths.cache_dir=cache",
         *overrides,
     ]
-    experiment = read_experiment(composed("train", *given))
+    experiment = read_experiment(compose_config("train", *given))
     choices = {"data": "files", "model": "bow", "tokenizer": "words", "embedding": "one_hot"}
     return train_run(RunSpec(experiment, tmp_path / "run", choices, given, time.perf_counter()))
 

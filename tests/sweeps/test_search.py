@@ -12,14 +12,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from helpers.project import CONFIGS
+from helpers.tiny_runs import compose_tiny, read_tiny
 from newsreel.core.dist import jobs_at_once
 from newsreel.core.errors import TrialPruned, UserError
 from newsreel.sweeps.pruning import Pruning
 from newsreel.sweeps.search import JOURNAL_FILE, Search, read_space
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
-
-from runs import CONFIGS, compose_tiny, read_tiny
 
 SETTINGS = {
     "_target_": "hydra_plugins.newsreel_search.OptunaSweeper",

@@ -18,14 +18,13 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import newsreel
+from helpers.project import CONFIGS, PROJECT
+from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny
 from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
 from newsreel.inference.input_stream import Source, StreamLines, chunks
 from newsreel.inference.output_writers import Answers, dumps
 from newsreel.inference.predict import batches_of_similar_length, predict
-
-from conftest import PROJECT
-from runs import CONFIGS, SMALL_LSTM, read_tiny, train_tiny
 
 LSTM = [*SMALL_LSTM, "batches.max_tokens=9", "batches.batch_size=8", "training.max_epochs=1"]
 TOPICS = ["model=bow", "data.num_labels=4", "data.multilabel=true"]

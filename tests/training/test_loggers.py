@@ -11,11 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from torch import nn
 
+from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny
 from newsreel.config.loggers import MLflow
 from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier, gradient_norm
-
-from runs import SMALL_LSTM, read_tiny, train_tiny
 
 
 def events_of(folder: Path) -> EventAccumulator:

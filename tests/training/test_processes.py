@@ -14,15 +14,14 @@ import pytest
 import torch
 
 import newsreel
+from helpers import process_work
+from helpers.project import PROJECT, Command
+from helpers.tiny_runs import SMALL_LSTM, TINY, compose_tiny, read_tiny, train_tiny
 from newsreel.core import dist
 from newsreel.core.dist import DistEnv, dist_env
 from newsreel.core.errors import UserError
 from newsreel.training.launch import ProcessError, _worker, spawn
 from newsreel.training.resume import changed_settings
-
-import work
-from conftest import PROJECT, Command
-from runs import SMALL_LSTM, TINY, compose_tiny, read_tiny, train_tiny
 
 # 147 training documents: of the batch with 7 of 20 two processes have 4 and 3, of that with 1 of 2 the second has none
 UNEVEN = ["data.num_documents=203", "batches.batch_size=20", "training.patience=null", "data.difficulty=0.3"]
@@ -224,24 +223,24 @@ def test_a_training_that_is_stopped_says_so_and_leaves_no_process(tmp_path: Path
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, -2), (signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sent: signal.Signals, status: int) -> None:
-    process = start(tmp_path, str(Path(work.__file__)))
+    process = start(tmp_path, str(Path(process_work.__file__)))
     output_after(process, "waiting", sent)
     assert process.returncode == status
 
 
 def test_processes_know_who_they_are(tmp_path: Path) -> None:
-    spawn(work.note_place, 2, tmp_path)
+    spawn(process_work.note_place, 2, tmp_path)
     assert [(tmp_path / str(number)).read_text() for number in range(2)] == ["0 of 2", "1 of 2"]
     assert dist_env() == DistEnv(0, 1, 0, 1)
 
 
 def test_what_one_process_dies_of_ends_all() -> None:
     with pytest.raises(UserError, match=r"^no$"):
-        spawn(work.refuse_in_one, 2)
+        spawn(process_work.refuse_in_one, 2)
     with pytest.raises(UserError, match=r"One of the 2 processes of the training was ended by signal 9"):
-        spawn(work.die_in_one, 2)
+        spawn(process_work.die_in_one, 2)
     with pytest.raises(ProcessError, match=r"process 1 of 2 failed:(.|\n)*ZeroDivisionError: by hand"):
-        spawn(work.fail_in_one, 2)
+        spawn(process_work.fail_in_one, 2)
 
 
 @pytest.mark.parametrize(

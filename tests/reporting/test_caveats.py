@@ -5,12 +5,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from helpers.documents import make_corpus
 from newsreel.batches.batch import DocumentDataset
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.caveats import limits, standard_error
 from newsreel.text.tokens import TokenSequences
-
-from conftest import make_corpus
 
 
 def documents(*lengths: int, max_tokens: int | None = None) -> DocumentDataset:

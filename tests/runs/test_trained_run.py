@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.tiny_runs import SMALL_LSTM, train_tiny
 from newsreel.core.errors import UserError
 from newsreel.runs.trained_run import open_run
-
-from runs import SMALL_LSTM, train_tiny
 
 
 @pytest.mark.parametrize(

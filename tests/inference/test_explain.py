@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.documents import word_tokenizer
 from newsreel.batches.batch import Batch, DocumentDataset, Truncation
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
@@ -20,8 +21,6 @@ from newsreel.models.network import Network
 from newsreel.models.recurrent import RecurrentNetwork
 from newsreel.text.tokens import TokenSequences
 from newsreel.text.words import FittedWords
-
-from conftest import word_tokenizer
 
 TOKENS = ["<pad>", "<unk>", "good", "bad", "film", "plot"]
 RECURRENT = {"cell": "lstm", "hidden_size": 5, "num_layers": 1, "dropout": 0.0, "recurrent_dropout": 0.0,

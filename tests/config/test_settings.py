@@ -1,26 +1,14 @@
 """Configs against the signatures that they configure."""
 
 from inspect import Parameter, signature
-from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from helpers.project import CONFIGS
+from helpers.tiny_runs import composed
 from newsreel.config.schema import find_target, read_experiment
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
-
 
 CHOICES = [
     f"{group.name}={file.stem}"

@@ -11,9 +11,8 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.project import PROJECT, Command
 from newsreel.core.dist import jobs_at_once
-
-from conftest import PROJECT, Command
 
 QUICK = [
     "data=synthetic",

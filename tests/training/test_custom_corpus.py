@@ -9,11 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from helpers.project import CONFIGS
+from helpers.tiny_runs import without_times
 from newsreel.config.schema import read_experiment
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
-
-from runs import CONFIGS, without_times
 
 SINGLE = [(f"a {'fine' if number % 2 else 'dull'} film, number {number % 7}", number % 2) for number in range(60)]
 SEVERAL = [(text, [["fine"], ["dull", "long"]][label]) for text, label in SINGLE]

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.tiny_runs import SMALL_LSTM, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
@@ -24,8 +25,6 @@ from newsreel.models.classifier import TextClassifier
 from newsreel.text.loading import load_tokenizer
 from newsreel.training.checkpoints import AtomicCheckpointIO
 from newsreel.training.run import idle_settings
-
-from runs import SMALL_LSTM, train_tiny, without_times
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from helpers.project import CONFIGS
+from helpers.tiny_runs import SMALL_LSTM, compose_tiny, read_tiny, train_tiny
 from newsreel.core.errors import UserError
-
-from runs import CONFIGS, SMALL_LSTM, compose_tiny, read_tiny, train_tiny
 
 
 def test_debug_wins_over_experiments_and_the_command_line_over_both(tmp_path: Path) -> None:

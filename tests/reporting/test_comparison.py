@@ -8,11 +8,10 @@ import polars as pl
 import pytest
 from omegaconf import OmegaConf
 
+from helpers.project import Command
 from newsreel.core.errors import UserError
 from newsreel.reporting.comparison import Comparison
 from newsreel.runs.records import find_runs
-
-from conftest import Command
 
 
 def write_run(

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from tensorboard.plugin_util import markdown_to_safe_html
 
+from helpers.documents import make_corpus
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.samples import LENGTH, samples
-
-from conftest import make_corpus
 
 NASTY = [
     "a | b || c",

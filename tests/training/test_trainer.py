@@ -7,16 +7,11 @@ import pytest
 import torch
 
 import newsreel
+from helpers.tiny_runs import SMALL_LSTM, composed, evaluated, exported, figures, go_on, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.models.cnn import max_pool
 from newsreel.runs.run_dir import read_weights
-
-from runs import SMALL_LSTM, train_tiny
-from test_evaluate import evaluated, figures
-from test_export import exported
-from test_resume import go_on
-from test_settings import composed
 
 PLAIN = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.patience=null"]
 SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]

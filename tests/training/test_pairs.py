@@ -6,10 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from helpers.project import CONFIGS
+from helpers.tiny_runs import read_tiny, train_tiny
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
-
-from runs import CONFIGS, read_tiny, train_tiny
 
 MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
 EMBEDDINGS = sorted(file.stem for file in (CONFIGS / "embedding").glob("*.yaml"))
