@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.project import PROJECT
+from helpers.in_process import call
+from helpers.project import PROJECT, Command
+from helpers.shared_runs import SharedRuns
 from newsreel.corpora import npm
 from newsreel.corpora.corpus import Paths
 
@@ -30,26 +32,46 @@ def stub_npm(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], Path
     return replace
 
 
+@pytest.fixture(scope="session")
+def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
+    """Runs that are trained once, for tests that only read them."""
+    return SharedRuns(tmp_path_factory.mktemp("shared"))
+
+
+def command_environment(folder: Path, more: dict[str, str] | None) -> dict[str, str]:
+    """This process's variables, with caches and corpora in a folder."""
+    return {
+        **{name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
+        "NEWSREEL_CACHE_DIR": str(folder / "cache"),
+        "NEWSREEL_CORPORA_DIR": str(folder / "corpora"),
+        **(more or {}),
+    }
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def command(tmp_path: Path) -> Command:
     """Run a script of the project in a process of its own, with caches and outputs in the test's folder."""
 
     def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         script, *overrides = arguments
-        variables = {
-            **{name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"},
-            "NEWSREEL_CACHE_DIR": str(tmp_path / "cache"),
-            "NEWSREEL_CORPORA_DIR": str(tmp_path / "corpora"),
-            **(environment or {}),
-        }
         return subprocess.run(
             [sys.executable, str(PROJECT / script), *overrides],
             cwd=tmp_path,
-            env=variables,
+            env=command_environment(tmp_path, environment),
             capture_output=True,
             text=True,
             timeout=240,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def command_here(tmp_path: Path) -> Command:
+    """The same within this process: a second faster each."""
+
+    def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return call(tmp_path, command_environment(tmp_path, environment), *arguments)
 
     return run

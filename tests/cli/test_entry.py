@@ -45,9 +45,9 @@ def test_a_training_from_another_folder_leaves_one_run_folder(command: Command, 
     ],
 )
 def test_mistakes_get_one_message_status_2_and_no_folder(
-    command: Command, tmp_path: Path, arguments: list[str], message: str
+    command_here: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    process = command("train.py", *arguments)
+    process = command_here("train.py", *arguments)
     assert process.returncode == 2
     assert process.stderr.startswith("error: ")
     assert message in process.stderr
@@ -56,8 +56,8 @@ def test_mistakes_get_one_message_status_2_and_no_folder(
     assert not (tmp_path / "outputs").exists() or not any((tmp_path / "outputs").iterdir())
 
 
-def test_the_traceback_is_there_for_those_who_ask(command: Command) -> None:
-    process = command("train.py", "model.hiden_size=3", environment={"HYDRA_FULL_ERROR": "1"})
+def test_the_traceback_is_there_for_those_who_ask(command_here: Command) -> None:
+    process = command_here("train.py", "model.hiden_size=3", environment={"HYDRA_FULL_ERROR": "1"})
     assert "Traceback" in process.stderr
 
 
@@ -71,34 +71,34 @@ def test_help_comes_at_once_and_names_the_choices(command: Command) -> None:
     assert f"data: {corpora}" in process.stdout
 
 
-def test_folders_that_cannot_be_written_to_are_named(command: Command, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_written_to_are_named(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for setting in ("paths.cache_dir=file", "paths.output_dir=file"):
-        process = command("train.py", *QUICK, setting)
+        process = command_here("train.py", *QUICK, setting)
         assert process.returncode == 2
         assert "Not a directory" in process.stderr
         assert "Traceback" not in process.stderr
 
 
-def test_a_refused_run_leaves_the_users_own_folder_alone(command: Command, tmp_path: Path) -> None:
+def test_a_refused_run_leaves_the_users_own_folder_alone(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "deep").mkdir(parents=True)
-    process = command("train.py", *QUICK, "seed=-1", "hydra.run.dir=mine/deep")
+    process = command_here("train.py", *QUICK, "seed=-1", "hydra.run.dir=mine/deep")
     assert process.returncode == 2
     assert (tmp_path / "mine" / "deep").is_dir()
 
 
-def test_a_refused_command_can_be_mended_and_typed_again(command: Command, tmp_path: Path) -> None:
+def test_a_refused_command_can_be_mended_and_typed_again(command_here: Command, tmp_path: Path) -> None:
     folder = "hydra.run.dir=mine"
-    assert command("train.py", "data=files", "data.train=none.csv", "trainer=cpu", folder).returncode == 2
+    assert command_here("train.py", "data=files", "data.train=none.csv", "trainer=cpu", folder).returncode == 2
     assert (tmp_path / "mine" / "config.yaml").exists()
-    process = command("train.py", *QUICK, folder)
+    process = command_here("train.py", *QUICK, folder)
     assert process.returncode == 0, process.stderr
 
 
-def test_a_run_never_writes_over_another(command: Command, tmp_path: Path) -> None:
-    assert command("train.py", *QUICK, "hydra.run.dir=mine").returncode == 0
+def test_a_run_never_writes_over_another(command_here: Command, tmp_path: Path) -> None:
+    assert command_here("train.py", *QUICK, "hydra.run.dir=mine").returncode == 0
     before = (tmp_path / "mine" / "metrics.json").read_text()
-    process = command("train.py", *QUICK, "seed=2", "hydra.run.dir=mine")
+    process = command_here("train.py", *QUICK, "seed=2", "hydra.run.dir=mine")
     assert process.returncode == 2
     assert "holds another run" in process.stderr
     assert (tmp_path / "mine" / "metrics.json").read_text() == before

@@ -1,9 +1,11 @@
 """Configs against the signatures that they configure."""
 
 from inspect import Parameter, signature
+from itertools import product
 
 import pytest
 
+from helpers.pairwise import pairwise_cover
 from helpers.project import CONFIGS
 from helpers.tiny_runs import composed
 from newsreel.config.schema import find_target, read_experiment
@@ -29,10 +31,22 @@ def test_keys_of_a_config_are_the_keyword_parameters_of_its_target(choice: str) 
     assert set(section) - {"_target_"} == {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("data", ["imdb", "synthetic"])
-@pytest.mark.parametrize("model", sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml")))
-@pytest.mark.parametrize("tokenizer", ["words", "subwords"])
-@pytest.mark.parametrize("trainer", ["auto", "cpu"])
+FACTORS = (
+    ["imdb", "synthetic"],
+    sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml")),
+    ["words", "subwords"],
+    ["auto", "cpu"],
+)
+PAIRWISE = pairwise_cover(*FACTORS)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "tokenizer", "trainer"),
+    [
+        *PAIRWISE,
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in product(*FACTORS) if row not in PAIRWISE),
+    ],
+)
 def test_every_choice_composes_with_every_other(data: str, model: str, tokenizer: str, trainer: str) -> None:
     experiment = read_experiment(
         composed(f"data={data}", f"model={model}", f"tokenizer={tokenizer}", f"trainer={trainer}")

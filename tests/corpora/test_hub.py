@@ -165,7 +165,11 @@ def test_the_hub_gives_the_same_stories(tmp_path: Path, conversion: Path, paths:
 
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
-    [("new_id", "one", "KeyError: 'one'"), ("title", None, "TypeError"), ("topics", None, "TypeError")],
+    [
+        ("new_id", "one", "KeyError: 'one'"),
+        pytest.param("title", None, "TypeError", marks=pytest.mark.slow),
+        pytest.param("topics", None, "TypeError", marks=pytest.mark.slow),
+    ],
 )
 def test_a_table_of_another_form_is_named(
     tmp_path: Path, conversion: Path, column: str, value: str | None, problem: str

@@ -49,7 +49,7 @@ print(sha256(embedding.rows().numpy().tobytes()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("algorithm", ["skipgram", "cbow"])
+@pytest.mark.parametrize("algorithm", ["skipgram", pytest.param("cbow", marks=pytest.mark.slow)])
 def test_two_processes_with_other_hash_seeds_learn_the_same_to_the_bit(tmp_path: Path, algorithm: str) -> None:
     folders = [PROJECT / "src", PROJECT / "tests"]
     processes = [

@@ -2,9 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import f1_score, log_loss
 
+from helpers.project import Command
+from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, compose_config, evaluated, figures, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
@@ -51,9 +51,9 @@ def write_films(file: Path, labels: tuple[str, ...] = ("dull", "fine"), num_docu
 
 
 def test_a_setting_of_no_chosen_corpus_is_answered_with_the_choice(
-    command: Callable[..., CompletedProcess[str]],
+    command_here: Command,
 ) -> None:
-    process = command("evaluate.py", "run=somewhere", "data.limit=5")
+    process = command_here("evaluate.py", "run=somewhere", "data.limit=5")
     assert process.returncode == 2
     assert process.stderr.startswith("error: data.limit is not a setting as long as nothing is chosen for data: give")
 
@@ -70,10 +70,10 @@ def test_a_setting_of_no_chosen_corpus_is_answered_with_the_choice(
     ids=" ".join,
 )
 def test_a_moved_run_has_the_figures_and_predictions_of_its_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_runs: SharedRuns, overrides: list[str]
 ) -> None:
-    trained = train_tiny(tmp_path, *overrides)
-    (tmp_path / "run").rename(tmp_path / "moved")
+    trained = shared_runs.results(*overrides)
+    shared_runs.copy(tmp_path / "moved", *overrides)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     results = evaluated(tmp_path / "test", "run=../moved")
@@ -172,15 +172,15 @@ def test_several_runs_decide_by_the_mean_of_their_thresholds(tmp_path: Path) -> 
     assert results["test/f1_micro"] == pytest.approx(f1_score(wanted, given, average="micro"), abs=1e-6)
 
 
-def test_runs_that_cannot_answer_together_are_named(tmp_path: Path) -> None:
-    train_tiny(tmp_path, *BOW, *SEVERAL, folder="one")
+def test_runs_that_cannot_answer_together_are_named(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    shared_runs.copy(tmp_path / "one", *BOW, *SEVERAL)
     refused = {
         "labels": (["data.num_labels=3", "data.multilabel=true"], "do not have the same labels: multilabel with 3"),
         "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "decide by rules that have no mean"),
         "documents": ([*SEVERAL, "data.seed=7"], "have other test documents"),
     }
     for name, (overrides, message) in refused.items():
-        train_tiny(tmp_path, *BOW, *overrides, folder=name)
+        shared_runs.copy(tmp_path / name, *BOW, *overrides)
         with pytest.raises(UserError, match=message):
             evaluated(tmp_path / "joint", f"run=[{tmp_path / 'one'},{tmp_path / name}]")
     other_split = f"run=[{tmp_path / 'one'},{tmp_path / 'documents'}]"
@@ -201,14 +201,16 @@ def test_documents_that_changed_since_are_noted(
     assert "The documents are not those of the training" in caplog.text
 
 
-def test_results_are_never_lost(tmp_path: Path) -> None:
-    train_tiny(tmp_path, *BOW)
+def test_results_are_never_lost(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    shared_runs.copy(tmp_path / "run", *BOW)
     with pytest.raises(UserError, match="holds results, which would be lost"):
         evaluated(tmp_path / "run", f"run={tmp_path / 'run'}")
 
 
-def test_the_command_answers_and_refuses(command: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
-    train_tiny(tmp_path, *BOW)
+def test_the_command_answers_and_refuses(
+    command: Command, command_here: Command, tmp_path: Path, shared_runs: SharedRuns
+) -> None:
+    shared_runs.copy(tmp_path / "run", *BOW)
     done = command("evaluate.py", "run=run", "output=results")
     assert done.returncode == 0, done.stderr
     assert "in training  the same figures" in done.stdout
@@ -219,7 +221,7 @@ def test_the_command_answers_and_refuses(command: Callable[..., CompletedProcess
         "run.log",
     }
     (tmp_path / "kept").mkdir()
-    refused = command("evaluate.py", "run=nowhere", "output=kept")
+    refused = command_here("evaluate.py", "run=nowhere", "output=kept")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == "error: nowhere is not a run folder: it has no config.yaml. Name the folder of one run.\n"
     assert (tmp_path / "kept").is_dir()

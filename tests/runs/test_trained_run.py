@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.tiny_runs import SMALL_LSTM, train_tiny
+from helpers.shared_runs import SharedRuns
+from helpers.tiny_runs import SMALL_LSTM
 from newsreel.core.errors import UserError
 from newsreel.runs.trained_run import open_run
 
@@ -21,9 +22,10 @@ from newsreel.runs.trained_run import open_run
     ],
     ids=lambda overrides: " ".join(overrides[:3]),
 )
-def test_a_moved_run_opens_as_its_best_checkpoint(tmp_path: Path, overrides: list[str]) -> None:
-    train_tiny(tmp_path, *overrides)
-    (tmp_path / "run").rename(tmp_path / "moved")
+def test_a_moved_run_opens_as_its_best_checkpoint(
+    tmp_path: Path, shared_runs: SharedRuns, overrides: list[str]
+) -> None:
+    shared_runs.copy(tmp_path / "moved", *overrides)
     run = open_run(tmp_path / "moved")
     weights = torch.load(tmp_path / "moved" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, weights[name]) for name, value in run.classifier.state_dict().items())
@@ -33,9 +35,8 @@ def test_a_moved_run_opens_as_its_best_checkpoint(tmp_path: Path, overrides: lis
     assert run.tokenizer.tokens[1] == "<unk>"
 
 
-def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
-    train_tiny(tmp_path, *SMALL_LSTM)
-    folder = tmp_path / "run"
+def test_what_is_missing_or_broken_is_named(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    folder = shared_runs.copy(tmp_path / "run", *SMALL_LSTM)
     with pytest.raises(UserError, match="is not a run folder"):
         open_run(tmp_path)
     for name in ("config.yaml", "labels.json", "command.json", "tokenizer.json", "checkpoints/best.ckpt"):

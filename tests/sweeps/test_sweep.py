@@ -29,8 +29,8 @@ def read(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def test_a_failing_job_is_recorded_and_the_others_go_on(command: Command, tmp_path: Path) -> None:
-    process = command("train.py", "-m", *QUICK, "seed=0,-1,1")
+def test_a_failing_job_is_recorded_and_the_others_go_on(command_here: Command, tmp_path: Path) -> None:
+    process = command_here("train.py", "-m", *QUICK, "seed=0,-1,1")
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1] == "error: 1 of 3 jobs have no results"
     assert "Traceback" not in process.stderr
@@ -53,8 +53,8 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(command: Command, tmp_pa
     assert any(metadata.plugin_data.plugin_name == "hparams" for metadata in tags.values())
 
 
-def test_a_key_that_does_not_exist_is_refused_before_the_first_job(command: Command, tmp_path: Path) -> None:
-    process = command("train.py", "-m", *QUICK, "model.drpout=0.1,0.2")
+def test_a_key_that_does_not_exist_is_refused_before_the_first_job(command_here: Command, tmp_path: Path) -> None:
+    process = command_here("train.py", "-m", *QUICK, "model.drpout=0.1,0.2")
     assert process.returncode == 2
     assert process.stderr.startswith("error: model.drpout is not a setting; did you mean model.dropout?")
     assert not list((tmp_path / "outputs").rglob("metrics.json"))
@@ -62,7 +62,7 @@ def test_a_key_that_does_not_exist_is_refused_before_the_first_job(command: Comm
 
 @pytest.mark.parametrize(
     "launcher",
-    ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.slow)],
+    ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("submitit_local", "ray"))],
 )
 def test_launchers_run_the_jobs_record_failures_and_share_the_cores(
     command: Command, tmp_path: Path, launcher: str
@@ -89,6 +89,7 @@ def test_cores_are_shared_out_among_jobs() -> None:
     assert jobs_at_once(10 * cores) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_best_trial_can_be_run_again(command: Command, tmp_path: Path) -> None:
     search = [*QUICK, "sweep=optuna", "hydra.sweeper.num_trials=3", "hydra.sweep.dir=search"]
     process = subprocess.Popen(

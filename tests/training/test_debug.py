@@ -35,7 +35,7 @@ def test_a_smoke_run_tests_and_reports(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [[*SMALL_LSTM, "training.learning_rate=0.02"], ["model=bow"]],
+    [pytest.param([*SMALL_LSTM, "training.learning_rate=0.02"], marks=pytest.mark.slow), ["model=bow"]],
     ids=["lstm", "bow"],
 )
 def test_nothing_keeps_an_overfitting_run_from_learning_its_documents(tmp_path: Path, model: list[str]) -> None:

@@ -128,6 +128,7 @@ SYNTHETIC = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", 
 QUICK = [*SYNTHETIC, "evaluation.figures=false", "trainer=ddp", "trainer.devices=2", "trainer.threads=1"]
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_each_job_in_its_own_processes_and_keeps_what_one_died_of(
     command: Command, tmp_path: Path
 ) -> None:
@@ -145,8 +146,8 @@ def test_a_sweep_trains_each_job_in_its_own_processes_and_keeps_what_one_died_of
     assert "Traceback" not in process.stdout + process.stderr
 
 
-def test_pruning_is_for_one_process(command: Command, tmp_path: Path) -> None:
-    process = command("train.py", *QUICK, "sweep=optuna")
+def test_pruning_is_for_one_process(command_here: Command, tmp_path: Path) -> None:
+    process = command_here("train.py", *QUICK, "sweep=optuna")
     assert process.returncode == 2
     assert process.stderr == (
         "error: hydra.sweeper.pruner is median, which ends trials within one process, and trainer.devices is 2: set "
@@ -163,6 +164,7 @@ def test_the_number_of_processes_stays_when_a_run_goes_on() -> None:
     assert kept["trainer"]["devices"] == 2
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:
     def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
         started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -211,6 +213,7 @@ def output_after(process: subprocess.Popen[str], beginning: str, sent: signal.Si
     return rest
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_says_so_and_leaves_no_process(tmp_path: Path) -> None:
     long = ["data.num_documents=1000", "training.max_epochs=100000", "training.patience=null"]
     process = start(tmp_path, str(PROJECT / "train.py"), *QUICK, *long, f"paths.cache_dir={tmp_path / 'cache'}")
@@ -221,7 +224,14 @@ def test_a_training_that_is_stopped_says_so_and_leaves_no_process(tmp_path: Path
     assert "Traceback" not in rest
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, -2), (signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, -2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     process = start(tmp_path, str(Path(process_work.__file__)))
     output_after(process, "waiting", sent)
