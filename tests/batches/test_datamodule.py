@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.documents import make_corpus, word_tokenizer
 from newsreel.batches.batch import BatchSettings, shard_size
 from newsreel.batches.datamodule import TextDataModule
-
-from conftest import make_corpus, word_tokenizer
 
 DOCUMENTS = [(" ".join(["word"] * (number % 7)), number % 2) for number in range(60)]
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.documents import make_corpus
 from newsreel.core.errors import UserError
 from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
-
-from conftest import make_corpus
 
 
 def test_validation_documents_leave_training() -> None:

@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 
 import rcv1_like
+from helpers.files import truncate
 from newsreel.core.errors import UserError
 from newsreel.corpora import rcv1, rcv1_parts
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.rcv1 import LAST_TRAINING_ID, RCV1
 from newsreel.corpora.rcv1_stories import BadFile, Story, labels_of, newsml_story, token_documents, topics
-
-from conftest import truncate
 
 NUM_STORIES, NUM_TRAINING = 2_000, 400
 XML = '<?xml version="1.0" encoding="iso-8859-1" ?>\n'

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from helpers.documents import make_corpus, word_tokenizer
+from helpers.vectors import TABLE_KEY_SUFFIX
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings import corpus_trained
@@ -16,9 +18,6 @@ from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.text.subwords import SubwordTokenizer
 from newsreel.text.tokens import Tokenizer, TokenSequences
-
-from conftest import make_corpus, word_tokenizer
-from topics import TABLE_KEY_SUFFIX
 
 TRAIN = [("good film", 0), ("film", 0), ("bad film", 1), ("odd film", 1)]
 UNLABELED = ["good good", "elsewhere film"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.documents import make_corpus, tokenized_corpus
+from helpers.project import NOWHERE
 from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
-
-from conftest import NOWHERE, make_corpus, tokenized_corpus
 
 WORDS = ["<pad>", "<unk>", "a", "b", "c"]
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])

@@ -7,14 +7,12 @@ import pytest
 from gensim.models import FastText as Model
 from gensim.models.fasttext import load_facebook_vectors, save_facebook_model
 
+from helpers.documents import make_corpus, word_tokenizer
+from helpers.vectors import WORD2VEC, given, two_topics
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.fasttext import FastText
-
-from conftest import make_corpus, word_tokenizer
-from test_word2vec import SETTINGS, given
-from topics import two_topics
 
 NGRAMS = {"min_n": 3, "max_n": 5, "bucket": 1_000}
 
@@ -23,7 +21,7 @@ def build(paths: Paths, texts: list[str], **changes: object) -> tuple[TableEmbed
     """The embedding and its vocabulary."""
     corpus = make_corpus([(text, 0) for text in texts])
     tokenized = word_tokenizer().fit(corpus, paths.cache)
-    builder = FastText(**{**SETTINGS, **NGRAMS, **changes})  # type: ignore[arg-type]
+    builder = FastText(**{**WORD2VEC, **NGRAMS, **changes})  # type: ignore[arg-type]
     return builder.build(tokenized, corpus, paths), tokenized.tokenizer.tokens
 
 
@@ -101,4 +99,4 @@ def test_a_cut_file_is_named(paths: Paths, facebook_file: Path) -> None:
 
 def test_shortest_ngrams_longer_than_the_longest_are_refused() -> None:
     with pytest.raises(UserError, match=r"embedding\.min_n is 4 and embedding\.max_n 3"):
-        FastText(**{**SETTINGS, **NGRAMS, "min_n": 4, "max_n": 3})  # type: ignore[arg-type]
+        FastText(**{**WORD2VEC, **NGRAMS, "min_n": 4, "max_n": 3})  # type: ignore[arg-type]

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.documents import make_corpus, tokenized_corpus
+from helpers.project import NOWHERE
+from helpers.vectors import TABLE_SETTINGS
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.text.tokens import TokenizedCorpus
-
-from conftest import NOWHERE, TABLE_SETTINGS, make_corpus, tokenized_corpus
 
 GIVEN = {"film": [1.0, 2.0], "good": [3.0, 4.0], "elsewhere": [9.0, 9.0], "<unk>": [7.0, 7.0]}
 DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]

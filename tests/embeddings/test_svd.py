@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array, random_array
 
+from helpers.documents import make_corpus, word_tokenizer
+from helpers.vectors import TABLE_KEY_SUFFIX, share_topics, two_topics
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings.corpus_trained import Documents
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.svd import SVD, count_pairs, ppmi, truncated_svd
 from newsreel.text.tokens import TokenSequences
-
-from conftest import make_corpus, word_tokenizer
-from topics import TABLE_KEY_SUFFIX, share_topics, two_topics
 
 CATS, CHASE, MICE, EAT, CHEESE = range(2, 7)
 FARM = [[CATS, CHASE, MICE], [MICE, EAT, CHEESE]]  # two documents; 0 and 1 are <pad> and <unk>

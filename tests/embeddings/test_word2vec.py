@@ -12,53 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 
+from helpers.project import PROJECT
+from helpers.vectors import GIVEN, WORD2VEC, given, share_topics, two_topics
+from helpers.vectors import build_word2vec as build
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import word2vec
 from newsreel.embeddings.corpus_trained import Documents
-from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.word2vec import Sentences, Word2Vec
 from newsreel.text.tokens import TokenSequences
-
-from conftest import PROJECT, make_corpus, word_tokenizer
-from topics import TABLE_KEY_SUFFIX, share_topics, two_topics
-
-SETTINGS: dict[str, object] = {
-    **TABLE_KEY_SUFFIX,
-    "path": None,
-    "algorithm": "skipgram",
-    "dimension": 8,
-    "window": 3,
-    "negative": 3,
-    "sample": 0.0,
-    "min_count": 1,
-    "epochs": 3,
-    "seed": 1,
-}
-GIVEN = {"film": [1.5, -2.0], "good": [0.25, 4.0], "elsewhere": [9.0, 9.0]}
-
-
-def build(paths: Paths, texts: list[str], **changes: object) -> tuple[TableEmbedding, list[str]]:
-    """The embedding and its vocabulary."""
-    corpus = make_corpus([(text, 0) for text in texts])
-    tokenized = word_tokenizer().fit(corpus, paths.cache)
-    builder = Word2Vec(**{**SETTINGS, **changes})  # type: ignore[arg-type]
-    builder.check(paths)
-    return builder.build(tokenized, corpus, paths), tokenized.tokenizer.tokens
 
 
 def from_file(paths: Paths, file: Path, **changes: object) -> dict[str, list[float]]:
     """The rows of the words good, odd and film, as a file gives them."""
     embedding, words = build(paths, ["good film", "odd film"], **{"path": str(file), "dimension": 2, **changes})
     return dict(zip(words, embedding.rows().tolist(), strict=True))
-
-
-def given() -> KeyedVectors:
-    vectors = KeyedVectors(2)
-    vectors.add_vectors(list(GIVEN), np.array(list(GIVEN.values()), dtype=np.float32))
-    return vectors
 
 
 @pytest.mark.parametrize("algorithm", ["skipgram", "cbow"])
@@ -72,7 +41,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 from newsreel.corpora.corpus import Paths
-from test_word2vec import build, two_topics
+from helpers.vectors import build_word2vec as build, two_topics
 cache, algorithm = sys.argv[1:]
 paths = Paths(corpora_dir="none", cache_dir=cache, output_dir="none")
 embedding, _ = build(paths, two_topics(), algorithm=algorithm, sample=0.01)
@@ -80,9 +49,9 @@ print(sha256(embedding.rows().numpy().tobytes()).hexdigest())
 """
 
 
-@pytest.mark.parametrize("algorithm", ["skipgram", "cbow"])
+@pytest.mark.parametrize("algorithm", ["skipgram", pytest.param("cbow", marks=pytest.mark.slow)])
 def test_two_processes_with_other_hash_seeds_learn_the_same_to_the_bit(tmp_path: Path, algorithm: str) -> None:
-    folders = [PROJECT / "src", PROJECT / "tests", PROJECT / "tests" / "embeddings"]
+    folders = [PROJECT / "src", PROJECT / "tests"]
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", LEARN, str(tmp_path / seed), algorithm],
@@ -111,14 +80,17 @@ def test_two_processes_with_other_hash_seeds_learn_the_same_to_the_bit(tmp_path:
     ],
 )
 def test_every_setting_changes_the_rows(paths: Paths, change: dict[str, object]) -> None:
-    usual, changed = build(paths, two_topics())[0].rows(), build(paths, two_topics(), **change)[0].rows()
+    usual, changed = (
+        build(paths, two_topics())[0].rows(),
+        build(paths, two_topics(), **change)[0].rows(),
+    )
     assert usual.shape != changed.shape or not np.allclose(usual, changed)
 
 
 def test_small_corpora_are_read_more_often_than_large_ones(paths: Paths) -> None:
     ten, unset = (build(paths, two_topics(), epochs=epochs)[0].rows() for epochs in (10, None))
     assert ten.tolist() == unset.tolist()
-    builder = Word2Vec(**{**SETTINGS, "epochs": None})  # type: ignore[arg-type]
+    builder = Word2Vec(**{**WORD2VEC, "epochs": None})  # type: ignore[arg-type]
     assert [builder.enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 5, 2, 1]
 
 
@@ -277,4 +249,4 @@ def test_values_that_are_no_numbers_are_refused(paths: Paths, tmp_path: Path) ->
 def test_a_missing_file_or_one_of_unknown_kind_is_refused_before_any_work(paths: Paths, tmp_path: Path) -> None:
     for path, reason in (("nowhere.bin", "there is no such file"), ("given.npy", "the name has to say what")):
         with pytest.raises(UserError, match=rf"embedding\.path=.*{path}: {reason}"):
-            Word2Vec(**{**SETTINGS, "path": str(tmp_path / path)}).check(paths)  # type: ignore[arg-type]
+            Word2Vec(**{**WORD2VEC, "path": str(tmp_path / path)}).check(paths)  # type: ignore[arg-type]

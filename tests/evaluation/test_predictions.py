@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from helpers.documents import make_corpus
 from newsreel.evaluation.predictions import Predictions
-
-from conftest import make_corpus
 
 PROBABILITIES = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
 

@@ -16,12 +16,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from helpers.files import local_copy, packed
 from newsreel.core.errors import UserError
 from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-
-from conftest import local_copy, packed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

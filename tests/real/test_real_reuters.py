@@ -8,12 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from helpers.files import local_copy, packed
 from newsreel.core.errors import UserError
 from newsreel.corpora import reuters
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.reuters import Reuters, Stories
-
-from conftest import local_copy, packed
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
+from helpers.documents import make_corpus, word_tokenizer
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text import ngrams
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.ngrams import NgramTokenizer
 from newsreel.text.tokens import TokenizedCorpus
-
-from conftest import make_corpus, word_tokenizer
 
 WORD_PATTERN = r"(?u)[\w']+"
 

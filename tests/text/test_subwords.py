@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.documents import make_corpus
 from newsreel.core.errors import UserError
 from newsreel.text.subwords import FittedSubwords, SubwordTokenizer
-
-from conftest import make_corpus
 
 SETTINGS = SubwordTokenizer(strip_html=True, lowercase=True, max_size=300, min_pair_count=2)
 

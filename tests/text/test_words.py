@@ -7,12 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from helpers.documents import make_corpus, word_tokenizer
 from newsreel.core.errors import UserError
 from newsreel.text import words as words_module
 from newsreel.text.tokens import TokenSequences
 from newsreel.text.words import FittedWords, count_types
-
-from conftest import make_corpus, word_tokenizer
 
 
 def split(text: str, **rules: object) -> list[str]:

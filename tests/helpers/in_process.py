@@ -1,0 +1,43 @@
+"""The commands within the test's process: no second start of Python and torch."""
+
+import io
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest import mock
+
+from hydra.core.global_hydra import GlobalHydra
+
+from helpers.project import PROJECT
+
+
+def call(folder: Path, environment: dict[str, str], script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the project as its command line does, from a folder."""
+    output, errors = io.StringIO(), io.StringIO()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    status: int | str | None = 0
+    with (
+        chdir(folder),
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(sys, "argv", [str(PROJECT / script), *arguments]),
+        redirect_stdout(output),
+        redirect_stderr(errors),
+    ):
+        GlobalHydra.instance().clear()
+        try:
+            runpy.run_path(str(PROJECT / script), run_name="__main__")
+        except SystemExit as stopped:
+            status = stopped.code
+        finally:
+            GlobalHydra.instance().clear()
+            for handler in root.handlers:
+                if handler not in handlers:
+                    handler.close()
+            root.handlers[:] = handlers
+            root.setLevel(level)
+    return subprocess.CompletedProcess(arguments, int(status or 0), output.getvalue(), errors.getvalue())

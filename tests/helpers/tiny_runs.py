@@ -1,0 +1,95 @@
+"""Trainings of a second, and what the commands do with them, inside the test's process."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from helpers.project import CONFIGS
+from newsreel.config.schema import Experiment, read_experiment
+from newsreel.inference.evaluate import evaluate
+from newsreel.inference.export import onnx
+from newsreel.training.resume import resume
+from newsreel.training.run import train_run
+from newsreel.training.spec import RunSpec
+
+TINY = [
+    "data=synthetic",
+    "data.num_documents=200",
+    "data.vocabulary_size=300",
+    "data.mean_length=12",
+    "training.max_epochs=2",
+    "trainer=cpu",
+    "trainer.log_every_n_steps=1",
+    "evaluation.figures=false",
+]
+SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
+
+
+def compose_config(name: str, *overrides: str) -> dict[str, Any]:
+    """A config of the project by its name, as plain values."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return plain(compose(name, list(overrides)))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    return compose_config("train", *overrides)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def compose_tiny(tmp_path: Path, *overrides: str) -> DictConfig:
+    paths = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path / 'outputs'}"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", [*TINY, *paths, *overrides], return_hydra_config=True)
+
+
+def without_hydra(config: DictConfig) -> dict[str, Any]:
+    return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+
+
+def read_tiny(tmp_path: Path, *overrides: str) -> Experiment:
+    """A checked experiment on made-up documents, with caches shared by the test's folder."""
+    return read_experiment(without_hydra(compose_tiny(tmp_path, *overrides)))
+
+
+def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str, Any]:
+    """metrics.json of a training on made-up documents."""
+    config = compose_tiny(tmp_path, *overrides)
+    choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
+    experiment = read_experiment(without_hydra(config))
+    return train_run(RunSpec(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter()))
+
+
+def without_times(results: dict[str, Any]) -> dict[str, Any]:
+    """What has to repeat exactly, whatever is committed meanwhile."""
+    kept = {key: value for key, value in results.items() if not key.startswith(("time/", "throughput/", "memory/"))}
+    return kept | {"environment": kept["environment"] | {"git_commit": None}}
+
+
+def go_on(folder: Path, *overrides: str) -> dict[str, Any]:
+    """`python train.py resume=<folder> …`, within this process."""
+    chosen = [f"resume={folder}", *overrides]
+    return resume(folder, without_hydra(compose_tiny(folder.parent, *chosen)), chosen, time.perf_counter())
+
+
+def evaluated(folder: Path, *overrides: str) -> dict[str, Any]:
+    """metrics.json of an evaluation into a folder."""
+    results = evaluate(compose_config("evaluate", *overrides), folder)
+    assert json.loads((folder / "metrics.json").read_text()) == results
+    return results
+
+
+def exported(folder: Path, *overrides: str) -> Path:
+    return onnx.export(compose_config("export", f"output={folder}", *overrides))
+
+
+def figures(results: dict[str, Any], stage: str) -> dict[str, float]:
+    return {name: value for name, value in results.items() if name.startswith(f"{stage}/")}

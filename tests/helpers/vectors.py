@@ -1,0 +1,62 @@
+"""Embeddings with vectors: documents on two topics, and the settings of tables and of word2vec."""
+
+import numpy as np
+from gensim.models import KeyedVectors
+
+from helpers.documents import make_corpus, word_tokenizer
+from newsreel.corpora.corpus import Paths
+from newsreel.embeddings.embedding import TableEmbedding
+from newsreel.embeddings.word2vec import Word2Vec
+
+TABLE_SETTINGS: dict[str, object] = {  # of every embedding with given vectors
+    "fine_tune": False,
+    "unknown": "zero",
+    "value_std": None,
+    "dropout": 0.0,
+    "word_dropout": 0.0,
+    "max_norm": None,
+}
+ANIMALS = ["cow", "calf", "milk", "barn", "hay"]
+SHIPS = ["sail", "mast", "wind", "crew", "rope"]
+TABLE_KEY_SUFFIX: dict[str, object] = {**TABLE_SETTINGS, "unlabeled": True}
+WORD2VEC: dict[str, object] = {
+    **TABLE_KEY_SUFFIX,
+    "path": None,
+    "algorithm": "skipgram",
+    "dimension": 8,
+    "window": 3,
+    "negative": 3,
+    "sample": 0.0,
+    "min_count": 1,
+    "epochs": 3,
+    "seed": 1,
+}
+GIVEN = {"film": [1.5, -2.0], "good": [0.25, 4.0], "elsewhere": [9.0, 9.0]}
+
+
+def two_topics(num_documents: int = 30) -> list[str]:
+    """Documents of eight words of one topic, as many of each."""
+    random = np.random.default_rng(0)
+    return [" ".join(random.choice(topic, 8)) for _ in range(num_documents) for topic in (ANIMALS, SHIPS)]
+
+
+def share_topics(words: list[str], rows: np.ndarray) -> bool:
+    """Whether each word's nearest other word by cosine is of its topic."""
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    nearest = (unit @ unit.T - 2 * np.eye(len(words))).argmax(axis=1)
+    return all((word in ANIMALS) == (words[other] in ANIMALS) for word, other in zip(words, nearest, strict=True))
+
+
+def build_word2vec(paths: Paths, texts: list[str], **changes: object) -> tuple[TableEmbedding, list[str]]:
+    """The embedding and its vocabulary."""
+    corpus = make_corpus([(text, 0) for text in texts])
+    tokenized = word_tokenizer().fit(corpus, paths.cache)
+    builder = Word2Vec(**{**WORD2VEC, **changes})  # type: ignore[arg-type]
+    builder.check(paths)
+    return builder.build(tokenized, corpus, paths), tokenized.tokenizer.tokens
+
+
+def given() -> KeyedVectors:
+    vectors = KeyedVectors(2)
+    vectors.add_vectors(list(GIVEN), np.array(list(GIVEN.values()), dtype=np.float32))
+    return vectors

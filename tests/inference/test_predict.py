@@ -1,0 +1,353 @@
+"""Documents classified by finished runs."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import newsreel
+from helpers.project import CONFIGS, PROJECT
+from helpers.shared_runs import SharedRuns
+from helpers.tiny_runs import SMALL_LSTM, read_tiny
+from newsreel.cli.app import quote_literals
+from newsreel.core.errors import UserError
+from newsreel.inference.input_stream import Source, StreamLines, chunks
+from newsreel.inference.output_writers import Answers, dumps
+from newsreel.inference.predict import batches_of_similar_length, predict
+
+LSTM = [*SMALL_LSTM, "batches.max_tokens=9", "batches.batch_size=8", "training.max_epochs=1"]
+TOPICS = ["model=bow", "data.num_labels=4", "data.multilabel=true"]
+RUNS = {
+    "lstm": LSTM,
+    "topics": TOPICS,
+    "classes": ["model=bow", "model.weighting=nb", "tokenizer=ngrams", "data.num_labels=3", "training.max_epochs=1"],
+    "subwords": ["model=cnn", "model.num_filters=4", "tokenizer=subwords", "training.max_epochs=1"],
+}
+COLUMNS = ["id", "review"]
+ROWS = [("7", "one two"), ("8", ""), ("9", 'three "four"\nfive, six'), ("10", "seven")]
+
+
+@pytest.fixture(scope="module")
+def folder(shared_runs: SharedRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for name, overrides in RUNS.items():
+        (folder / name).symlink_to(shared_runs.run(*overrides))
+    return folder
+
+
+def ask(*overrides: str) -> None:
+    """What the command does with its arguments."""
+    texts = ("run", "text", "input", "column", "output", "explain_label", "html")
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        predict(compose("predict", quote_literals(overrides, texts)))
+
+
+def read_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> dict[str, Path]:
+    """The same documents in every format with columns."""
+    files = {ending: tmp_path / f"reviews.{ending}" for ending in ("csv", "tsv", "jsonl", "parquet")}
+    for ending, delimiter in (("csv", ","), ("tsv", "\t")):
+        with files[ending].open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=delimiter).writerows([COLUMNS, *ROWS])
+    records = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
+    files["jsonl"].write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    pl.DataFrame(records).write_parquet(files["parquet"])
+    return files
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_test_documents_get_what_the_training_predicted_for_them(folder: Path, name: str) -> None:
+    experiment = read_tiny(folder, *RUNS[name])
+    texts = list(experiment.reader.load(experiment.paths)["test"]["text"])
+    expected = pl.read_parquet(folder / name / "predictions.parquet")
+    rows = newsreel.load(folder / name)(texts)
+    labels = [column.removeprefix("p(").removesuffix(")") for column in expected.columns if column.startswith("p(")]
+    found = np.array([[row["probabilities"][label] for label in labels] for row in rows])
+    assert np.abs(found - expected.select(pl.col("^p\\(.*$")).to_numpy()).max() <= 1e-6
+    assert [row["labels" if name == "topics" else "label"] for row in rows] == expected["predicted"].to_list()
+
+
+def test_documents_are_batched_by_length_within_a_number_of_tokens() -> None:
+    assert list(batches_of_similar_length(np.array([3, 0, 5, 1]), 6)) == [[2], [0, 3], [1]]
+    assert list(batches_of_similar_length(np.array([9, 8]), 6)) == [[0], [1]]  # a longer document is alone
+    assert list(batches_of_similar_length(np.array([], dtype=np.int64), 6)) == []
+
+
+def test_every_format_gives_the_same_answers_in_the_documents_order(
+    folder: Path, reviews: dict[str, Path], tmp_path: Path
+) -> None:
+    expected = newsreel.load(folder / "topics")([text for _, text in ROWS])
+    for ending, file in reviews.items():
+        output = tmp_path / f"{ending}.jsonl"
+        ask(f"run={folder / 'topics'}", f"input={file}", "column=review", "keep=[id]", f"output={output}")
+        kept = [{"id": place} | row for (place, _), row in zip(ROWS, expected, strict=True)]
+        assert read_lines(output.read_text()) == kept
+
+
+def test_lines_are_documents(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    content = "\ufeffone two\n\nthree\r\nfour\u2028five"
+    (tmp_path / "lines.txt").write_bytes(content.encode())
+    expected = newsreel.load(folder / "lstm")(["one two", "", "three", "four\u2028five"])
+    ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'lines.txt'}")
+    assert read_lines(capfd.readouterr().out) == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    ask(f"run={folder / 'lstm'}")
+    assert read_lines(capfd.readouterr().out) == expected
+    ask(f"run={folder / 'lstm'}", "text=three")
+    assert read_lines(capfd.readouterr().out) == expected[2:3]
+
+
+def test_tables_of_answers_have_a_row_a_document(folder: Path, reviews: dict[str, Path], tmp_path: Path) -> None:
+    texts = [text for _, text in ROWS]
+    for name, column in (("lstm", "label"), ("topics", "labels")):
+        expected = newsreel.load(folder / name)(texts)
+        probabilities = [list(row["probabilities"].values()) for row in expected]
+        names = ["id", column, "probability", *(f"p({label})" for label in expected[0]["probabilities"])]
+        if name == "topics":
+            names.remove("probability")
+        ask_for = [f"run={folder / name}", f"input={reviews['csv']}", "column=review", "keep=[id]"]
+        ask(*ask_for, f"output={tmp_path / 'answers.csv'}")
+        with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == names
+        assert [row[0] for row in rows] == [place for place, _ in ROWS]
+        assert [row[1] for row in rows] == [
+            ";".join(row["labels"]) if name == "topics" else row["label"] for row in expected
+        ]
+        assert [list(map(float, row[-len(probabilities[0]) :])) for row in rows] == probabilities
+        ask(*ask_for, f"output={tmp_path / 'answers.parquet'}")
+        table = pl.read_parquet(tmp_path / "answers.parquet")
+        assert table.columns == names
+        assert table[column].to_list() == [row[column] for row in expected]
+        assert table.select(names[-len(probabilities[0]) :]).rows() == [
+            tuple(np.array(row, dtype=np.float32).tolist()) for row in probabilities
+        ]
+
+
+def test_only_the_most_probable_labels(folder: Path, tmp_path: Path) -> None:
+    classify = newsreel.load(folder / "classes")
+    (everything,), (best,) = classify(["w1 w2"]), classify(["w1 w2"], top_k=2)
+    ranked = sorted(everything["probabilities"].items(), key=lambda item: -item[1])
+    assert list(best["probabilities"].items()) == ranked[:2]
+    assert best["label"] == ranked[0][0] == everything["label"]
+    ask(f"run={folder / 'classes'}", "text=w1 w2", "top_k=2", f"output={tmp_path / 'best.csv'}")
+    (row,) = pl.read_csv(tmp_path / "best.csv").to_dicts()
+    assert [(row[f"label_{place}"], row[f"probability_{place}"]) for place in (1, 2)] == [
+        (label, pytest.approx(probability, abs=1e-6)) for label, probability in ranked[:2]
+    ]
+    with pytest.raises(UserError, match="top_k is 4: it has to be 1 to 3"):
+        classify(["w1"], top_k=4)
+
+
+def test_thresholds_of_the_run_decide(folder: Path) -> None:
+    classify = newsreel.load(folder / "topics")
+    (row,) = classify(["w1 w2 w3"])
+    for thresholds, labels in ((0.0, list(row["probabilities"])), (1.0, [])):
+        classify.run.classifier.decisions.thresholds.fill_(thresholds)
+        assert classify(["w1 w2 w3"])[0]["labels"] == labels
+
+
+def test_no_document_gives_an_empty_answer(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("")
+    for name in RUNS:
+        assert newsreel.load(folder / name)([]) == []
+        for ending in ("jsonl", "csv", "parquet"):
+            output = tmp_path / f"none.{ending}"
+            ask(f"run={folder / name}", f"input={tmp_path / 'none.txt'}", f"output={output}")
+    assert (tmp_path / "none.jsonl").read_text() == ""
+    assert (tmp_path / "none.csv").read_text().startswith("label,probability,p(")
+    assert pl.read_parquet(tmp_path / "none.parquet").columns[:2] == ["label", "probability"]
+
+
+def test_a_document_of_a_megabyte_is_one_of_many(folder: Path) -> None:
+    long = "w1 w2 " * 170_000
+    for name in RUNS:
+        classify = newsreel.load(folder / name)
+        found = classify(["w3", long, "w4"])
+        assert [found[0], found[2]] == classify(["w3", "w4"])
+        assert found[1]["probabilities"].keys() == found[0]["probabilities"].keys()
+
+
+def test_documents_are_held_some_at_a_time() -> None:
+    def endless() -> Iterator[tuple[int, str]]:
+        number = 0
+        while True:
+            number += 1
+            yield number, "x" * number
+
+    assert len(next(chunks(Source("here", "line", endless()), 100))) == 100
+    assert len(next(chunks(Source("here", "line", ((1, "x" * 2**22) for _ in range(9))), 100))) == 3  # 12 MiB
+
+
+def test_lines_are_found_whatever_pieces_they_come_in() -> None:
+    class Pieces:
+        def __init__(self, *pieces: bytes) -> None:
+            self.pieces = list(pieces)
+
+        def read1(self, size: int) -> bytes:
+            return self.pieces.pop(0) if self.pieces else b""
+
+    for pieces in ([b"one\n\nth", b"r", b"ee\nfour"], [b"one\n", b"\n", b"three\n", b"four\n"]):
+        assert list(StreamLines(Pieces(*pieces))) == [b"one", b"", b"three", b"four"]  # type: ignore[arg-type]
+    assert list(StreamLines(Pieces())) == []  # type: ignore[arg-type]
+
+
+def test_those_who_watch_a_pipe_have_an_answer_before_the_next_document(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found = []
+        for document in ("w1 w2", "w3", ""):
+            process.stdin.write(f"{document}\n")
+            process.stdin.flush()
+            found.append(json.loads(process.stdout.readline()))  # waits for ever if documents do
+        rest, _ = process.communicate("w4\nw5", timeout=60)
+    assert found + read_lines(rest) == newsreel.load(folder / "lstm")(["w1 w2", "w3", "", "w4", "w5"])
+
+
+def test_lines_are_the_rows() -> None:
+    probabilities = np.array([[0.1, 0.9, 1e-12], [1 / 3, 0, 1]], dtype=np.float32)
+    names = ['a "b"', "ç\n", "{}"]
+    kept: dict[str, list[Any]] = {"id": [1, None], "über": ["x", {"y": 2.5}]}
+    for task, decided in (("multiclass", np.array([1, 2])), ("multilabel", np.array([[1, 1, 0], [0, 0, 0]]))):
+        for answers in (
+            Answers(task, names, probabilities, decided),  # type: ignore[arg-type]
+            Answers(task, names, probabilities, decided, kept=kept),  # type: ignore[arg-type]
+        ):
+            assert read_lines(answers.lines()) == read_lines("\n".join(map(dumps, answers.rows())))
+    assert answers.rows()[0] == {
+        "id": 1, "über": "x", "labels": ['a "b"', "ç\n"], "probabilities": {'a "b"': 0.1, "ç\n": 0.9, "{}": 1e-12}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "arguments", "messages"),
+    [
+        (b"fine\ncaf\xe9\n", "a.txt", [], ["a.txt, line 2: byte 0xe9 at 4 is not UTF-8", "iconv -f LATIN1"]),
+        (b"text\nfine\n", "a.csv", ["column=review"], ["column=review", "has the columns text"]),
+        (b'{"text": "fine"}\n', "a.jsonl", ["keep=[id]"], ["keep=id", "has the columns text"]),
+        (b'{"text": "fine"}\n{"text": 3}\n', "a.jsonl", [], ["a.jsonl, line 2: the document is 3", "column="]),
+        (b'{"text": "\\ud800"}\n', "a.jsonl", [], ["a.jsonl, line 1: '\\ud800' is half of a character"]),
+        (b'{"text": \n', "a.jsonl", [], ["a.jsonl, line 1: this is no JSON", 'such as {"text": "…"}']),
+        (b'text\n"fine\n', "a.csv", [], ["a.csv, line 2: the row that begins there cannot be read"]),
+        (b"no\n", "a.parquet", [], ["a.parquet cannot be read as Parquet"]),
+        (b"fine\n", "a.doc", [], ["a.doc: this is no file that can be read", ".txt", ".parquet"]),
+        (b"fine\n", "a.txt", ["keep=[id]"], ["keep=id", "without columns"]),
+        (b"text,label\nfine,1\n", "a.csv", ["keep=[label]"], ["keep=label", "have a column of this name themselves"]),
+        (b"fine\n", "a.txt", ["text=fine"], ["text and input are both given"]),
+        (b"fine\n", "a.txt", ["output=b.xls"], ["output=b.xls", ".jsonl, .ndjson, .csv or .parquet"]),
+        (b"fine\n", "a.txt", ["output=nowhere/b.csv"], ["nowhere is no folder that can be written to"]),
+        (b"fine\n", "a.txt", ["output=b.csv", "explain=true"], ["output=b.csv", "JSON StreamLines alone"]),
+        (b"fine\n", "a.txt", ["html=b.html"], ["explain=true"]),
+        (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is no label"]),
+        (b"fine\n", "a.txt", ["top_k=3"], ["top_k is 3: it has to be 1 to 2"]),
+        (b"fine\n", "a.txt", ["run=nowhere"], ["nowhere is not a run folder"]),
+        (b"fine\n", "a.txt", ["top_k=0", "accelerator=tpu"], ["top_k is 0", "accelerator is tpu"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_named(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    name: str,
+    arguments: list[str],
+    messages: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    with pytest.raises(UserError) as refusal:
+        ask(f"run={folder / 'lstm'}", f"input={name}", *arguments)
+    for message in messages:
+        assert message in str(refusal.value)
+
+
+def test_other_refusals(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = f"run={folder / 'lstm'}"
+    with pytest.raises(UserError, match=r"input=.*nowhere\.txt: there is no such file"):
+        ask(run, f"input={tmp_path / 'nowhere.txt'}")
+    with pytest.raises(UserError, match="run is null: name the folder"):
+        ask("text=fine")
+    with pytest.raises(UserError, match="only files have such"):
+        ask(run, "keep=[id]")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n")))
+    with pytest.raises(UserError, match="standard input, line 2: byte 0xff at 1 is not UTF-8"):
+        ask(run)
+    with pytest.raises(UserError, match="One text was given, 'fine', where a list"):
+        newsreel.load(folder / "lstm")("fine")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="accelerator is gpu, and torch finds no GPU"):
+        ask(run, "text=fine", "accelerator=gpu")
+
+
+def test_an_output_file_is_whole_or_as_it_was(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"fine\n" * 5_000 + b"\xff\n")
+    output = tmp_path / "b.jsonl"
+    output.write_text("as it was")
+    with pytest.raises(UserError, match="line 5001"):
+        ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'a.txt'}", f"output={output}")
+    assert output.read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "text", ['It\'s a "film", {really}: a=b [no] #1', "null", "", "${seed} \\${x} \\", "\\\n'\\'", "1", "ça va\t"]
+)
+def test_texts_are_taken_as_they_stand(text: str) -> None:
+    (argument,) = quote_literals([f"text={text}"], ("text",))
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        assert compose("predict", [argument]).text == text
+    assert quote_literals(["top_k=3", "text"], ("text",)) == ["top_k=3", "text"]
+
+
+def test_the_command_reads_standard_input_and_leaves_the_folder_alone(folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, documents: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(PROJECT / "predict.py"), *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, input=documents, capture_output=True, text=True, timeout=240, check=False
+        )
+
+    done = run(f"run={folder / 'lstm'}", documents="w1 w2\n\nw3, it's\n")
+    assert done.returncode == 0, done.stderr
+    assert read_lines(done.stdout) == newsreel.load(folder / "lstm")(["w1 w2", "", "w3, it's"])
+    assert done.stderr == ""
+    refused = run(f"run={folder / 'lstm'}", "colum=review", documents="")
+    assert refused.returncode == 2
+    assert "did you mean column?" in refused.stderr
+    refused = run("run=nowhere", documents="w1\n")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: nowhere is not a run folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="a system without broken pipes")
+def test_the_command_ends_quietly_when_nobody_reads_on(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("w1 w2\n" * 20_000)
+    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}", f"input={tmp_path / 'many.txt'}"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=240) == -signal.SIGPIPE

@@ -1,0 +1,113 @@
+"""Ways to train that change cost and rounding, and not what is learned: compiled, accumulated, in half precision."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import newsreel
+from helpers.tiny_runs import SMALL_LSTM, composed, evaluated, exported, figures, go_on, train_tiny
+from newsreel.config.schema import read_experiment
+from newsreel.core.errors import UserError
+from newsreel.models.cnn import max_pool
+from newsreel.runs.run_dir import read_weights
+
+PLAIN = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.patience=null"]
+SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_run_that_it_would_have_been_and_its_folder_serves_every_command(tmp_path: Path) -> None:
+    plain = train_tiny(tmp_path, *PLAIN, folder="plain")
+    compiled = train_tiny(tmp_path, *PLAIN, "trainer.compile=true")
+    expected = pytest.approx(figures(plain, "test"), abs=1e-4)
+    assert figures(compiled, "test") == expected
+    folder = tmp_path / "run"
+    assert list(read_weights(folder / "checkpoints" / "best.ckpt")) == list(
+        read_weights(tmp_path / "plain" / "checkpoints" / "best.ckpt")
+    )
+    assert figures(evaluated(tmp_path / "evaluation", f"run={folder}"), "test") == expected
+    documents = ["w1 w2 w3", ""]
+    for row, other in zip(newsreel.load(folder)(documents), newsreel.load(tmp_path / "plain")(documents), strict=True):
+        assert row["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+    exported(tmp_path / "export", f"run={folder}")  # compares the file with the network
+    begun = [*PLAIN, "training.schedule=constant", "training.warmup_fraction=0", "trainer.compile=true"]
+    train_tiny(tmp_path, *begun, folder="begun")
+    longer = train_tiny(tmp_path, *begun, "training.max_epochs=3", "trainer.compile=false", folder="longer")
+    resumed = go_on(tmp_path / "begun", "training.max_epochs=3")
+    assert figures(resumed, "test") == pytest.approx(figures(longer, "test"), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_documents_of_other_lengths_are_not_compiled_for_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    freed = [*SMALL_CNN, "regularize=false", "batches.batch_size=6", "data.mean_length=40"]
+    plain = train_tiny(tmp_path, *freed, folder="plain")
+    compiled = train_tiny(tmp_path, *freed, "trainer.compile=true")
+    assert figures(compiled, "test") == pytest.approx(figures(plain, "test"), abs=1e-4)
+    assert "recompile_limit" not in caplog.text
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 6, 31])
+def test_pooling_is_the_same_compiled(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = torch.randn(2, 3, length)
+    expected = max_pool(states, 5)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert torch.equal(max_pool(states, 5), expected)
+
+
+def test_where_torch_cannot_compile_the_remedy_comes_before_any_document_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(function: object) -> object:
+        raise RuntimeError("no working C++ compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(
+        UserError, match=r"compiler found\nIt needs a C\+\+ compiler .* or leave trainer\.compile=false"
+    ):
+        train_tiny(tmp_path, *SMALL_LSTM, "trainer.compile=true")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_sparse_gradients_are_not_compiled() -> None:
+    with pytest.raises(UserError, match="torch compiles no sparse gradients, which adagrad has here"):
+        read_experiment(composed("model=bow", "trainer.compile=true"))
+    read_experiment(composed("model=bow", "trainer.compile=true", "training.optimizer=adam"))
+
+
+@pytest.mark.parametrize("model", [PLAIN, ["model=bow", "regularize=false"]], ids=["lstm", "bow"])
+def test_accumulated_batches_make_the_step_of_a_large_one(tmp_path: Path, model: list[str]) -> None:
+    whole = train_tiny(tmp_path, *model, "batches.batch_size=144", folder="whole")
+    parts = train_tiny(tmp_path, *model, "batches.batch_size=36", "trainer.accumulate_grad_batches=4", folder="parts")
+    assert whole["documents/train"] == 144  # one step an epoch, whatever the order of the documents
+    assert (whole["train/steps"], parts["train/steps"]) == (2, 2)
+    for stage in ("val", "test"):
+        assert figures(parts, stage) == pytest.approx(figures(whole, stage), abs=1e-5)
+    single = train_tiny(tmp_path, *model, "batches.batch_size=36", folder="single")
+    assert single["test/loss"] != pytest.approx(whole["test/loss"], abs=1e-5)
+
+
+def test_half_precision_learns_what_full_precision_does(tmp_path: Path) -> None:
+    learnable = [*SMALL_LSTM, "data.difficulty=0", "data.num_documents=500", "data.mean_length=30"]
+    learnable += ["training.learning_rate=0.02", "training.max_epochs=4", "embedding.word_dropout=0"]
+    full = train_tiny(tmp_path, *learnable, folder="full")
+    half = train_tiny(tmp_path, *learnable, "trainer.precision=bf16-mixed")
+    assert half["environment"]["precision"] == "bf16-mixed"
+    assert half["test/accuracy"] == pytest.approx(full["test/accuracy"], abs=0.05)
+    assert half["test/loss"] == pytest.approx(full["test/loss"], abs=0.05)
+    assert half["test/loss"] != full["test/loss"]
+    weights = read_weights(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert {tensor.dtype for name, tensor in weights.items() if name.startswith("network.")} == {torch.float32}
+    measured = evaluated(tmp_path / "evaluation", f"run={tmp_path / 'run'}")
+    assert figures(measured, "test") == pytest.approx(figures(half, "test"), abs=1e-6)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_half_precision_of_gpus_is_refused_on_a_processor(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
+    with pytest.raises(UserError, match=r"16-mixed, which needs a GPU: use bf16-mixed or 32-true"):
+        read_experiment(composed(f"trainer={accelerator}", "trainer.precision=16-mixed"))
