@@ -279,9 +279,9 @@ def walk(node: yaml.MappingNode, prefix: str, lines: Sequence[str]) -> Iterator[
             yield from walk(value, f"{name}.", lines)
             continue
         first, last = value.start_mark, value.end_mark
-        if isinstance(value, yaml.SequenceNode) and not value.flow_style:  # one item a line: only `defaults` has such
-            default = "…"
-        elif isinstance(value, yaml.ScalarNode) and value.style in ("|", ">"):
+        if (isinstance(value, yaml.SequenceNode) and not value.flow_style) or (
+            isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
+        ):  # one item a line: only `defaults` has such
             default = "…"
         else:
             default = lines[first.line][first.column : last.column] if first.line == last.line else "…"
