@@ -1,4 +1,4 @@
-"""Batches of token ids: who is in one, and how its tensors are made.
+"""Batches of token ids: dataset, samplers and tensors.
 
 Axes: B documents in a batch, T tokens of its longest document, L labels.
 """
@@ -16,33 +16,34 @@ from newsreel.core.rules import Range
 from newsreel.text.tokens import PAD, TokenSequences
 
 Truncation = Literal["head", "tail", "head_tail"]
-POOL_BATCHES = 50  # batches' worth of shuffled documents that are sorted by length together
+POOL_BATCHES = 50  # size, in batches, of the pools that are sorted by length
 
 
 class Batch(NamedTuple):
-    """Documents padded to the longest among them."""
+    """Documents padded to the longest one."""
 
     token_ids: Tensor  # (B, T) int64, padded with <pad> at the end
     lengths: Tensor  # (B,) int64, after truncation; may be 0
-    targets: Tensor  # (B,) int64 class numbers, or (B, L) float32 indicators
-    num_documents: int  # of the whole batch, of which each of several processes has a share
+    targets: Tensor  # (B,) int64 class indices, or (B, L) float32 indicators
+    num_documents: int  # of the whole batch, over all processes
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """The section `batches` of the config."""
 
-    batch_size: Annotated[int, Range(min=1)]  # documents of a step, in all processes together
+    batch_size: Annotated[int, Range(min=1)]  # documents per step, over all processes
     max_tokens: Annotated[int, Range(min=1)] | None
     truncation: Truncation
     num_workers: Annotated[int, Range(min=0)]
 
 
 class DocumentDataset(Dataset[Batch]):
-    """Documents of one split; an index is a list of them and an item is a whole batch.
+    """Documents of one split; an index is a list of documents, and an item is a batch.
 
-    Of several processes each gets its `share` of every batch: each size-th document, so that the padding is about the
-    same everywhere. A process without any takes part with a stand-in that is not to count (`shard_size`).
+    With several processes, each gets a shard of every batch: every `world_size`-th document, so that all have about
+    the same padding. If the shard is empty, the batch is a placeholder of one document that must not count
+    (`shard_size` is 0).
     """
 
     def __init__(
@@ -53,39 +54,39 @@ class DocumentDataset(Dataset[Batch]):
         max_tokens: int | None,
         truncation: Truncation,
     ) -> None:
-        """rows: (N,) the documents of `sequences` that the split has; targets: (N,) or (N, L) of those documents."""
+        """rows: (N,) indices into `sequences` of the split's documents; targets: (N,) or (N, L) of these documents."""
         self.sequences = sequences
         self.starts = sequences.offsets[rows]
         self.ends = sequences.offsets[rows + 1]
         self.targets = targets
         self.max_tokens = max_tokens
         self.truncation = truncation
-        self.shard = (0, 1)  # number of this process, and of all
+        self.shard = (0, 1)  # rank, world size
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) tokens of each document after truncation."""
+        """(N,) number of tokens of each document after truncation."""
         lengths = self.ends - self.starts
         return np.asarray(lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens))
 
     def __getitem__(self, documents: list[int]) -> Batch:
-        number, size = self.shard
-        held = documents[number::size] or documents[:1]
-        bounds = zip(self.starts[held].tolist(), self.ends[held].tolist(), strict=True)
+        rank, world_size = self.shard
+        local = documents[rank::world_size] or documents[:1]
+        bounds = zip(self.starts[local].tolist(), self.ends[local].tolist(), strict=True)
         pieces = [self._tokens(start, end) for start, end in bounds]
         lengths = torch.tensor([len(piece) for piece in pieces])  # (B,)
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
             row[: len(piece)] = piece
-        kind = np.float32 if self.targets.ndim == 2 else np.int64
-        targets = torch.from_numpy(self.targets[held].astype(kind))  # (B,) or (B, L)
+        dtype = np.float32 if self.targets.ndim == 2 else np.int64
+        targets = torch.from_numpy(self.targets[local].astype(dtype))  # (B,) or (B, L)
         return Batch(torch.from_numpy(token_ids), lengths, targets, len(documents))
 
     def _tokens(self, start: int, end: int) -> np.ndarray:
-        """What is read of the document from `start` to `end`."""
+        """Token ids of the document from `start` to `end`, truncated."""
         limit = self.max_tokens
         if limit is None or end - start <= limit:
             return self.sequences.piece(start, end)
@@ -99,21 +100,21 @@ class DocumentDataset(Dataset[Batch]):
         )
 
 
-def shard_size(num_documents: int, number: int, size: int) -> int:
-    """How many documents of a batch are those of one process of `size`."""
-    return len(range(number, num_documents, size))
+def shard_size(num_documents: int, rank: int, world_size: int) -> int:
+    """Number of documents of a batch in the shard of one process."""
+    return len(range(rank, num_documents, world_size))
 
 
 class BucketSampler(Sampler[list[int]]):
-    """Batches of documents of similar length: little padding, and another order each epoch.
+    """Batches of documents of similar length, which need little padding, in a new order every epoch.
 
-    Documents are shuffled, sorted by length within pools of POOL_BATCHES batches, cut into batches, and the batches
-    shuffled. Every document comes once an epoch; the last batch may be smaller and is kept. The order depends on
-    `seed` and the epoch alone, so that it can be found again.
+    Documents are shuffled, sorted by length within pools of POOL_BATCHES batches and cut into batches, which are then
+    shuffled. Every document occurs once per epoch; one batch may be smaller. The order depends only on `seed` and the
+    epoch, so it is reproducible.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, start: tuple[int, int] = (0, 0)) -> None:
-        """start: the epoch to begin with, and how many of its batches are left out since they were trained on."""
+        """start: the first epoch, and the number of its batches to skip because a run has been trained on them."""
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
@@ -121,7 +122,7 @@ class BucketSampler(Sampler[list[int]]):
         self.epoch = start[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order; the trainer calls it before each epoch."""
+        """Select the order of an epoch; the trainer calls this before every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -142,7 +143,7 @@ class BucketSampler(Sampler[list[int]]):
 
 
 class SortedSampler(Sampler[list[int]]):
-    """Every document once, longest first: for evaluation, where order does not matter and padding costs time."""
+    """Every document once, longest first: for evaluation, where the order does not matter and padding costs time."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int) -> None:
         self.order = np.argsort(-lengths, kind="stable")

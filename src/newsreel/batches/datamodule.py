@@ -1,4 +1,4 @@
-"""The LightningDataModule: a tokenized corpus as loaders of batches."""
+"""The LightningDataModule: data loaders for a tokenized corpus."""
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,7 +15,7 @@ class TextDataModule(LightningDataModule):
     def __init__(
         self, corpus: Corpus, tokenized: TokenizedCorpus, settings: BatchSettings, seed: int, pin_memory: bool
     ) -> None:
-        """pin_memory: True only where batches go on to an accelerator."""
+        """pin_memory: whether batches are copied to an accelerator."""
         super().__init__()
         self.corpus = corpus
         self.tokenized = tokenized
@@ -26,12 +26,12 @@ class TextDataModule(LightningDataModule):
         self.shard = (0, 1)
 
     def resume_at(self, epoch: int, num_batches: int) -> None:
-        """Let training begin in an epoch, counted from 0, after so many of its batches."""
+        """Start training in `epoch`, counted from 0, after `num_batches` of its batches."""
         self.start = (epoch, num_batches)
 
-    def set_shard(self, number: int, size: int) -> None:
-        """Let loaders give one process of `size` its share of every batch. Their batches stay those of one process."""
-        self.shard = (number, size)
+    def set_shard(self, rank: int, world_size: int) -> None:
+        """Load only this process's shard of every batch. The batches are the same for every world size."""
+        self.shard = (rank, world_size)
 
     def dataset(self, split: str) -> DocumentDataset:
         rows = self.corpus.splits[split]
@@ -57,7 +57,7 @@ class TextDataModule(LightningDataModule):
         return self.evaluation_dataloader("test")
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
-        """A split's documents, longest first; its sampler's `order` says which document each row is."""
+        """Documents of a split, longest first; the sampler's `order` has the document of each row."""
         dataset = self.dataset(split)
         return self._loader(dataset, SortedSampler(dataset.lengths, self.batch_settings.batch_size))
 
@@ -66,11 +66,11 @@ class TextDataModule(LightningDataModule):
         return DataLoader(
             dataset,
             sampler=sampler,
-            batch_size=None,  # an item of the dataset is a batch already
+            batch_size=None,  # items of the dataset are batches
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=self.pin_memory,
-            # a loader draws a seed for each set of workers: from the generator of all, a run that was resumed, and has
-            # one more set, would go on with other random numbers
+            # A loader draws a seed when it starts workers. From the global generator, that would change the random
+            # numbers of a resumed run, which starts workers once more.
             generator=torch.Generator() if num_workers else None,
         )

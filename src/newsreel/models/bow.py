@@ -1,4 +1,4 @@
-"""Bags of words: which words a document has, and nothing of their order.
+"""Bag-of-words classifiers: word weights, without word order.
 
 Axes: B documents, T tokens, V words of the vocabulary, H outputs of the first layer.
 """
@@ -22,20 +22,20 @@ SMOOTHING = 1.0  # added to the document counts of naive-Bayes ratios
 
 
 class BagOfWords(Network):
-    """A weighted bag of words, then a linear layer or a perceptron with ReLU.
+    """A weighted bag of words, followed by a linear layer or an MLP with ReLU.
 
-    weighting: what a word of the document weighs. `binary`: 1; `count`: how often it occurs; `tf`: its share of the
-    document's known words; `tfidf`: its count times ln((1 + N) / (1 + n)) + 1 with n of the N training documents
-    holding it, the whole divided by its L2 norm (as scikit-learn's TfidfTransformer); `nb`: the naive-Bayes log-count
-    ratio ln((p / ‖p‖₁) / (q / ‖q‖₁)) of its label, where p is 1 + the training documents that hold the word and have
-    the label, and q is 1 + those that hold it without (Wang and Manning 2012, eq. 1, on binary counts), a document's
-    ratios divided by their L2 norm (which the paper does not do; one learning rate then suits them and tf-idf). Where a
-    network has an output for each label, a word weighs for each of them by its own ratio.
-    sublinear_tf: a count n enters as 1 + ln n, as scikit-learn's option of that name has it; `binary` and `nb` count
-    nothing.
-    Words outside the vocabulary weigh nothing.
+    weighting: the weight of a word in a document. `binary`: 1; `count`: its number of occurrences; `tf`: its count
+    divided by the number of known words in the document; `tfidf`: its count times ln((1 + N) / (1 + n)) + 1, where n
+    of the N training documents contain it, with each document scaled to unit L2 norm (as scikit-learn's
+    TfidfTransformer); `nb`: the naive-Bayes log-count ratio ln((p / ‖p‖₁) / (q / ‖q‖₁)) of the label, where p is 1 +
+    the number of training documents with the label that contain the word, and q is 1 + the number of those without
+    the label (Wang and Manning 2012, eq. 1, on binary counts). Each document's ratios are scaled to unit L2 norm (not
+    in the paper; it makes one learning rate work for both `nb` and `tfidf`). If the network has one output per label,
+    a word has one ratio per label.
+    sublinear_tf: replaces a count n by 1 + ln n, as in scikit-learn; it has no effect on `binary` and `nb`.
+    Words outside the vocabulary have weight zero.
 
-    Raises UserError for `nb` weights of several outputs where the first layer does not lead to the outputs directly.
+    Raises UserError for `nb` with several outputs unless the classifier is linear on one-hot words.
     """
 
     needs_dense_embeddings = False
@@ -65,14 +65,14 @@ class BagOfWords(Network):
         if weighting == "nb":
             if num_outputs > 1 and (hidden_sizes or not self.bag.weighs_outputs):
                 raise UserError(
-                    f"model.weighting=nb gives a word another weight for each of this corpus's {num_outputs} labels, "
-                    "which only a linear classifier on one-hot words can use: set model.hidden_sizes=[] and "
-                    "embedding=one_hot, or another model.weighting."
+                    f"model.weighting=nb gives each word one weight per label ({num_outputs} in this corpus), which "
+                    "only a linear classifier on one-hot words can use: set model.hidden_sizes=[] and "
+                    "embedding=one_hot, or choose another model.weighting."
                 )
             self.register_buffer("ratios", torch.zeros(embedding.num_words, num_outputs))  # (V, num_outputs)
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
-        """Document frequencies or naive-Bayes ratios, from one pass over the training documents."""
+        """Compute document frequencies or naive-Bayes ratios in one pass over the training documents."""
         if self.weighting == "tfidf":
             self._fit_idf(training)
         elif self.weighting == "nb":
@@ -90,15 +90,15 @@ class BagOfWords(Network):
     def _fit_ratios(self, training: Iterable[Batch]) -> None:
         num_outputs = self.ratios.shape[1]
         with_label = torch.zeros_like(self.ratios)
-        documents = torch.zeros(len(self.ratios))  # (V,) that hold a word
+        documents = torch.zeros(len(self.ratios))  # (V,) documents that contain each word
         for batch in training:
             words, counts = distinct_words(batch.token_ids)
-            held = counts > 0  # (B, T)
+            present = counts > 0  # (B, T)
             labels = indicators(batch.targets, num_outputs)  # (B, num_outputs)
-            with_label.index_add_(0, words[held], labels.repeat_interleave(held.sum(dim=1), dim=0))
-            documents += torch.bincount(words[held], minlength=len(documents))
+            with_label.index_add_(0, words[present], labels.repeat_interleave(present.sum(dim=1), dim=0))
+            documents += torch.bincount(words[present], minlength=len(documents))
         p, q = SMOOTHING + with_label, SMOOTHING + documents[:, None] - with_label
-        p[: UNK + 1] = q[: UNK + 1] = 0  # <pad> and <unk> are no words
+        p[: UNK + 1] = q[: UNK + 1] = 0  # <pad> and <unk> are not words
         self.ratios.copy_((p / p.sum(dim=0)).log() - (q / q.sum(dim=0)).log())
         self.ratios[: UNK + 1] = 0
 
@@ -116,21 +116,21 @@ class BagOfWords(Network):
         return self.rest(self.bag(words, self.word_dropout(weights)))  # type: ignore[no-any-return]  # (B, num_outputs)
 
     def attribution_inputs(self, token_ids: Tensor, lengths: Tensor) -> AttributionInputs:
-        """The weight of each (1, T) token, a word's divided among its occurrences."""
+        """The weight of each (1, T) token; the weight of a word is divided equally among its occurrences."""
         words, counts = distinct_words(token_ids)  # (1, T), (1, T)
         weights = self.weigh(words, counts)  # (1, T), or (1, T, num_outputs)
-        held = counts > 0
-        shares = weights.new_zeros(int(token_ids.max()) + 1, *weights.shape[2:])  # by word
-        shares[words[held]] = weights[held] / counts[held].reshape(-1, *[1] * (weights.ndim - 2))
+        present = counts > 0
+        weight_per_token = weights.new_zeros(int(token_ids.max()) + 1, *weights.shape[2:])  # (V', …) weight per occurrence
+        weight_per_token[words[present]] = weights[present] / counts[present].reshape(-1, *[1] * (weights.ndim - 2))
 
-        def logits(other_weights: Tensor) -> Tensor:
-            bag = self.bag(token_ids.expand(len(other_weights), -1), other_weights)
+        def logits(values: Tensor) -> Tensor:
+            bag = self.bag(token_ids.expand(len(values), -1), values)
             return self.rest(bag)  # type: ignore[no-any-return]
 
-        return AttributionInputs(token_ids[0], shares[token_ids], logits, linear=not len(self.rest))
+        return AttributionInputs(token_ids[0], weight_per_token[token_ids], logits, linear=not len(self.rest))
 
     def weigh(self, words: Tensor, counts: Tensor) -> Tensor:
-        """Weights of distinct words by their (B, T) counts, zero where the count is: (B, T), or (B, T, num_outputs)."""
+        """Weights of distinct words from their (B, T) counts: (B, T), or (B, T, num_outputs); 0 where the count is."""
         if self.weighting == "binary":
             return (counts > 0).to(counts.dtype)
         if self.weighting == "nb":
@@ -147,7 +147,7 @@ class BagOfWords(Network):
 
 
 def indicators(targets: Tensor, num_outputs: int) -> Tensor:
-    """(B,) class numbers or (B, L) indicators → (B, num_outputs) floats, 1 where a document has the output's label."""
+    """(B,) class indices or (B, L) indicators → (B, num_outputs) float indicators."""
     if targets.ndim == 2:
         return targets
     if num_outputs == 1:
@@ -156,10 +156,13 @@ def indicators(targets: Tensor, num_outputs: int) -> Tensor:
 
 
 def distinct_words(token_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's words sorted, and at one place of each known word its count, as floats; 0 elsewhere. Both (B, T)."""
+    """(B, T) sorted words, and (B, T) float counts: a word's count at its first position, 0 at the others.
+
+    The counts of <pad> and <unk> are 0.
+    """
     words, _ = token_ids.sort(dim=1)  # (B, T)
     begins = torch.cat([torch.ones_like(words[:, :1], dtype=torch.bool), words[:, 1:] != words[:, :-1]], dim=1)
-    runs = begins.long().cumsum(dim=1) - 1  # (B, T) which of the row's different words stands at a place
+    runs = begins.long().cumsum(dim=1) - 1  # (B, T) index of the distinct word at each position
     sizes = torch.zeros_like(words).scatter_add(1, runs, torch.ones_like(words))  # (B, T) of each run
     counts = torch.where(begins & (words > UNK), sizes.gather(1, runs), 0)
     return words, counts.to(torch.get_default_dtype())

@@ -1,6 +1,6 @@
-"""The LightningModule: a network with its loss, metrics and optimiser.
+"""The LightningModule: a network with its loss, metrics and optimizer.
 
-Axes: B documents in a batch, N of a split, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
+Axes: B documents in a batch, N in a split, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
 """
 
 from collections.abc import Callable, Iterable
@@ -30,74 +30,77 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
     "adagrad": torch.optim.Adagrad,
 }
-MOMENTS = {"sgd": {"momentum": 0.9}, "rmsprop": {"alpha": 0.9}}  # the latter as Keras has it
+MOMENTS = {"sgd": {"momentum": 0.9}, "rmsprop": {"alpha": 0.9}}  # rmsprop as in Keras
 FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU too
 
-Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # of probabilities, decisions and targets of a split
+Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # (probabilities, predictions, targets) → metrics
 
 
 class EvalBuffer:
-    """What the network says of a split, in the loader's order.
+    """Probabilities and targets of a split, in the loader's order.
 
-    In two tensors that grow by doubling: thousands of small ones, made between the large ones of a batch, would keep
-    the allocator from using again what those leave.
+    Stored in two tensors that grow by doubling: thousands of small tensors, allocated between the large ones of each
+    batch, would fragment the memory.
     """
 
-    def __init__(self, number: int = 0, size: int = 1) -> None:
-        """number: this process's among `size`, each of which has its share of every batch."""
-        self.shard = (number, size)
+    def __init__(self, rank: int = 0, world_size: int = 1) -> None:
+        """Each of `world_size` processes evaluates one shard of every batch."""
+        self.shard = (rank, world_size)
         self._batch_sizes: list[int] = []
         self._size = 0
         self._probabilities = torch.empty(0)
         self._targets = torch.empty(0)
 
     def append(self, probabilities: Tensor, targets: Tensor, num_documents: int) -> None:
-        """(B, L) probabilities and (B,) class numbers or (B, L) indicators: a share of the next `num_documents`."""
-        held = shard_size(num_documents, *self.shard)
+        """Append (B, L) probabilities and (B,) class indices or (B, L) indicators of this process's shard of a batch.
+
+        num_documents: of the whole batch.
+        """
+        num_rows = shard_size(num_documents, *self.shard)
         targets = targets > 0 if targets.ndim == 2 else targets
-        self._probabilities = append_rows(self._probabilities, self._size, probabilities[:held])
-        self._targets = append_rows(self._targets, self._size, targets[:held])
-        self._size += held
+        self._probabilities = append_rows(self._probabilities, self._size, probabilities[:num_rows])
+        self._targets = append_rows(self._targets, self._size, targets[:num_rows])
+        self._size += num_rows
         self._batch_sizes.append(num_documents)
 
     def gather(self, device: torch.device) -> None:
-        """Put together what all processes hold; device: where they exchange tensors."""
-        _, num_processes = self.shard
-        holders = torch.cat([torch.arange(size) % num_processes for size in self._batch_sizes])  # (N,) of each document
-        whole = []
-        for own in self.tensors():
-            together = torch.empty((len(holders), *own.shape[1:]), dtype=own.dtype)
-            for holder, rows in enumerate(gather_all_tensors(own.to(device))):
-                together[holders == holder] = rows.cpu()
-            whole.append(together)
-        self._probabilities, self._targets = whole
-        self._size = len(holders)
+        """Gather the rows of all processes, in the loader's order. device: where collectives run."""
+        _, world_size = self.shard
+        ranks = torch.cat([torch.arange(size) % world_size for size in self._batch_sizes])  # (N,) of each document
+        gathered = []
+        for local in self.tensors():
+            merged = torch.empty((len(ranks), *local.shape[1:]), dtype=local.dtype)
+            for rank, rows in enumerate(gather_all_tensors(local.to(device))):
+                merged[ranks == rank] = rows.cpu()
+            gathered.append(merged)
+        self._probabilities, self._targets = gathered
+        self._size = len(ranks)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """(N, L) probabilities, and the split's targets."""
+        """(N, L) probabilities, and (N,) or (N, L) targets."""
         return self._probabilities[: self._size], self._targets[: self._size]
 
 
-def append_rows(kept: Tensor, size: int, rows: Tensor) -> Tensor:
-    """A tensor on the processor whose first `size` rows are those of `kept`, and the next ones the given."""
+def append_rows(buffer: Tensor, size: int, rows: Tensor) -> Tensor:
+    """Write `rows` after the first `size` rows of a CPU buffer; returns it, or a larger copy if it was full."""
     needed = size + len(rows)
-    if needed > len(kept):
+    if needed > len(buffer):
         larger = torch.empty((2 * needed, *rows.shape[1:]), dtype=rows.dtype)
         if size:
-            larger[:size] = kept[:size]
-        kept = larger
-    kept[size:needed] = rows
-    return kept
+            larger[:size] = buffer[:size]
+        buffer = larger
+    buffer[size:needed] = rows
+    return buffer
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together, those of tables that are kept for a batch's words alone included."""
+    """L2 norm of all gradients together, including sparse ones."""
     values = []
     for weights in parameters:
         if weights.grad is None:
             continue
         if weights.grad.is_sparse:
-            weights.grad = weights.grad.coalesce()  # as the optimiser does, which then finds it done
+            weights.grad = weights.grad.coalesce()  # the optimizer would do it anyway
             values.append(weights.grad.values())
         else:
             values.append(weights.grad)
@@ -117,7 +120,7 @@ class TextClassifier(LightningModule):
         training: TrainingSettings,
         hyperparameters: dict[str, Any],
     ) -> None:
-        """metric: the figure of `measure` to follow while training. hyperparameters: plain values, for checkpoints."""
+        """metric: the metric of `measure` that training monitors. hyperparameters: plain values, for checkpoints."""
         super().__init__()
         self.network = network
         for module in network.modules():
@@ -130,24 +133,23 @@ class TextClassifier(LightningModule):
         self.metric = metric
         self.training_settings = training
         num_labels = len(decisions.thresholds)
-        several = self.task == "multilabel"
         self.train_metric = (
             MultilabelF1Score(num_labels, average="micro")
-            if several
+            if self.task == "multilabel"
             else MulticlassAccuracy(num_labels, average="micro")
         )
-        self.outputs = EvalBuffer()  # of the split that was last evaluated
+        self.outputs = EvalBuffer()  # of the split evaluated last
         self.save_hyperparameters(hyperparameters, logger=False)
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             for module in self.network.modules():
                 if isinstance(module, nn.Embedding):
-                    module.sparse = False  # NCCL, by which the processes add up gradients, knows dense ones alone
+                    module.sparse = False  # NCCL reduces dense gradients only
 
     @property
     def num_parameters(self) -> int:
-        """Number of the network's weights that are trained."""
+        """Number of trainable parameters of the network."""
         return sum(weights.numel() for weights in self.network.parameters() if weights.requires_grad)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -158,9 +160,9 @@ class TextClassifier(LightningModule):
         logits = self(batch.token_ids, batch.lengths)
         weight = self._ddp_loss_scale(batch)
         loss: Tensor = self.loss(logits, batch.targets)
-        if weight:  # else a stand-in
-            decided = self.decisions(logits_to_probs(logits.detach().float(), self.task))
-            self.train_metric(decided.long(), batch.targets.long())
+        if weight:  # 0 for a placeholder batch
+            preds = self.decisions(logits_to_probs(logits.detach().float(), self.task))
+            self.train_metric(preds.long(), batch.targets.long())
         size = batch.num_documents
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
         self.log("train/loss_epoch", weight * loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
@@ -170,12 +172,12 @@ class TextClassifier(LightningModule):
         return weight * loss
 
     def _ddp_loss_scale(self, batch: Batch) -> float:
-        """What the mean over this process's share counts, where the mean over processes is to be that of the batch."""
+        """Factor on the mean loss of this process's shard that makes the mean over processes that of the batch."""
         size = self.trainer.world_size
         return shard_size(batch.num_documents, self.global_rank, size) * size / batch.num_documents
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log how long the gradient is, before clipping, on the steps whose figures are logged."""
+        """Log the gradient norm, before clipping, on the steps that are logged."""
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
@@ -201,27 +203,27 @@ class TextClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         scores, targets = self._all_outputs()
         self.decisions.fit(scores.to(self.device), targets.to(self.device))
-        self._log_measures("val", scores, targets)
+        self._log_metrics("val", scores, targets)
 
     def on_test_epoch_end(self) -> None:
-        self._log_measures("test", *self._all_outputs())
+        self._log_metrics("test", *self._all_outputs())
 
     def _all_outputs(self) -> tuple[Tensor, Tensor]:
         if self.trainer.world_size > 1:
             self.outputs.gather(self.device)
         return self.outputs.tensors()
 
-    def _log_measures(self, stage: str, scores: Tensor, targets: Tensor) -> None:
-        """Log the figures of a split, of which every process has all outputs."""
-        decided = self.decisions(scores.to(self.device)).cpu()
-        figures = self.measure(scores, decided, targets)
-        self.log_dict({f"{stage}/{name}": figure for name, figure in figures.items()}, batch_size=len(scores))
+    def _log_metrics(self, stage: str, scores: Tensor, targets: Tensor) -> None:
+        """Log the metrics of a split; every process has all outputs."""
+        preds = self.decisions(scores.to(self.device)).cpu()
+        metrics = self.measure(scores, preds, targets)
+        self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, batch_size=len(scores))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.training_settings
         options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         if settings.optimizer in FUSED and self.trainer.precision == "32-true":
-            options["fused"] = True  # with mixed precision, Lightning cannot clip what a fused step unscales
+            options["fused"] = True  # with mixed precision, Lightning cannot clip gradients that a fused step unscales
         options |= MOMENTS.get(settings.optimizer, {})
         if settings.optimizer == "adagrad":
             options["initial_accumulator_value"] = settings.initial_accumulator

@@ -1,6 +1,6 @@
 """Convolutions over the words of a document.
 
-Axes: B documents, T tokens (or places after a convolution), E embedding dimensions, F filters.
+Axes: B documents, T tokens (or windows after a convolution), E embedding dimensions, F filters.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from newsreel.models.pooling import MaskedPooling, token_mask
 class StackedCNN(Network):
     """Convolution, max pooling, convolution, … , pooling over time: the stack of Chollet 2017, section 6.4.
 
-    pooling: what becomes of the last convolution's windows; `max` is the book's.
-    hidden_sizes: of dense layers with ReLU on the pooled document, before the last one.
+    pooling: over the windows of the last convolution; `max` in the book.
+    hidden_sizes: of the dense layers with ReLU between the pooling and the output layer.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class StackedCNN(Network):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         states = self.input_dropout(self.embedding(token_ids)).transpose(1, 2)  # (B, E, T)
         for number, convolution in enumerate(self.convolutions):
-            if number:  # a window at the document's end takes the places that are left
+            if number:  # the last window of a document may be shorter
                 states = max_pool(states, self.pool_size)  # (B, F, T / pool_size)
                 lengths = (lengths + self.pool_size - 1) // self.pool_size
             states, lengths = convolution(states, lengths)  # (B, F, T'), zeros where padded
@@ -64,7 +64,7 @@ class StackedCNN(Network):
 
 
 class KimCNN(Network):
-    """Convolutions of several widths side by side, each filter's maximum over time (Kim 2014)."""
+    """Parallel convolutions with several kernel sizes, each filter's maximum over time (Kim 2014)."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class KimCNN(Network):
 
 
 class MaskedConvolution(nn.Module):
-    """A convolution with ReLU over the windows that lie within a document; one shorter than a window gets zeros."""
+    """A convolution with ReLU over the windows within a document; documents shorter than the kernel are zero-padded."""
 
     def __init__(self, size: int, num_filters: int, kernel_size: int) -> None:
         super().__init__()
@@ -98,17 +98,17 @@ class MaskedConvolution(nn.Module):
         self.convolution = nn.Conv1d(size, num_filters, kernel_size)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, E, T), (B,) → (B, F, T') with zeros at the end (as ReLU's lowest), (B,) windows of each document."""
-        states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may hold anything
+        """(B, E, T), (B,) → (B, F, T') with zeros after each document's windows, (B,) numbers of windows."""
+        states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may have any values
         missing = states.new_zeros(states.shape[0], states.shape[1], self.kernel_size)[:, :, states.shape[2] :]
-        states = torch.cat([states, missing], dim=2)  # (B, E, at least width), by no comparison: a trace would fix it
+        states = torch.cat([states, missing], dim=2)  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
         num_windows = (lengths - self.kernel_size + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
 
 
 def max_pool(states: Tensor, size: int) -> Tensor:
-    """(B, F, T) → (B, F, T / size, rounded up): the highest of every `size` places."""
-    if torch.compiler.is_compiling():  # it would translate max_pool1d anew for every T
+    """(B, F, T) → (B, F, ⌈T / size⌉): the maximum of every `size` positions."""
+    if torch.compiler.is_compiling():  # max_pool1d is recompiled for every T
         return F.max_pool2d(states[:, :, None], (1, size), ceil_mode=True)[:, :, 0]
     return F.max_pool1d(states, size, ceil_mode=True)

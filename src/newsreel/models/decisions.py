@@ -1,4 +1,4 @@
-"""From probabilities to the labels that are predicted.
+"""From probabilities to predicted labels.
 
 Axes: N documents, L labels.
 """
@@ -14,7 +14,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 
-DEFAULT_THRESHOLD = 0.5  # the threshold of labels before any is fitted
+DEFAULT_THRESHOLD = 0.5  # of every label until thresholds are fitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,47 +27,49 @@ class EvaluationSettings:
     figures: bool
 
     def check(self, nested: bool) -> None:
-        """Raise UserError if a hierarchy is to be closed where there is none. nested: whether labels have parents."""
+        """Raise UserError if hierarchy=close but labels have no parents. nested: whether labels have parents."""
         if self.hierarchy == "close" and not nested:
             raise UserError(
-                "evaluation.hierarchy is close, and the labels of this corpus have none: use evaluation.hierarchy=none."
+                "evaluation.hierarchy is close, but the labels of this corpus have no hierarchy: use "
+                "evaluation.hierarchy=none."
             )
 
 
 class DecisionRule(nn.Module):
-    """Which labels a document gets: the most probable one, or for `multilabel` all that a rule lets through.
+    """Predicts the most probable label, or for `multilabel` all labels that a rule selects.
 
-    The rules (Yang 2001, section 2.2, has them as SCut and RCut), each fitted to make F1 on validation documents
-    highest. `global`: probabilities above one threshold, for the highest micro-F1. `per_label`: above a threshold of
-    the label's own, drawn towards the global one in log-odds with the weight of `shrinkage` documents against the n
-    validation documents of the label, since a handful of them says little (0: as published); labels without any take
-    the global one. `top_k`: the k most probable labels, one k for all documents. `fixed`: above 0.5, nothing fitted.
-    Thresholds lie halfway, in log-odds, between the probabilities that they separate.
+    The rules (SCut and RCut in Yang 2001, section 2.2) are fitted to maximise F1 on validation documents. `global`:
+    probabilities above one threshold, for the highest micro-F1. `per_label`: probabilities above a threshold per
+    label, shrunk in log-odds towards the global one: the latter has the weight of `shrinkage` documents against the n
+    validation documents of the label, since few documents determine a threshold poorly (0: as published); labels
+    without validation documents use the global one. `top_k`: the k most probable labels, with one k for all documents.
+    `fixed`: probabilities above 0.5; nothing is fitted.
+    A threshold lies halfway, in log-odds, between the probabilities that it separates.
     `hierarchy=close` adds the ancestors of every predicted label.
 
-    The rule's numbers are buffers: a checkpoint of the model has them.
+    Thresholds and k are buffers, and so part of a checkpoint.
     """
 
     def __init__(self, task: Task, num_labels: int, parents: Sequence[int], settings: EvaluationSettings) -> None:
-        """parents: each label's parent, -1 for none; empty where the corpus has no hierarchy.
+        """parents: index of each label's parent, -1 for none; empty if the corpus has no hierarchy.
 
-        Raises UserError if a hierarchy is to be closed where there is none.
+        Raises UserError if hierarchy=close but there is no hierarchy.
         """
         super().__init__()
         settings.check(bool(parents))
         self.task: Task = task
         self.rule = settings.thresholds
         self.shrinkage = settings.shrinkage
-        self.ancestor_edges = upwards(parents) if settings.hierarchy == "close" else []
+        self.ancestor_edges = ancestor_edges_of(parents) if settings.hierarchy == "close" else []
         self.thresholds: Tensor
         self.k: Tensor
         self.fallbacks: Tensor
         self.register_buffer("thresholds", torch.full((num_labels,), DEFAULT_THRESHOLD))  # (L,)
         self.register_buffer("k", torch.tensor(1))
-        self.register_buffer("fallbacks", torch.tensor(0))  # labels that took the global threshold
+        self.register_buffer("fallbacks", torch.tensor(0))  # number of labels that use the global threshold
 
     def fit(self, probabilities: Tensor, targets: Tensor) -> None:
-        """Choose the rule's numbers by validation documents: (N, L) each, the targets as indicators."""
+        """Fit thresholds or k on (N, L) probabilities and (N, L) target indicators of validation documents."""
         if self.task != "multilabel" or self.rule == "fixed":
             return
         if self.rule == "top_k":
@@ -77,24 +79,24 @@ class DecisionRule(nn.Module):
         self.thresholds.copy_(overall.expand_as(self.thresholds))
         if self.rule == "per_label":
             counts = targets.sum(dim=0)  # (L,)
-            held = counts > 0
-            own = log_odds(best_thresholds(probabilities[:, held], targets[:, held]))
-            weights = counts[held] / (counts[held] + self.shrinkage)
-            self.thresholds[held] = (weights * own + (1 - weights) * log_odds(overall)).sigmoid()
-            self.fallbacks.fill_(int((~held).sum()))
+            present = counts > 0
+            fitted = log_odds(best_thresholds(probabilities[:, present], targets[:, present]))
+            weights = counts[present] / (counts[present] + self.shrinkage)
+            self.thresholds[present] = (weights * fitted + (1 - weights) * log_odds(overall)).sigmoid()
+            self.fallbacks.fill_(int((~present).sum()))
 
     def forward(self, probabilities: Tensor) -> Tensor:
-        """(N, L) probabilities → (N,) class numbers, or (N, L) bool for `multilabel`."""
+        """(N, L) probabilities → (N,) class indices, or (N, L) bool for `multilabel`."""
         if self.task != "multilabel":
             return probabilities.argmax(dim=1)
         if self.rule == "top_k":
             best = probabilities.topk(int(self.k), dim=1).indices  # (N, k)
-            decided = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True)
+            preds = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True)
         else:
-            decided = probabilities > self.thresholds
+            preds = probabilities > self.thresholds
         for label, parent in self.ancestor_edges:
-            decided[:, parent] |= decided[:, label]
-        return decided
+            preds[:, parent] |= preds[:, label]
+        return preds
 
     @property
     def by_thresholds(self) -> bool:
@@ -103,7 +105,7 @@ class DecisionRule(nn.Module):
 
     @property
     def falls_back(self) -> bool:
-        """Whether labels without validation documents take the global threshold."""
+        """Whether labels without validation documents use the global threshold."""
         return self.task == "multilabel" and self.rule == "per_label"
 
     def describe(self, label_names: Sequence[str]) -> dict[str, Any]:
@@ -117,30 +119,30 @@ class DecisionRule(nn.Module):
         return {"rule": self.rule, **without, "thresholds": values}
 
 
-def upwards(parents: Sequence[int]) -> list[tuple[int, int]]:
-    """(label, parent) of every label that has one, the deepest first."""
-    below = [label for label in range(len(parents)) if parents[label] >= 0]
-    return [(label, parents[label]) for label in sorted(below, key=lambda label: -level_of(label, parents))]
+def ancestor_edges_of(parents: Sequence[int]) -> list[tuple[int, int]]:
+    """(label, parent) of every label with a parent, deepest first."""
+    nested = [label for label in range(len(parents)) if parents[label] >= 0]
+    return [(label, parents[label]) for label in sorted(nested, key=lambda label: -level_of(label, parents))]
 
 
 def level_of(label: int, parents: Sequence[int]) -> int:
-    """How far below the top of a hierarchy a label is: 1 for those without a parent."""
+    """Level of a label in the hierarchy: 1 for labels without a parent."""
     return 1 if parents[label] < 0 else 1 + level_of(parents[label], parents)
 
 
 def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """(N, L) probabilities, (N, L) indicators with at least one positive a label → (L,) thresholds of highest F1.
+    """(N, L) probabilities, (N, L) indicators with at least one positive per label → (L,) thresholds of highest F1.
 
-    Of cuts with the same F1 it takes the one that predicts the fewest documents.
+    Ties go to the threshold that predicts the fewest documents.
     """
     scores, order = probabilities.double().sort(dim=0, descending=True)  # (N, L)
     hits = targets.long().gather(0, order).cumsum(dim=0)  # (N, L) true positives if a label's n + 1 best are predicted
     predicted = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
     f1 = 2 * hits / (predicted + hits[-1:])  # (N, L)
-    below = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
-    f1[scores == below] = -1  # no threshold lies between equal ones
+    next_lower = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
+    f1[scores == next_lower] = -1  # no threshold lies between equal ones
     cut = f1.argmax(dim=0, keepdim=True)  # (1, L)
-    upper, lower = scores.gather(0, cut)[0], below.gather(0, cut)[0]  # (L,)
+    upper, lower = scores.gather(0, cut)[0], next_lower.gather(0, cut)[0]  # (L,)
     halfway = ((log_odds(upper) + log_odds(lower)) / 2).sigmoid().to(probabilities.dtype)
     return torch.where((lower <= halfway) & (halfway < upper), halfway, lower.to(halfway.dtype))  # rounding may cross
 
@@ -150,8 +152,8 @@ def log_odds(probabilities: Tensor) -> Tensor:
 
 
 def best_k(probabilities: Tensor, targets: Tensor) -> int:
-    """The number of labels a document for which the most probable ones give the highest micro-F1."""
+    """The number k of labels per document for which the k most probable labels give the highest micro-F1."""
     order = probabilities.argsort(dim=1, descending=True)  # (N, L)
-    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) right ones among the k best of all documents
+    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) true positives among the top k of all documents
     predicted = len(order) * torch.arange(1, len(hits) + 1, device=hits.device)
     return int((2 * hits / (predicted + targets.sum())).argmax()) + 1

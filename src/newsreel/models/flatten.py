@@ -1,6 +1,6 @@
-"""A dense network on the rows of a fixed number of words, laid end to end.
+"""A dense network on the concatenated embeddings of a fixed number of tokens.
 
-Axes: B documents, T tokens, T0 places of the network, E embedding dimensions.
+Axes: B documents, T tokens, T0 positions that the network reads, E embedding dimensions.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from newsreel.text.tokens import PAD
 
 
 class FlattenMLP(Network):
-    """Embedding, flatten, dense layers with ReLU: each place has weights of its own (Chollet 2017, section 6.1).
+    """Embedding, flatten, dense layers with ReLU: every position has separate weights (Chollet 2017, section 6.1).
 
-    num_tokens: T0. Places count from a document's end, as after Keras' `pad_sequences`: of a longer document the last
-    T0 tokens are read, and before the first token of a shorter one there are zeros.
+    num_tokens: T0. Documents are aligned at their ends, as by Keras' `pad_sequences`: of a longer document the last T0
+    tokens are read, and a shorter one is padded with zeros at the front.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FlattenMLP(Network):
         return last.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        places = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), below 0: none
-        token_ids = token_ids.gather(1, places.clamp(min=0)).where(places >= 0, PAD)  # (B, T0)
-        rows = self.embedding(token_ids) * (places >= 0)[:, :, None]  # (B, T0, E); <pad> may have any row
+        positions = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), negative: padding
+        token_ids = token_ids.gather(1, positions.clamp(min=0)).where(positions >= 0, PAD)  # (B, T0)
+        rows = self.embedding(token_ids) * (positions >= 0)[:, :, None]  # (B, T0, E); <pad> may have any row
         return self.layers(rows.flatten(1))  # type: ignore[no-any-return]  # (B, num_outputs)

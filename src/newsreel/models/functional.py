@@ -1,4 +1,4 @@
-"""From a network's logits to probabilities.
+"""Loss and probabilities of a network's logits, by task.
 
 Axes: B documents, L labels; logits are (B, 1) for a binary task, else (B, L).
 """
@@ -11,12 +11,12 @@ from newsreel.corpora.corpus import Task
 
 
 def num_outputs(task: Task, num_labels: int) -> int:
-    """Logits that a network has to give: one for a binary task, one a label otherwise."""
+    """Number of logits of a network: 1 for a binary task, otherwise one per label."""
     return 1 if task == "binary" else num_labels
 
 
 def task_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Mean log loss of a batch: of the right class, or of each yes-or-no decision."""
+    """Mean log loss of a batch: categorical for `multiclass`, else binary, averaged over documents and labels."""
     if task == "multiclass":
         return F.cross_entropy(logits, targets)
     if task == "multilabel":
@@ -25,7 +25,7 @@ def task_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 def logits_to_probs(logits: Tensor, task: Task) -> Tensor:
-    """(B, num_outputs) logits → (B, L) probabilities; a binary task's one logit speaks for its second label."""
+    """(B, num_outputs) logits → (B, L) probabilities; the logit of a binary task is that of its second label."""
     if task == "multiclass":
         return logits.softmax(dim=1)
     if task == "multilabel":

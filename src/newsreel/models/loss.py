@@ -1,4 +1,4 @@
-"""What training minimises.
+"""The loss that training minimises.
 
 Axes: B documents in a batch, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
 """
@@ -17,7 +17,7 @@ from newsreel.models.functional import task_loss
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The part of the section `training` that shapes the loss; all zeros and false give `task_loss`, the log loss."""
+    """The loss settings of the section `training`; with all of them 0 or false the loss is `task_loss`, the log loss."""
 
     class_balance: Annotated[float, Range(min=0, max=1)]
     focal_gamma: Annotated[float, Range(min=0, max=100)]
@@ -26,20 +26,20 @@ class LossSettings:
 
 
 class Loss(nn.Module):
-    """Mean loss of a batch: log loss with balanced classes, focal factors and smoothed targets, as far as asked for.
+    """Mean loss of a batch: log loss with optional class weights, focal factors and label smoothing.
 
-    class_balance β: documents of a class weigh in proportion to (number of its training documents)^-β, on average 1;
-    β = 1 is scikit-learn's `class_weight="balanced"`. Where documents have several labels, a label's positives weigh
+    class_balance β: class weights proportional to (training documents of the class)^-β, 1 on average over documents;
+    β = 1 is scikit-learn's `class_weight="balanced"`. For `multilabel`, the positives of a label have the weight
     (negatives / positives)^β, and its negatives 1.
-    focal_gamma γ: each term times (1 - p)^γ, with p the probability of what is right (Lin et al. 2017, eq. 4).
-    label_smoothing ε: targets move to 1 - ε + ε/K and ε/K over the K classes of a decision (Szegedy et al. 2016, eq.
-    7 on); K is 2 where each label is a decision.
-    one_vs_rest: each class of several is a decision against all others, and a document's loss the sum of theirs,
-    instead of one decision among all (Rifkin and Klautau 2004). Where documents have several labels, it is so anyway.
+    focal_gamma γ: multiplies each term by (1 - p)^γ, with p the probability of the true class (Lin et al. 2017, eq. 4).
+    label_smoothing ε: targets become 1 - ε + ε/K and ε/K over K classes (Szegedy et al. 2016, eq. 7 on); K is 2 where
+    each label is a binary decision.
+    one_vs_rest: for `multiclass`, a binary decision per class instead of one softmax; the loss of a document is the
+    sum over classes (Rifkin and Klautau 2004). `multilabel` losses are always of this kind.
     """
 
     def __init__(self, task: Task, counts: Tensor, num_documents: int, settings: LossSettings) -> None:
-        """counts: (L,) training documents with each label, of `num_documents`."""
+        """counts: (L,) number of training documents with each label, out of `num_documents`."""
         super().__init__()
         self.task: Task = task
         self.settings = settings
@@ -53,35 +53,35 @@ class Loss(nn.Module):
         self.register_buffer("weights", weights.float(), persistent=False)  # (L,)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B, num_outputs) logits, (B,) class numbers or (B, L) indicators → the mean, a scalar."""
+        """(B, num_outputs) logits, (B,) class indices or (B, L) indicators → scalar mean."""
         settings = self.settings
         if self.task == "multiclass" and settings.one_vs_rest:
-            decisions = self._of_decisions(logits, F.one_hot(targets, logits.shape[1]).to(logits.dtype))  # (B, L)
-            return (self.weights[targets] * decisions.sum(dim=1)).mean()
+            losses = self._binary_losses(logits, F.one_hot(targets, logits.shape[1]).to(logits.dtype))  # (B, L)
+            return (self.weights[targets] * losses.sum(dim=1)).mean()
         if not (settings.class_balance or settings.focal_gamma or settings.label_smoothing):
             return task_loss(logits, targets, self.task)
         if self.task == "multiclass":
-            return self._of_classes(logits, targets)
+            return self._multiclass_loss(logits, targets)
         if self.task == "multilabel":
             weights = torch.where(targets > 0, self.weights, 1.0)  # (B, L)
-            return (weights * self._of_decisions(logits, targets)).mean()
+            return (weights * self._binary_losses(logits, targets)).mean()
         weights = self.weights[targets]  # (B,)
-        return (weights * self._of_decisions(logits[:, 0], targets.to(logits.dtype))).mean()
+        return (weights * self._binary_losses(logits[:, 0], targets.to(logits.dtype))).mean()
 
-    def _of_classes(self, logits: Tensor, targets: Tensor) -> Tensor:
-        logarithms = logits.log_softmax(dim=1)  # (B, L)
+    def _multiclass_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_probs = logits.log_softmax(dim=1)  # (B, L)
         smoothing = self.settings.label_smoothing
-        wanted = torch.full_like(logarithms, smoothing / logits.shape[1])
-        wanted.scatter_add_(1, targets[:, None], torch.full_like(logarithms[:, :1], 1 - smoothing))
+        smoothed = torch.full_like(log_probs, smoothing / logits.shape[1])
+        smoothed.scatter_add_(1, targets[:, None], torch.full_like(log_probs[:, :1], 1 - smoothing))
         if self.settings.focal_gamma:
-            logarithms = logarithms * (1 - logarithms.exp()) ** self.settings.focal_gamma
-        return -(self.weights[targets][:, None] * wanted * logarithms).sum(dim=1).mean()
+            log_probs = log_probs * (1 - log_probs.exp()) ** self.settings.focal_gamma
+        return -(self.weights[targets][:, None] * smoothed * log_probs).sum(dim=1).mean()
 
-    def _of_decisions(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _binary_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing, gamma = self.settings.label_smoothing, self.settings.focal_gamma
-        wanted = targets * (1 - smoothing) + smoothing / 2
+        smoothed = targets * (1 - smoothing) + smoothing / 2
         if not gamma:
-            return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        yes = (-logits).sigmoid() ** gamma * F.logsigmoid(logits)
-        no = logits.sigmoid() ** gamma * F.logsigmoid(-logits)
-        return -(wanted * yes + (1 - wanted) * no)
+            return F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+        positive = (-logits).sigmoid() ** gamma * F.logsigmoid(logits)
+        negative = logits.sigmoid() ** gamma * F.logsigmoid(-logits)
+        return -(smoothed * positive + (1 - smoothed) * negative)

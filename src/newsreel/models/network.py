@@ -1,4 +1,4 @@
-"""The Network: token ids in, logits out.
+"""The base class of all networks: token ids in, logits out.
 
 Axes: B documents, T tokens, S variants of one document.
 """
@@ -16,50 +16,49 @@ from newsreel.embeddings.embedding import Embedding
 
 
 class AttributionInputs(NamedTuple):
-    """What the logits of one document are computed from, token by token: for explanations."""
+    """The inputs of one document's logits, per token, for explanations."""
 
-    token_ids: Tensor  # (T,) what is read, in its order; <pad> where nothing is
-    values: Tensor  # (1, T, …) what each token brings; zeros bring nothing
-    logits: Callable[[Tensor], Tensor]  # of other values of the same tokens: (S, T, …) → (S, num_outputs)
-    linear: bool  # whether logits are a weighted sum of the values, plus a bias
+    token_ids: Tensor  # (T,) in reading order; <pad> at unused positions
+    values: Tensor  # (1, T, …) input values of each token; zeros are the baseline
+    logits: Callable[[Tensor], Tensor]  # for other values of the same tokens: (S, T, …) → (S, num_outputs)
+    linear: bool  # whether logits are a weighted sum of the values plus a bias
 
 
 class Network(nn.Module):
-    """A classifier's network. Padding never changes a document's logits.
+    """Base class of classifier networks. Padding must not change a document's logits.
 
-    What the data says (the embedding, the number of outputs) are positional arguments of the constructor; what the
-    user chooses are keyword-only ones, named as in the network's file under configs/model.
+    The constructor takes what depends on the data (the embedding, the number of outputs) as positional arguments, and
+    settings as keyword-only arguments with the names used in the network's file under configs/model.
     """
 
-    # Whether every token's row is read, (B, T, E), one-hot rows too. A network that asks the embedding for `bag_layer`
-    # or `projected` instead is spared that.
+    # Whether the network reads (B, T, E) embeddings, including one-hot ones. Networks that use the embedding's
+    # `bag_layer` or `projected` instead do not need them.
     needs_dense_embeddings: ClassVar[bool] = True
-    order_invariant: ClassVar[bool] = False  # whether the order of a document's tokens means nothing to it
+    order_invariant: ClassVar[bool] = False  # whether logits are independent of token order
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids padded at the end, (B,) lengths → (B, num_outputs) logits."""
 
-    embedding: Embedding  # where a network looks its words up in one under this name
-    output: nn.Linear  # the last layer, where a network has it under this name
+    embedding: Embedding  # in networks that look tokens up in one
+    output: nn.Linear  # the last layer; networks that name it otherwise override `output_bias`
 
     @property
     def output_bias(self) -> Tensor:
-        """(num_outputs,) the last layer's bias."""
+        """(num_outputs,) bias of the last layer."""
         return self.output.bias
 
-    def init_bias_from_priors(self, shares: Tensor) -> None:
-        """Let the first logits be around the log-odds of (num_outputs,) shares, each above 0 and below 1.
+    def init_bias_from_priors(self, priors: Tensor) -> None:
+        """Initialise the output bias with the log-odds of (num_outputs,) label priors, each strictly between 0 and 1.
 
-        Labels that few documents have are else learned to be rare before anything else is (Lin et al. 2017, section
-        3.3).
+        Otherwise the first steps only learn that rare labels are rare (Lin et al. 2017, section 3.3).
         """
         with torch.no_grad():
-            self.output_bias.copy_(shares.logit())
+            self.output_bias.copy_(priors.logit())
 
     def attribution_inputs(self, token_ids: Tensor, lengths: Tensor) -> AttributionInputs:
-        """How (1, T) token ids are read: as the rows that the embedding gives for them."""
-        looked_up: list[tuple[Tensor, Tensor]] = []  # ids and rows: a network may have chosen among the tokens
+        """Inputs of (1, T) token ids: by default their embeddings."""
+        looked_up: list[tuple[Tensor, Tensor]] = []  # ids and embeddings: a network may read only some of the tokens
         handle = self.embedding.register_forward_hook(lambda _, ids, rows: looked_up.append((ids[0], rows)))
         try:
             self(token_ids, lengths)
@@ -67,10 +66,10 @@ class Network(nn.Module):
             handle.remove()
         ids, rows = looked_up[0]
 
-        def logits(other_rows: Tensor) -> Tensor:
-            handle = self.embedding.register_forward_hook(lambda *_: other_rows)
+        def logits(new_rows: Tensor) -> Tensor:
+            handle = self.embedding.register_forward_hook(lambda *_: new_rows)
             try:
-                size = len(other_rows)
+                size = len(new_rows)
                 return self(token_ids.expand(size, -1), lengths.expand(size))  # type: ignore[no-any-return]
             finally:
                 handle.remove()
@@ -78,11 +77,11 @@ class Network(nn.Module):
         return AttributionInputs(ids[0], rows.detach(), logits, linear=False)
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
-        """Set what is computed from the training documents rather than learned by gradients, before training."""
+        """Compute statistics of the training documents, such as idf, before training. Does nothing by default."""
 
 
 def glorot_linear(size: int, num_outputs: int) -> nn.Linear:
-    """A linear layer that starts with Glorot-uniform weights (Glorot and Bengio 2010) and zero biases, as in Keras."""
+    """A linear layer with Glorot-uniform weights (Glorot and Bengio 2010) and zero biases, as in Keras."""
     layer = nn.Linear(size, num_outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -90,7 +89,7 @@ def glorot_linear(size: int, num_outputs: int) -> nn.Linear:
 
 
 def mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
-    """ReLU, dropout and a dense layer from each of the sizes to the next; nothing for one size."""
+    """ReLU, dropout and a linear layer between consecutive sizes; empty for a single size."""
     layers: list[nn.Module] = []
     for size, next_size in pairwise(sizes):
         layers += [nn.ReLU(), nn.Dropout(dropout), glorot_linear(size, next_size)]

@@ -1,4 +1,4 @@
-"""How networks are trained: optimiser, learning-rate schedule, clipping and when to stop."""
+"""Training settings: optimizer, learning-rate schedule, gradient clipping and stopping."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from newsreel.core.rules import Range
 from newsreel.models.loss import LossSettings
 
-CheckpointPolicy = Literal["best", "last"]  # of the epochs, by the validation metric or by time
+CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validation metric, or the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,15 @@ class TrainingSettings(LossSettings):
 
     @property
     def sparse_gradients(self) -> bool:
-        """Whether an embedding table's gradient can be kept for the rows of a batch's words alone.
+        """Whether embedding tables use sparse gradients.
 
-        Adagrad leaves a row without a gradient as it is, so that this changes the cost of a step and not its result.
+        Adagrad does not change rows without a gradient, so this affects the cost of a step but not its result.
         """
         return self.optimizer == "adagrad" and not self.weight_decay and self.gradient_clip is None
 
 
 def schedule_factor(settings: TrainingSettings, step: int, num_steps: int) -> float:
-    """What the learning rate is multiplied by at `step` of `num_steps`: linear warm-up, then the schedule."""
+    """Factor on the learning rate at `step` of `num_steps`: linear warm-up, then the schedule."""
     num_warmup_steps = round(settings.warmup_fraction * num_steps)
     if step < num_warmup_steps:
         return (step + 1) / (num_warmup_steps + 1)

@@ -1,6 +1,6 @@
-"""From the states of a document's tokens to one vector; padding takes no part.
+"""Masked pooling: from the states of a document's tokens to one vector.
 
-Axes: B documents, T tokens, H values of a state.
+Axes: B documents, T tokens, H state size.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,15 @@ PoolingName = Literal["last", "max", "mean", "max_mean", "attention"]
 
 
 def token_mask(lengths: Tensor, num_tokens: int) -> Tensor:
-    """(B, T) bool: which places of a padded batch hold a token."""
+    """(B, T) bool: which positions of a padded batch are tokens."""
     return torch.arange(num_tokens, device=lengths.device) < lengths[:, None]
 
 
 class MaskedPooling(nn.Module):
-    """Pools (B, T, H) over each document's own tokens; a document without tokens becomes zeros.
+    """Pools (B, T, H) over the tokens of each document; the result for an empty document is zero.
 
-    `attention` weighs the states h by softmax(v · tanh(W h + b)), learned (Yang et al. 2016, eqs. 5 to 7).
+    `attention` weights the states h by softmax(v · tanh(W h + b)) with learned v, W and b (Yang et al. 2016, eqs. 5
+    to 7).
     """
 
     def __init__(self, name: PoolingName, size: int) -> None:
@@ -34,7 +35,8 @@ class MaskedPooling(nn.Module):
     def forward(self, states: Tensor, lengths: Tensor, backward: Sequence[bool] = (False,)) -> Tensor:
         """(B, T, H), (B,) → (B, num_parts · H).
 
-        backward: for equal parts of a state, whether it was read backwards: `last` is then at the first token.
+        backward: for each of the equal parts of a state, whether it was read backwards; its `last` state is then at
+        the first token.
         """
         mask = token_mask(lengths, states.shape[1])[:, :, None]  # (B, T, 1)
         parts = []

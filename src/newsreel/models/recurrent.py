@@ -16,30 +16,30 @@ from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, PoolingName
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-NUM_GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G; a cell without gates has the weights of one
-READINGS = {"forward": (False,), "backward": (True,), "both": (False, True)}  # which of them are reversed
+NUM_GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G; `rnn` has weights as for one gate
+REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True)}  # of each direction
 
 
 class RecurrentNetwork(Network):
     """Layers of a recurrent cell, pooled over time.
 
     cell: `rnn` (Elman 1990, tanh), `gru` (Cho et al. 2014) or `lstm` (Hochreiter and Schmidhuber 1997, with the forget
-    gate of Gers et al. 2000, whose bias starts at 1: Jozefowicz et al. 2015). Recurrent weights start orthogonal
-    (Saxe et al. 2014), input weights Glorot uniform, gate by gate.
+    gate of Gers et al. 2000, whose bias is initialised to 1: Jozefowicz et al. 2015). Per gate, recurrent weights are
+    initialised orthogonally (Saxe et al. 2014) and input weights Glorot-uniformly.
 
-    recurrent_dropout: share p of the recurrent weights U that are zeroed while training: U ∘ M / (1 - p) with each
-    entry of M drawn from Bernoulli(1 - p) once for a batch, layer and direction, the same at every time step (the
-    weight-dropped LSTM of Merity et al. 2018, section 2). Unlike the mask on the states of each document (Gal and
-    Ghahramani 2016), it leaves the recurrence to one fast kernel.
-    layer_norm: whether each state of a layer is normalised, all directions together, before the next layer and the
-    pooling; the recurrence itself runs on states as they are, unlike in Ba et al. 2016.
+    recurrent_dropout: probability p of dropping recurrent weights U during training: U ∘ M / (1 - p), with each entry
+    of M drawn from Bernoulli(1 - p) once per batch, layer and direction and constant over time steps (the
+    weight-dropped LSTM of Merity et al. 2018, section 2). Unlike a mask on the states of each document (Gal and
+    Ghahramani 2016), it allows the fused kernel.
+    layer_norm: whether the states of a layer, all directions together, are normalised before the next layer and the
+    pooling; unlike in Ba et al. 2016, there is no normalisation within the recurrence.
 
-    An embedding that can look up what its rows times the input weights of the first layer give, all gates and
-    directions side by side, replaces these weights: those of the cells are then the identity, and not trained.
+    If the embedding can look up its rows multiplied by the input weights of the first layer (`Embedding.projected`),
+    for all gates and directions at once, it replaces these weights: those of the cells are a frozen identity.
 
-    Batches stay padded: padding stands after a document's last token, where it cannot reach the states of its tokens,
-    and pooling leaves it out. Reading backwards reverses each document within its own length, so that it too begins
-    with a token; with `pooling=last` a backward state is the one that has read everything, at the first token.
+    Sequences are not packed: padding follows a document's last token, so it cannot influence the states of the tokens,
+    and pooling masks it. The backward direction reverses each document within its length, so that it starts with a
+    token; with `pooling=last` its final state is at the first token.
     """
 
     needs_dense_embeddings = False
@@ -59,13 +59,13 @@ class RecurrentNetwork(Network):
         layer_norm: bool,
     ) -> None:
         super().__init__()
-        self.reversed = READINGS[directions]
+        self.reversed = REVERSED[directions]
         gates_size = NUM_GATES[cell] * hidden_size  # G · H
         projected = embedding.projected(len(self.reversed) * gates_size)
         self.embedding = embedding if projected is None else projected
-        self.reads_gates = projected is not None
+        self.is_projected = projected is not None
         width = len(self.reversed) * hidden_size  # D · H
-        sizes = [gates_size if self.reads_gates else embedding.dimension, *[width] * (num_layers - 1)]
+        sizes = [gates_size if self.is_projected else embedding.dimension, *[width] * (num_layers - 1)]
         self.layers = nn.ModuleList(
             nn.ModuleList(CELLS[cell](size, hidden_size, batch_first=True) for _ in self.reversed) for size in sizes
         )
@@ -74,7 +74,7 @@ class RecurrentNetwork(Network):
             for recurrence in layer:
                 assert isinstance(recurrence, nn.RNNBase)
                 initialize(recurrence)
-        if self.reads_gates:
+        if self.is_projected:
             for recurrence in self.layers[0]:  # type: ignore[attr-defined]
                 nn.init.eye_(recurrence.weight_ih_l0.requires_grad_(False))
         self.norms = nn.ModuleList(nn.LayerNorm(width) if layer_norm else nn.Identity() for _ in sizes)
@@ -86,22 +86,22 @@ class RecurrentNetwork(Network):
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         order = reversed_order(lengths, token_ids.shape[1])  # (B, T)
         num_directions = len(self.reversed)
-        states = self.embedding(token_ids)  # (B, T, E), or (B, T, D · G · H) in place of input weights
+        states = self.embedding(token_ids)  # (B, T, E), or (B, T, D · G · H) if projected
         for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if number:
                 states = self.dropout(states)
-            apart = self.reads_gates and not number
-            inputs = states.chunk(num_directions, dim=2) if apart else [states] * num_directions
+            is_split = self.is_projected and not number
+            inputs = states.chunk(num_directions, dim=2) if is_split else [states] * num_directions
             parts = [
-                self.read(recurrence, part, order if backward else None)
+                self.run_direction(recurrence, part, order if backward else None)
                 for recurrence, part, backward in zip(layer, inputs, self.reversed, strict=True)  # type: ignore[call-overload]
             ]
-            states = norm(torch.cat(parts, dim=2))  # (B, T, D · H), every state at the place of its token
+            states = norm(torch.cat(parts, dim=2))  # (B, T, D · H), each state at the position of its token
         document = self.pooling(states, lengths, self.reversed)  # (B, num_parts · D · H)
         return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
 
-    def read(self, recurrence: nn.RNNBase, inputs: Tensor, order: Tensor | None) -> Tensor:
-        """(B, T, X) → (B, T, H): the states of a cell that reads in the (B, T) order, each at its token's place."""
+    def run_direction(self, recurrence: nn.RNNBase, inputs: Tensor, order: Tensor | None) -> Tensor:
+        """(B, T, X) → (B, T, H): the states of a cell that reads in the (B, T) order, each at its token's position."""
         if order is not None:
             inputs = reorder(inputs, order)
         if self.training and self.recurrent_dropout:
@@ -114,7 +114,7 @@ class RecurrentNetwork(Network):
 
 
 def initialize(recurrence: nn.RNNBase) -> None:
-    """Orthogonal recurrent and Glorot-uniform input weights of each gate, zero biases, an open forget gate."""
+    """Initialise each gate: orthogonal recurrent weights, Glorot-uniform input weights, zero bias, forget bias 1."""
     hidden_size = recurrence.hidden_size
     with torch.no_grad():
         for name, parameter in recurrence.named_parameters():
@@ -125,18 +125,18 @@ def initialize(recurrence: nn.RNNBase) -> None:
                     nn.init.orthogonal_(gate)
                 elif name.startswith("weight_ih"):
                     nn.init.xavier_uniform_(gate)
-        if isinstance(recurrence, nn.LSTM):  # gates stand in the order i, f, g, o; the two biases are added
+        if isinstance(recurrence, nn.LSTM):  # gates are ordered i, f, g, o; the two biases are added
             assert isinstance(recurrence.bias_ih_l0, Tensor)
             recurrence.bias_ih_l0[hidden_size : 2 * hidden_size] = 1.0
 
 
 def reversed_order(lengths: Tensor, num_tokens: int) -> Tensor:
-    """(B, T) places that reverse each document within its length and leave padding where it is."""
-    places = torch.arange(num_tokens, device=lengths.device).expand(lengths.shape[0], -1)  # (B, T)
-    mirrored = lengths[:, None] - 1 - places
-    return torch.where(mirrored >= 0, mirrored, places)
+    """(B, T) positions that reverse each document within its length and leave padding in place."""
+    positions = torch.arange(num_tokens, device=lengths.device).expand(lengths.shape[0], -1)  # (B, T)
+    mirrored = lengths[:, None] - 1 - positions
+    return torch.where(mirrored >= 0, mirrored, positions)
 
 
 def reorder(states: Tensor, order: Tensor) -> Tensor:
-    """(B, T, X) states at the places that (B, T) `order` names."""
+    """Gather (B, T, X) states at the (B, T) positions `order`."""
     return states.gather(1, order[:, :, None].expand_as(states))
