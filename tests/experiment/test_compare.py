@@ -104,7 +104,7 @@ def test_a_repeated_seed_is_counted_once(tmp_path: Path) -> None:
     write_run(tmp_path / "c", ["seed=2"], (0.9, 0.7))
     text = Comparison(find_runs([tmp_path, tmp_path / "c"])).text()
     assert rows_of(text)[2][:2] == ["1, 2", "0.8000 ± 0.1414"]
-    assert "Runs that repeat another's settings and seed, left out: 1." in text
+    assert "Excluded, since a later run has the same settings and seed: 1." in text
 
 
 def test_corpora_have_tables_of_their_own(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_the_report_says_what_the_data_is_and_how_to_repeat_it(lstm_run: tuple[P
     assert "made up" in report
     assert "python train.py data=synthetic" in report
     assert f"{lstm_run[1]['test/accuracy']:.4f}" in report
-    assert "## Limits\n\n- It gives every document one of these 2 labels" in report
+    assert "## Limits\n\n- It predicts one of these 2 labels for every document" in report
 
 
 def test_checkpoints_load_as_plain_weights(lstm_run: tuple[Path, dict[str, Any]]) -> None:

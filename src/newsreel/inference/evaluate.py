@@ -25,7 +25,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
-from newsreel.evaluation.metrics import HEADLINES, measure, rounded
+from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
 from newsreel.models.decisions import DecisionRule
@@ -167,7 +167,7 @@ def answer(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> Ans
     )
     loader = data.evaluation_dataloader(split)
     tester.test(run.classifier, loader, verbose=False)
-    figures = rounded(tester.callback_metrics, "test/")
+    figures = round_metrics(tester.callback_metrics, "test/")
     predictions = predictions_of(run.classifier, corpus, split, loader)
     return Answer({name.removeprefix("test/"): value for name, value in figures.items()}, predictions, str(device))
 
@@ -190,7 +190,7 @@ def together(runs: list[TrainedRun], answers: list[Answer]) -> Answer:
     figures |= measure(scores, decided, targets, labels.task, labels.parents)
     thresholds = decisions.thresholds.numpy() if decisions.by_thresholds else None
     predictions = Predictions(given.corpus, given.split, scores.numpy(), decided.numpy(), given.targets, thresholds)
-    return Answer(rounded(figures, ""), predictions, answers[0].device)
+    return Answer(round_metrics(figures, ""), predictions, answers[0].device)
 
 
 def mean_decisions(rules: Sequence[DecisionRule]) -> DecisionRule:

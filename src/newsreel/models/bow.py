@@ -120,7 +120,9 @@ class BagOfWords(Network):
         words, counts = distinct_words(token_ids)  # (1, T), (1, T)
         weights = self.weigh(words, counts)  # (1, T), or (1, T, num_outputs)
         present = counts > 0
-        weight_per_token = weights.new_zeros(int(token_ids.max()) + 1, *weights.shape[2:])  # (V', …) weight per occurrence
+        weight_per_token = weights.new_zeros(
+            int(token_ids.max()) + 1, *weights.shape[2:]
+        )  # (V', …) weight per occurrence
         weight_per_token[words[present]] = weights[present] / counts[present].reshape(-1, *[1] * (weights.ndim - 2))
 
         def logits(values: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ class MaskedConvolution(nn.Module):
         """(B, E, T), (B,) → (B, F, T') with zeros after each document's windows, (B,) numbers of windows."""
         states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may have any values
         missing = states.new_zeros(states.shape[0], states.shape[1], self.kernel_size)[:, :, states.shape[2] :]
-        states = torch.cat([states, missing], dim=2)  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
+        states = torch.cat(
+            [states, missing], dim=2
+        )  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
         num_windows = (lengths - self.kernel_size + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows

@@ -154,6 +154,8 @@ def log_odds(probabilities: Tensor) -> Tensor:
 def best_k(probabilities: Tensor, targets: Tensor) -> int:
     """The number k of labels per document for which the k most probable labels give the highest micro-F1."""
     order = probabilities.argsort(dim=1, descending=True)  # (N, L)
-    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) true positives among the top k of all documents
+    hits = (
+        targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)
+    )  # (L,) true positives among the top k of all documents
     predicted = len(order) * torch.arange(1, len(hits) + 1, device=hits.device)
     return int((2 * hits / (predicted + targets.sum())).argmax()) + 1

@@ -44,7 +44,9 @@ class FlattenMLP(Network):
         return last.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        positions = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), negative: padding
+        positions = (
+            torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]
+        )  # (B, T0), negative: padding
         token_ids = token_ids.gather(1, positions.clamp(min=0)).where(positions >= 0, PAD)  # (B, T0)
         rows = self.embedding(token_ids) * (positions >= 0)[:, :, None]  # (B, T0, E); <pad> may have any row
         return self.layers(rows.flatten(1))  # type: ignore[no-any-return]  # (B, num_outputs)

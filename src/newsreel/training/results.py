@@ -15,10 +15,10 @@ from newsreel.core.dist import dist_env
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Coverage
-from newsreel.evaluation.metrics import rounded
+from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
-from newsreel.reporting.caveats import limits
+from newsreel.reporting.caveats import caveats
 from newsreel.reporting.report import Report, write_report
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
@@ -62,7 +62,7 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     metrics.json comes last: its presence says that the run is finished.
     """
     corpus, rule = parts.corpus, parts.classifier.decisions
-    test_metrics = rounded(parts.trainer.callback_metrics, "test/")
+    test_metrics = round_metrics(parts.trainer.callback_metrics, "test/")
     predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
     predictions.write(spec.run_dir / "predictions.parquet")
     if corpus.task == "multilabel":
@@ -91,10 +91,10 @@ def collect_results(
     device = str(trainer.strategy.root_device)
     return {
         **test_metrics,
-        **rounded(kept, "val/"),
+        **round_metrics(kept, "val/"),
         "train/epochs": len(history.epochs),
         "train/kept_epoch": int(kept["epoch"]),
-        **rounded(kept, "train/"),
+        **round_metrics(kept, "train/"),
         "train/steps": trainer.global_step,
         "model/parameters": parts.classifier.num_parameters,
         "model/vocabulary": len(parts.tokenized.tokenizer.tokens),
@@ -140,9 +140,9 @@ def build_report(
         experiment.training.checkpoint,
         predictions,
         figures,
-        limits(predictions, test_documents, corpus.metric, experiment.seed, bags),
+        caveats(predictions, test_documents, corpus.metric, experiment.seed, bags),
         published=str(experiment.published),
-        log=experiment.logger.view_hint(spec.run_dir),
+        view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
     )
 
