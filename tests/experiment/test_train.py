@@ -185,8 +185,8 @@ def test_the_last_epoch_can_be_the_one_that_counts(tmp_path: Path) -> None:
     assert last["val/accuracy"] <= best["val/accuracy"]
     assert last["train/loss"] < best["train/loss"]
     told = {name: (tmp_path / name / "report.md").read_text() for name in ("best", "last")}
-    assert "The checkpoint is that of the epoch with the highest validation accuracy;" in told["best"]
-    assert "The checkpoint is that of the last epoch;" in told["last"]
+    assert "The checkpoint is from the epoch with the highest validation accuracy;" in told["best"]
+    assert "The checkpoint is from the last epoch;" in told["last"]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def label_set_caveat(predictions: Predictions) -> str:
         without = int((~predictions.pred_indicators.any(axis=1)).sum())
         return (
             f"It predicts only these {num_labels} labels, whatever a document is about; it predicts none for "
-            f"{without:,} of {len(predictions.given):,} test documents."
+            f"{without:,} of {len(predictions.pred_indicators):,} test documents."
         )
     return f"It predicts one of these {num_labels} labels for every document, whatever the document is about."
 
@@ -52,11 +52,11 @@ def sampling_caveat(predictions: Predictions, metric: str, seed: int) -> str:
     uncertainty = (
         f"its standard error over test samples of this size is {error:.4f}"
         if error
-        else f"there is no error among them, but on other documents it can differ by {3 / num_documents:.4f} (95% limit)"
+        else f"none is wrong, but on other documents it can differ by {3 / num_documents:.4f} (95% limit)"
     )  # the rule of three: an event not observed in n cases has a probability of up to 3/n (Hanley, Lippman-Hand 1983)
     return (
-        f"The test {metric} of {value:.4f} is measured on {num_documents:,} documents; {uncertainty}. It comes from one "
-        f"training run (seed {seed}), which does not show how much results vary between seeds."
+        f"The test {metric} of {value:.4f} is measured on {num_documents:,} documents; {uncertainty}. It is the result "
+        f"of one training run (seed {seed}), which does not show how much results vary between seeds."
     )
 
 
@@ -76,7 +76,7 @@ def rare_label_caveats(predictions: Predictions) -> list[str]:
     counts = predictions.corpus.label_counts("train")
     sentences = []
     if few := int((counts < MIN_TRAINING_DOCUMENTS).sum()):
-        sentences.append(f"{few} of {len(counts)} labels have fewer than {FEW} training documents.")
+        sentences.append(f"{few} of {len(counts)} labels have fewer than {MIN_TRAINING_DOCUMENTS} training documents.")
     if untested := int((~predictions.target_indicators.any(axis=0)).sum()):
         sentences.append(
             f"{untested} of {len(counts)} labels have no test document: how well they are predicted is unknown."
@@ -148,5 +148,5 @@ def threshold_caveats(predictions: Predictions) -> list[str]:
     few = int((counts < MIN_VALIDATION_DOCUMENTS).sum())
     return [
         f"The thresholds are fitted on {len(corpus.splits['validation'].rows):,} validation documents; {few} of "
-        f"{len(counts)} labels have fewer than {FEW_TO_FIT} of them."
+        f"{len(counts)} labels have fewer than {MIN_VALIDATION_DOCUMENTS} of them."
     ]

@@ -125,7 +125,7 @@ class Comparison:
         """key=value of the choices and command-line settings that all runs share."""
         keys = [key for key in candidates(self.runs) if key not in self.columns]
         values = {key: self.runs[0].value(key) for key in keys}
-        return [f"{key}={shown(value)}" for key, value in values.items() if value is not None]
+        return [f"{key}={format_value(value)}" for key, value in values.items() if value is not None]
 
     def cells(self, part: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the table of one corpus."""
@@ -188,7 +188,7 @@ class Comparison:
             axes.errorbar(means, [place + offset for place in positions], xerr=deviations, fmt="o", ms=5, color=color,
                           capsize=2, lw=1, label=name)  # fmt: skip
         names = [
-            ", ".join(f"{column.rpartition('.')[2]}={shown(json.loads(row[column]))}"
+            ", ".join(f"{column.rpartition('.')[2]}={format_value(json.loads(row[column]))}"
                       for column in self.columns if row[column])
             for row in part.iter_rows(named=True)
         ]  # fmt: skip

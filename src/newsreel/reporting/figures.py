@@ -65,7 +65,7 @@ def draw_confusions(predictions: Predictions) -> Figure | None:
         return None
     figure = Figure(figsize=(9, 0.8 + 0.26 * len(confusions)), layout="constrained")
     axes = figure.add_subplot(title=f"The {len(confusions)} most frequent confusions: label → prediction")
-    names = [f"{short(label)} → {short(instead)}" for label, predicted, _ in confusions]
+    names = [f"{short(label)} → {short(predicted)}" for label, predicted, _ in confusions]
     bars = axes.barh(np.arange(len(names)), [count for *_, count in confusions], color=BAD)
     axes.bar_label(bars, padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)), names, fontsize=8)

@@ -47,7 +47,7 @@ class Report:
 
     @property
     def commands(self) -> list[str]:
-        arguments = [self.overrides, *([f"resume={self.folder}", *overrides] for overrides in self.resumed)]
+        arguments = [self.overrides, *([f"resume={self.run_dir}", *overrides] for overrides in self.resumed)]
         return [shlex.join(["python", "train.py", *overrides]) for overrides in arguments]
 
     def rows(self) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def write_report(report: Report) -> None:
         *markdown_table(["", ""], report.rows()),
         "",
         *figure(report, "learning_curves"),
-        f"The checkpoint is from {kept(report)}; only this checkpoint was tested. The training loss is the minimised "
+        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the minimised "
         "loss, with dropout; validation and test losses are the log loss.",
         "",
         "## Test documents",
