@@ -80,7 +80,7 @@ def make_pages() -> dict[Path, str]:
 
 def stale(pages: dict[Path, str]) -> str:
     """How the pages differ from the files, as a diff; empty if they do not."""
-    parts = []
+    parts: list[str] = []
     for path, text in pages.items():
         file = PROJECT / path
         before = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -163,7 +163,8 @@ def size_table(rooms: Sequence[str]) -> str:
     lines = {room: sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files[room]) for room in rooms}
     total = sum(lines.values())
     rows = [
-        f"| [{room}](../src/{PACKAGE}/{room}) | {len(files[room])} | {hundreds(lines[room])} | {lines[room] / total:.0%} |"
+        f"| [{room}](../src/{PACKAGE}/{room}) | {len(files[room])} | {hundreds(lines[room])} "
+        f"| {lines[room] / total:.0%} |"
         for room in rooms
     ]
     head = ["| room | files | lines | share |", "|---|---:|---:|---:|"]

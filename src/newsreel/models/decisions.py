@@ -121,8 +121,8 @@ class DecisionRule(nn.Module):
 
 def ancestor_edges_of(parents: Sequence[int]) -> list[tuple[int, int]]:
     """(label, parent) of every label with a parent, deepest first."""
-    lower = [label for label in range(len(parents)) if parents[label] >= 0]
-    return [(label, parents[label]) for label in sorted(lower, key=lambda label: -level_of(label, parents))]
+    nested = [label for label in range(len(parents)) if parents[label] >= 0]
+    return [(label, parents[label]) for label in sorted(nested, key=lambda label: -level_of(label, parents))]
 
 
 def level_of(label: int, parents: Sequence[int]) -> int:
@@ -139,10 +139,10 @@ def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
     hits = targets.long().gather(0, order).cumsum(dim=0)  # (N, L) true positives if a label's n + 1 best are predicted
     predicted = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
     f1 = 2 * hits / (predicted + hits[-1:])  # (N, L)
-    lower = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
-    f1[scores == lower] = -1  # no threshold lies between equal ones
+    next_lower = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
+    f1[scores == next_lower] = -1  # no threshold lies between equal ones
     cut = f1.argmax(dim=0, keepdim=True)  # (1, L)
-    upper, lower = scores.gather(0, cut)[0], lower.gather(0, cut)[0]  # (L,)
+    upper, lower = scores.gather(0, cut)[0], next_lower.gather(0, cut)[0]  # (L,)
     halfway = ((log_odds(upper) + log_odds(lower)) / 2).sigmoid().to(probabilities.dtype)
     return torch.where((lower <= halfway) & (halfway < upper), halfway, lower.to(halfway.dtype))  # rounding may cross
 

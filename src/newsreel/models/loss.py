@@ -17,7 +17,7 @@ from newsreel.models.functional import task_loss
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The loss settings of the section `training`; with all of them 0 the loss is `task_loss`, the log loss."""
+    """The loss settings of the section `training`; if all are 0 or false, the loss is `task_loss`, the log loss."""
 
     class_balance: Annotated[float, Ge(0), Le(1)]
     focal_gamma: Annotated[float, Ge(0), Le(100)]
