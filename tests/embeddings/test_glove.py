@@ -14,7 +14,7 @@ import pytest
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import glove as glove_module
-from newsreel.embeddings import text_vectors
+from newsreel.embeddings import vector_files
 from newsreel.embeddings.glove import PACKAGE, GloVe
 from newsreel.embeddings.pretrained import Vectors
 
@@ -145,7 +145,7 @@ def test_line_ends_of_other_systems_and_a_byte_order_mark_are_taken_off(paths: P
 def test_where_blocks_end_makes_no_difference(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    monkeypatch.setattr(text_vectors, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(vector_files, "BLOCK_BYTES", block_bytes)
     file = write(tmp_path / "vectors.txt", ["3 2", *LINES])
     expected = {"film": float32(0.1, -0.2), "good": float32(1.5, 2e-05), "awful": [-3, 4]}
     assert rows(paths, ["film", "good", "awful", "3"], path=str(file)) == expected
@@ -242,7 +242,7 @@ def test_something_else_than_vectors_is_refused(paths: Paths, tmp_path: Path) ->
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_vectors, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(vector_files, "BLOCK_BYTES", 100)
     file = write(tmp_path / "vectors.txt", b"film 0.5 1.0\n" + b"x" * 10_000)
     assert "has a line of more than 100 bytes" in refusal(paths, file)
 
@@ -271,7 +271,7 @@ def test_a_warm_cache_reads_no_text(paths: Paths, tmp_path: Path, monkeypatch: p
     file = write(tmp_path / "vectors.txt", LINES)
     cold = rows(paths, ["film", "good"], path=str(file))
     with monkeypatch.context() as context:
-        context.setattr(text_vectors, "parse", lambda *arguments: pytest.fail("read the text again"))
+        context.setattr(vector_files, "parse", lambda *arguments: pytest.fail("read the text again"))
         assert rows(paths, ["film", "good"], path=str(file)) == cold
 
 
