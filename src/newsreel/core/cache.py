@@ -16,26 +16,15 @@ from newsreel.core.storage import build_once
 T = TypeVar("T")
 
 # What reading a damaged file raises; pyarrow's errors are among these, without importing it.
-DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    NotImplementedError,
-    BadZipFile,
-    pl.exceptions.PolarsError,
-)
+DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError, BadZipFile,
+          pl.exceptions.PolarsError)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cache:
     """A folder of results, each made once for the same identity.
 
-    Parameters
-    ----------
-    root
-        The folder that holds all of them, `paths.cache_dir`.
+    `root` holds all of them: `paths.cache_dir`.
     """
 
     root: Path
