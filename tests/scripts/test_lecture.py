@@ -1,15 +1,13 @@
 """The lecture's table."""
 
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
+from helpers.project import Command
 from lecture import Row, format_mean_std, run_folder, settings, setups, table
 
-Command = Callable[..., CompletedProcess[str]]
 TINY = ["data=synthetic", "data.num_documents=100", "training.max_epochs=1", "trainer=cpu"]
 
 
@@ -77,7 +75,9 @@ def test_what_is_missing_is_trained_and_what_is_there_is_not(command: Command, t
     assert (tmp_path / "docs" / "table.md").read_text() == written
 
 
-def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(command: Command, tmp_path: Path) -> None:
+def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(
+    command: Command, command_here: Command, tmp_path: Path
+) -> None:
     broken = ["multi_hot", *TINY, "training.max_epochs=0", "--seeds", "1", "--docs", str(tmp_path / "table.md"),
               "--output", str(tmp_path / "runs")]  # fmt: skip
     (tmp_path / "table.md").write_text("figures")
@@ -86,6 +86,6 @@ def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(command: Command, 
     assert "error: without results: multi_hot seed 1" in done.stderr
     assert "has no run of these seeds and settings" in done.stderr
     assert (tmp_path / "table.md").read_text() == "figures"
-    unknown = command("scripts/lecture.py", "nothing")
+    unknown = command_here("scripts/lecture.py", "nothing")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: no set-up matches nothing: there are bilstm,")

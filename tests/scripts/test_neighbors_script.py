@@ -1,12 +1,11 @@
 """`scripts/neighbors.py`, as a user calls it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-Command = Callable[..., CompletedProcess[str]]
+from helpers.project import Command
+
 TINY = ["data=synthetic", "data.num_documents=100", "data.vocabulary_size=100", "trainer=cpu"]
 
 
@@ -17,9 +16,9 @@ def projected(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def words(command: Command, tmp_path: Path) -> list[str]:
+def words(command_here: Command, tmp_path: Path) -> list[str]:
     """Words of the made-up documents, most frequent first."""
-    done = command("scripts/neighbors.py", *TINY, "projector_words=5")
+    done = command_here("scripts/neighbors.py", *TINY, "projector_words=5")
     assert done.returncode == 0, done.stderr
     return projected(tmp_path / "outputs" / "neighbors")
 
@@ -45,18 +44,18 @@ def test_words_of_an_embedding(command: Command, words: list[str]) -> None:
     assert [row[1 + number] for number, row in enumerate(similarities)] == ["1.0000", "1.0000"]
 
 
-def test_going_on_with_a_run_is_nothing_for_this_script(command: Command, tmp_path: Path) -> None:
+def test_going_on_with_a_run_is_nothing_for_this_script(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("seed: 1")
-    done = command("scripts/neighbors.py", "resume=run", "word=a")
+    done = command_here("scripts/neighbors.py", "resume=run", "word=a")
     assert done.returncode == 2
     assert done.stderr == "error: resume is for train.py: run=<folder> shows the words of a finished run.\n"
 
 
-def test_words_of_a_run_before_and_after_training(command: Command, tmp_path: Path, words: list[str]) -> None:
+def test_words_of_a_run_before_and_after_training(command_here: Command, tmp_path: Path, words: list[str]) -> None:
     run = f"hydra.run.dir={tmp_path / 'run'}"
     small = ["embedding.dimension=4", "model.hidden_size=4", "training.max_epochs=1", "trainer.projector_words=7"]
-    trained = command("train.py", "model=lstm", *TINY, *small, run)
+    trained = command_here("train.py", "model=lstm", *TINY, *small, run)
     assert trained.returncode == 0, trained.stderr
     tables = sorted((tmp_path / "run" / "tensorboard").rglob("tensors.tsv"))
     assert [table.parent.name for table in tables] == ["words_after_training", "words_before_training"]
@@ -64,7 +63,7 @@ def test_words_of_a_run_before_and_after_training(command: Command, tmp_path: Pa
     labels = (tables[0].parent / "metadata.tsv").read_text(encoding="utf-8").splitlines()
     assert labels[:5] == words[:5]
     assert len(labels) == 7
-    asked = command("scripts/neighbors.py", f"run={tmp_path / 'run'}", f"word={words[0]}", "projector_words=0")
+    asked = command_here("scripts/neighbors.py", f"run={tmp_path / 'run'}", f"word={words[0]}", "projector_words=0")
     assert asked.returncode == 0, asked.stderr
     assert f"nearest to {words[0]}" in asked.stdout
 
@@ -78,8 +77,8 @@ def test_words_of_a_run_before_and_after_training(command: Command, tmp_path: Pa
         ([*TINY, "word=qqqq"], "'qqqq' is not among"),
     ],
 )
-def test_questions_without_an_answer(command: Command, arguments: list[str], message: str) -> None:
-    done = command("scripts/neighbors.py", *arguments)
+def test_questions_without_an_answer(command_here: Command, arguments: list[str], message: str) -> None:
+    done = command_here("scripts/neighbors.py", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
