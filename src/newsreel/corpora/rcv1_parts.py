@@ -86,7 +86,7 @@ def part_folders(folder: Path, num_parts: int) -> list[Path]:
 
 
 def read_part(part: Part, place: Path) -> list[str]:
-    """Read a part into the folder `dist_env`, which is whole or absent; returns its bad files."""
+    """Read a part into the folder `place`, which is whole or absent; returns its bad files."""
 
     def build(partial: Path) -> None:
         bad_files: list[str] = []
@@ -140,7 +140,7 @@ class PartsInOrder:
             first, second = (names[self._parts[place]] for place in (twice[0], twice[0] + 1))
             raise UserError(
                 f"{len(twice):,} stories are there twice: {self.ids[twice[0]]} is in {first} and in {second}, for one. "
-                "CheckpointPolicy one copy of the corpus in the folder."
+                "Keep one copy of the corpus in the folder."
             )
 
     def batches(self, start: int, end: int, size: int) -> Iterator[pa.RecordBatch]:

@@ -79,9 +79,9 @@ def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split:
             corpus.splits[split].rows, first.splits[split].rows
         ):
             raise UserError(
-                f"{run.run_dir} and {runs[0].run_dir} have other {split} documents ({corpus.name!r} "
-                f"from {corpus.source} and {first.name!r} from {first.source}, perhaps limited or divided otherwise): what one was trained "
-                "on can be among what the other is measured by.\nName the documents to measure on with data=…, or "
+                f"{run.run_dir} and {runs[0].run_dir} have different {split} documents ({corpus.name!r} from "
+                f"{corpus.source}, {first.name!r} from {first.source}; or their limits or split seeds differ), so that "
+                "documents to measure on may have been trained on.\nName the documents to measure on with data=…, or "
                 "runs on the same ones."
             )
 
