@@ -177,7 +177,7 @@ def test_runs_that_cannot_answer_together_are_named(tmp_path: Path, shared_runs:
     refused = {
         "labels": (["data.num_labels=3", "data.multilabel=true"], "do not have the same labels: multilabel with 3"),
         "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "decide by rules that have no mean"),
-        "documents": ([*SEVERAL, "data.seed=7"], "have other test documents"),
+        "documents": ([*SEVERAL, "data.seed=7"], "have different test documents"),
     }
     for name, (overrides, message) in refused.items():
         shared_runs.copy(tmp_path / name, *BOW, *overrides)

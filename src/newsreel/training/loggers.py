@@ -80,7 +80,7 @@ class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
         self.writer.flush()
 
     def finalize(self, status: str) -> None:
-        """CheckpointPolicy the event file open between fitting and testing, so that a run has one; `finish` ends it."""
+        """Keep the event file open between fitting and testing, so that a run has one; `finish` ends it."""
         self.save()
 
 
