@@ -71,7 +71,7 @@ def run_tests(root: Path) -> None:
     tests = [value for name, value in namespace.items() if name.startswith("test_")]
     assert tests
     for test in tests:
-        test(**{name: root for name in inspect.signature(test).parameters})
+        test(**dict.fromkeys(inspect.signature(test).parameters, root))
 
 
 def train(root: Path, *overrides: str) -> dict[str, Any]:

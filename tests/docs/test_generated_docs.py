@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import make_docs
 import pytest
 from annotated_types import Ge, Lt
+
+import make_docs
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
