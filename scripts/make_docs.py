@@ -162,11 +162,10 @@ def size_table(rooms: Sequence[str]) -> str:
     files = {room: sorted((PROJECT / "src" / PACKAGE / room).rglob("*.py")) for room in rooms}
     lines = {room: sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files[room]) for room in rooms}
     total = sum(lines.values())
-    rows = [
-        f"| [{room}](../src/{PACKAGE}/{room}) | {len(files[room])} | {hundreds(lines[room])} "
-        f"| {lines[room] / total:.0%} |"
-        for room in rooms
-    ]
+    rows = []
+    for room in rooms:
+        link, share = f"[{room}](../src/{PACKAGE}/{room})", f"{lines[room] / total:.0%}"
+        rows.append(f"| {link} | {len(files[room])} | {hundreds(lines[room])} | {share} |")
     head = ["| room | files | lines | share |", "|---|---:|---:|---:|"]
     foot = f"| {len(rooms)} rooms | {sum(map(len, files.values()))} | {hundreds(total)} | 100% |"
     return "\n".join([*head, *rows, foot, ""])
@@ -280,29 +279,27 @@ def walk(node: yaml.MappingNode, prefix: str, lines: Sequence[str]) -> Iterator[
             yield from walk(value, f"{name}.", lines)
             continue
         first, last = value.start_mark, value.end_mark
-        if (isinstance(value, yaml.SequenceNode) and not value.flow_style) or (
-            isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
-        ):  # one item a line: only `defaults` has such
-            default = "…"
-        else:
-            default = lines[first.line][first.column : last.column] if first.line == last.line else "…"
-        comment = comment_of(lines, key.start_mark.line, lines[last.line][last.column :] if default != "…" else "")
+        is_inline = first.line == last.line and lines[first.line][first.column] not in "-|>"
+        default = lines[first.line][first.column : last.column] if is_inline else "…"
+        comment = comment_of(lines, key.start_mark.line, lines[last.line][last.column :] if is_inline else "")
         yield Setting(name, default, comment)
 
 
 def comment_of(lines: Sequence[str], line: int, rest: str) -> str:
     """The comment after a value and on the lines below that have nothing else; else the one above its key."""
-    found = [rest.strip().removeprefix("#").strip()] if rest.strip().startswith("#") else []
-    if found:
-        column = lines[line].rindex(found[0]) - 2
+    indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
+    if rest.strip().startswith("#"):
+        found = [rest]
         for below in lines[line + 1 :]:
-            if not below.lstrip().startswith("#") or len(below) - len(below.lstrip()) < column // 2:
+            if not re.match(rf"{indent}\s{{4,}}#", below):  # one nearer to the margin belongs to the next key
                 break
-            found.append(below.strip().removeprefix("#").strip())
-        return " ".join(found)
-    above = lines[line - 1].strip() if line else ""
-    indented = line and lines[line - 1].startswith(" ")
-    return above.removeprefix("#").strip() if indented and above.startswith("#") else ""
+            found.append(below)
+        return " ".join(comment.strip().removeprefix("#").strip() for comment in found)
+    first = line
+    while first and lines[first - 1].startswith(f"{indent}#"):
+        first -= 1
+    above = lines[first:line] if first else []  # at the top of the file it is the introduction
+    return " ".join(comment.strip().removeprefix("#").strip() for comment in above)
 
 
 def settings_table(settings: Sequence[Setting]) -> str:
@@ -317,8 +314,8 @@ def settings_table(settings: Sequence[Setting]) -> str:
 
 def escape(text: str) -> str:
     """Text for a cell of a Markdown table; what is in backticks stays as it is."""
-    text = text.replace("|", "\\|")
-    return text if "`" in text else text.replace("<", "&lt;")
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 def code(text: str) -> str:
