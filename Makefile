@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real check format clean
+.PHONY: help setup train test test-real check format docs clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,14 +30,18 @@ test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR), and the slow ones
 	$(BIN)/python -m pytest -m 'real or slow' $(ARGS)
 
-check: $(READY) ## Check format, lint and types
+check: $(READY) ## Check format, lint, types and which room imports which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY) ## Write the generated pages: docs/reference.md and the tables of docs/architecture.md
+	$(BIN)/python scripts/make_docs.py
 
 clean: ## Remove the environment, run folders and caches of this checkout
 	rm -rf $(VENV) outputs .pytest_cache .mypy_cache .ruff_cache

@@ -25,12 +25,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from newsreel.core.errors import USER_MISTAKE, explain
 from newsreel.core.storage import write_atomically
-from newsreel.runs.records import NOT_DECISIVE
+from newsreel.runs.records import IGNORED_SECTIONS
 
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
-SAME_FIGURES = (*NOT_DECISIVE, "resume", "trainer")  # sections that leave the figures as they are
+SAME_FIGURES = (*IGNORED_SECTIONS, "resume", "trainer")  # sections that leave the figures as they are
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import hydra
+from annotated_types import Ge
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.app import run, user_errors
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weights
 
 
@@ -24,8 +24,8 @@ class Questions:
     word: str | None
     analogy: str | None
     words: Sequence[str]
-    num_neighbors: Annotated[int, Range(min=1)]
-    projector_words: Annotated[int, Range(min=0)]
+    num_neighbors: Annotated[int, Ge(1)]
+    projector_words: Annotated[int, Ge(0)]
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="neighbors")

@@ -295,7 +295,7 @@ def test_a_damaged_cache_is_named(paths: Paths, tmp_path: Path, name: str, damag
         file.unlink()
     with pytest.raises(UserError, match="Delete that folder") as error:
         load(paths, ["film"], path=path)
-    assert f"The vectors in {file.parent} cannot be read: " in str(error.value)
+    assert f"The vectors of vectors.txt in {file.parent} cannot be read: " in str(error.value)
 
 
 def test_a_path_that_is_not_there_is_named(paths: Paths) -> None:

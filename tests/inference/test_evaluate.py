@@ -223,5 +223,8 @@ def test_the_command_answers_and_refuses(
     (tmp_path / "kept").mkdir()
     refused = command_here("evaluate.py", "run=nowhere", "output=kept")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: nowhere is not a run folder: it has no config.yaml. Name the folder of one run.\n"
+    assert (
+        refused.stderr
+        == "error: nowhere is not a run directory: it has no config.yaml. Name the directory of one run.\n"
+    )
     assert (tmp_path / "kept").is_dir()

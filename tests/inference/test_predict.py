@@ -258,7 +258,7 @@ def test_lines_are_the_rows() -> None:
         (b"fine\n", "a.txt", ["html=b.html"], ["explain=true"]),
         (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is no label"]),
         (b"fine\n", "a.txt", ["top_k=3"], ["top_k is 3: it has to be 1 to 2"]),
-        (b"fine\n", "a.txt", ["run=nowhere"], ["nowhere is not a run folder"]),
+        (b"fine\n", "a.txt", ["run=nowhere"], ["nowhere is not a run directory"]),
         (b"fine\n", "a.txt", ["top_k=0", "accelerator=tpu"], ["top_k is 0", "accelerator is tpu"]),
     ],
 )  # fmt: skip
@@ -334,7 +334,7 @@ def test_the_command_reads_standard_input_and_leaves_the_folder_alone(folder: Pa
     assert "did you mean column?" in refused.stderr
     refused = run("run=nowhere", documents="w1\n")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: nowhere is not a run folder")
+    assert refused.stderr.startswith("error: nowhere is not a run directory")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -136,7 +136,7 @@ def test_a_closed_hierarchy_has_all_ancestors() -> None:
 
 def test_closing_no_hierarchy_is_refused() -> None:
     settings = EvaluationSettings(thresholds="fixed", shrinkage=0.0, hierarchy="close", figures=False)
-    with pytest.raises(UserError, match=r"have none: use evaluation\.hierarchy=none"):
+    with pytest.raises(UserError, match=r"have no hierarchy: use evaluation\.hierarchy=none"):
         DecisionRule("multilabel", 3, (), settings)
 
 

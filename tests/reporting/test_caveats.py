@@ -8,7 +8,7 @@ import pytest
 from helpers.documents import make_corpus
 from newsreel.batches.batch import DocumentDataset
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.caveats import limits, standard_error
+from newsreel.reporting.caveats import caveats, standard_error
 from newsreel.text.tokens import TokenSequences
 
 
@@ -50,31 +50,31 @@ def test_the_standard_error_of_micro_f1_is_that_of_many_draws() -> None:
 
 def test_every_limit_is_told_with_its_figures() -> None:
     predictions = of_classes([0] * 300 + [1] * 100, [0] * 400)
-    found = "\n".join(limits(predictions, documents(10, 30, max_tokens=20), "accuracy", 7, drops_unknown=False))
+    found = "\n".join(caveats(predictions, documents(10, 30, max_tokens=20), "accuracy", 7, drops_unknown=False))
     for sentence in (
         "one of these 3 labels",
-        "accuracy of 0.7500 is that of 400 documents",
+        "accuracy of 0.7500 is measured on 400 documents",
         "is 0.0217.",  # the square root of 0.75 · 0.25 / 400
         "(seed 7)",
         "2 of 3 labels have fewer than 20 training documents.",
         "1 of 3 labels have no test document",
-        "1 of 3 labels were given to no test document, though 100 times",
+        "1 of 3 labels are predicted for no test document, though they occur 100 times",
         "50.0% of the test documents are longer than the 20 tokens that are read; their ends are not.",
         "5.0% of the test documents' tokens are not in the vocabulary",
-        "is 0.8000, and 0.7500 of them are right (expected calibration error 0.0500)",
-        "most overconfident where it is about 0.80: 0.75 of these 400 are right.",
+        "is 0.8000, and 0.7500 of them are correct (expected calibration error 0.0500)",
+        "most overconfident at probabilities around 0.80: 0.75 of these 400 are correct.",
     ):
         assert sentence in found
 
 
 def test_what_can_be_chance_is_not_told() -> None:
     predictions = of_classes([0] * 30 + [1] * 10, [0] * 40)  # 0.75 of them where 0.8 was expected, give or take 0.063
-    assert "confident" not in "\n".join(limits(predictions, documents(3), "accuracy", 1, drops_unknown=True))
+    assert "confident" not in "\n".join(caveats(predictions, documents(3), "accuracy", 1, drops_unknown=True))
 
 
 def test_no_mistake_is_no_certainty() -> None:
-    found = "\n".join(limits(of_classes([0] * 30, [0] * 30), documents(0), "accuracy", 1, drops_unknown=False))
-    assert "others of their kind can differ by 0.1000" in found
+    found = "\n".join(caveats(of_classes([0] * 30, [0] * 30), documents(0), "accuracy", 1, drops_unknown=False))
+    assert "on other documents it can differ by 0.1000" in found
     assert "standard error" not in found
     assert "vocabulary" not in found
 
@@ -84,16 +84,16 @@ def test_what_does_not_limit_a_run_is_not_told() -> None:
     predictions = Predictions(
         corpus, "test", np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), corpus.targets("test"), None
     )
-    found = "\n".join(limits(predictions, documents(10, 30, max_tokens=30), "accuracy", 1, drops_unknown=True))
+    found = "\n".join(caveats(predictions, documents(10, 30, max_tokens=30), "accuracy", 1, drops_unknown=True))
     for word in ("fewer than", "no test document", "longer", "vocabulary", "confident", "thresholds"):
         assert word not in found
 
 
-@pytest.mark.parametrize(("kind", "none"), [("multilabel", "1 of 4 test documents got none")])
+@pytest.mark.parametrize(("kind", "none"), [("multilabel", "predicts none for 1 of 4 test documents")])
 def test_documents_of_several_labels(kind: Literal["multilabel"], none: str) -> None:
     corpus = make_corpus([("a", [0, 1])], [("a", [0]), ("a", [1]), ("a", [0, 1]), ("a", [])], kind)
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.1, 0.1]])
     predictions = Predictions(corpus, "test", probabilities, probabilities > 0.5, corpus.targets("test"), None)
-    found = "\n".join(limits(predictions, documents(3), "f1_micro", 1, drops_unknown=True))
+    found = "\n".join(caveats(predictions, documents(3), "f1_micro", 1, drops_unknown=True))
     assert none in found
-    assert "On average the probability of a label is 0.4375, and 0.5000 of them are there" in found
+    assert "The mean probability of a label is 0.4375, and 0.5000 of them are present" in found

@@ -52,7 +52,7 @@ def test_seeds_are_averaged_and_the_best_by_validation_comes_first(tmp_path: Pat
     write_run(tmp_path / "sweep" / "10", ["model=bow", "model.dropout=0.5", "seed=2"], (0.6, 0.4))
     write_run(tmp_path / "sweep" / "2", ["model=bow", "model.dropout=0.5", "seed=1"], (0.8, 0.2))
     comparison = Comparison(find_runs([tmp_path]))
-    assert [run.folder.name for run in comparison.runs] == ["0", "1", "2", "10"]
+    assert [run.run_dir.name for run in comparison.runs] == ["0", "1", "2", "10"]
     head, _, best, worst = rows_of(comparison.text())
     assert head[:3] == ["model.dropout", "seeds", "validation accuracy"]
     # (0.8 + 0.6) / 2; the standard deviation of two figures is their distance over √2
@@ -103,7 +103,7 @@ def test_a_repeated_seed_is_counted_once(tmp_path: Path) -> None:
     write_run(tmp_path / "c", ["seed=2"], (0.9, 0.7))
     text = Comparison(find_runs([tmp_path, tmp_path / "c"])).text()
     assert rows_of(text)[2][:2] == ["1, 2", "0.8000 ± 0.1414"]
-    assert "Runs that repeat another's settings and seed, left out: 1." in text
+    assert "Excluded, since a later run has the same settings and seed: 1." in text
 
 
 def test_corpora_have_tables_of_their_own(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_the_script_writes_table_and_figure(tmp_path: Path, command: Command) ->
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder"):
+    with pytest.raises(UserError, match="nowhere is not a directory"):
         find_runs([tmp_path / "nowhere"])
     run = write_run(tmp_path / "run", [], (0.7, 0.7))
     (run / "metrics.json").write_text('{"val/acc')
-    with pytest.raises(UserError, match=r"metrics\.json is not as a run has written it"):
+    with pytest.raises(UserError, match=r"metrics\.json is not a valid file of a run"):
         find_runs([tmp_path])

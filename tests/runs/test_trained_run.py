@@ -37,7 +37,7 @@ def test_a_moved_run_opens_as_its_best_checkpoint(
 
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, shared_runs: SharedRuns) -> None:
     folder = shared_runs.copy(tmp_path / "run", *SMALL_LSTM)
-    with pytest.raises(UserError, match="is not a run folder"):
+    with pytest.raises(UserError, match="is not a run directory"):
         open_run(tmp_path)
     for name in ("config.yaml", "labels.json", "command.json", "tokenizer.json", "checkpoints/best.ckpt"):
         whole = (folder / name).read_bytes()
@@ -46,8 +46,8 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path, shared_runs: SharedR
             open_run(folder)
         (folder / name).write_bytes(whole)
     (folder / "checkpoints" / "best.ckpt").unlink()
-    with pytest.raises(UserError, match="is not there: the run was stopped"):
+    with pytest.raises(UserError, match="does not exist: the run was stopped"):
         open_run(folder)
     (folder / "labels.json").unlink()
-    with pytest.raises(UserError, match="ended before it began to train"):
+    with pytest.raises(UserError, match="ended before training started"):
         open_run(folder)

@@ -141,7 +141,7 @@ def test_more_trials_go_on_and_other_settings_are_refused(tmp_path: Path) -> Non
     search = make_search(tmp_path, num_trials=3)
     search.run(trainings(tmp_path))
     assert len(trials(search)) == 3
-    with pytest.raises(UserError, match=r"begun with other settings \(search\.pruner, seed\)"):
+    with pytest.raises(UserError, match=r"with other settings \(search\.pruner, seed\)"):
         make_search(tmp_path, config={"seed": 2}, pruner="none").run(trainings(tmp_path))
     with pytest.raises(UserError, match=r"other settings \(space\.model\.dropout\)"):
         make_search(tmp_path, "model.dropout=0.5").run(trainings(tmp_path))
@@ -150,7 +150,7 @@ def test_more_trials_go_on_and_other_settings_are_refused(tmp_path: Path) -> Non
 def test_a_search_belongs_to_one_process(tmp_path: Path) -> None:
     with (
         FileLock(tmp_path / ".search.lock"),
-        pytest.raises(UserError, match="another process is at this search"),
+        pytest.raises(UserError, match="another process is running this search"),
     ):
         make_search(tmp_path).run(trainings(tmp_path))
 
@@ -190,11 +190,11 @@ def test_the_space_is_written_as_hydra_writes_sweeps() -> None:
 @pytest.mark.parametrize(
     ("overrides", "changes", "message"),
     [
-        (["seed=1,2"], {}, "the luckiest one says nothing"),
+        (["seed=1,2"], {}, "seed cannot be searched over"),
         ([], {"sampler": "tpee"}, r"hydra\.sweeper\.sampler is tpee: .* did you mean tpe\?"),
         ([], {"num_trails": 3}, r"num_trails is not a setting; did you mean hydra\.sweeper\.num_trials\?"),
-        ([], {"params": {}}, "nothing to search for"),
-        ([], {"params": {"a": "tag(log, interval(0, 1))"}}, "is not something to search in"),
+        ([], {"params": {}}, "search space is empty"),
+        ([], {"params": {"a": "tag(log, interval(0, 1))"}}, "is not a search space"),
     ],
 )
 def test_a_search_that_cannot_work_is_refused(
@@ -264,7 +264,7 @@ def test_a_hopeless_training_ends_after_its_epoch_but_not_after_its_last(tmp_pat
         experiment = read_tiny(tmp_path, "model=bow", f"training.max_epochs={epochs}")
         folder, callbacks = tmp_path / str(epochs), [Pruning(trial)]  # type: ignore[arg-type]
         if epochs == 2:
-            with pytest.raises(TrialPruned, match=r"given up after epoch 1 with a validation accuracy of 0\."):
+            with pytest.raises(TrialPruned, match=r"pruned after epoch 1 with a validation accuracy of 0\."):
                 train_run(RunSpec(experiment, folder, choices, [], time.perf_counter()), callbacks=callbacks)
         else:
             results = train_run(RunSpec(experiment, folder, choices, [], time.perf_counter()), callbacks=callbacks)

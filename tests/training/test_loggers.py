@@ -109,7 +109,7 @@ def test_documents_stand_in_tensorboard_with_what_was_said_of_them(tmp_path: Pat
     for kind in ("right", "wrong"):
         (table,) = events.Tensors(f"documents/{kind}/text_summary")
         lines = table.tensor_proto.string_val[0].decode().splitlines()
-        assert lines[0].startswith("| test no. | labelled, and probability of it | predicted, and")
+        assert lines[0].startswith("| test document | label (probability) | prediction (")
         assert len(lines) == 12
 
 

@@ -157,7 +157,7 @@ def test_pruning_is_for_one_process(command_here: Command, tmp_path: Path) -> No
 
 def test_the_number_of_processes_stays_when_a_run_goes_on() -> None:
     composed = {"trainer": {"accelerator": "auto", "devices": 2}}
-    with pytest.raises(UserError, match=r"^trainer\.devices cannot change in a run that goes on"):
+    with pytest.raises(UserError, match=r"^trainer\.devices cannot be changed when a run is resumed"):
         changed_settings(["trainer=ddp"], composed, {"trainer": {"accelerator": "cpu", "devices": None}})
     kept = {"trainer": {"accelerator": "cpu", "devices": 2}}
     changed_settings(["trainer=cpu"], {"trainer": {"accelerator": "cpu", "devices": None}}, kept)

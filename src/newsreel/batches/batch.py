@@ -9,10 +9,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from newsreel.core.rules import Range
 from newsreel.text.tokens import PAD, TokenSequences
 
 Truncation = Literal["head", "tail", "head_tail"]
@@ -32,10 +32,10 @@ class Batch(NamedTuple):
 class BatchSettings:
     """The section `batches` of the config."""
 
-    batch_size: Annotated[int, Range(min=1)]  # documents per step, over all processes
-    max_tokens: Annotated[int, Range(min=1)] | None
+    batch_size: Annotated[int, Ge(1)]  # documents per step, over all processes
+    max_tokens: Annotated[int, Ge(1)] | None
     truncation: Truncation
-    num_workers: Annotated[int, Range(min=0)]
+    num_workers: Annotated[int, Ge(0)]
 
 
 class DocumentDataset(Dataset[Batch]):

@@ -1,6 +1,6 @@
-"""What the commands share: a Hydra application whose errors are one clear message and an exit status.
+"""The frame of all commands: runs a Hydra application and turns errors into one message and an exit status.
 
-Imports little: `--help` and a mistyped option are answered before torch is loaded.
+Imports torch lazily, so that `--help` and errors in the command line are fast.
 """
 
 import os
@@ -29,33 +29,34 @@ from newsreel.core.errors import (
     explain,
     missing_launcher,
 )
-from newsreel.runs.run_dir import BEGUN, CONFIG_FILE
+from newsreel.runs.run_dir import CONFIG_FILE, INITIAL_FILES
 from newsreel.sweeps.summary import summarize_sweep
 
-WAIT_SECONDS = 5.0  # in which whoever started several processes ends the others when the first has failed
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+WAIT_SECONDS = 5.0  # before other ranks report an error: the launcher ends them once rank 0 has failed
 
 _wants_traceback = False  # set once by `run`
 
 
 def run_folder(resumed: str | None, default: str) -> str:
-    """Where a command writes: into the run that it goes on with, else into a folder of its own. Raises UserError."""
+    """The output directory: that of the resumed run, else `default`, the same in all processes. Raises UserError."""
     if resumed is None:
         return broadcast_from_rank_zero(default)
-    folder = Path(resumed).expanduser()
-    if not (folder / CONFIG_FILE).is_file():
+    run_dir = Path(resumed).expanduser()
+    if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(
-            f"resume is {resumed}, which is not a run folder: it has no config.yaml. Name the folder of one run; one "
-            "that was stopped before it had written its config has to be started anew."
+            f"resume is {resumed}, which is not a run directory: it has no config.yaml. Name the directory of one run. "
+            "A run that was stopped before its config was written cannot be resumed; start a new one."
         )
-    return str(folder)
+    return str(run_dir)
 
 
 def sweep_folder(default: str) -> str:
-    """Where a sweep writes. Raises UserError where it cannot run."""
+    """The output directory of a sweep. Raises UserError if there are several processes."""
     if dist_env().world_size > 1:
         raise UserError(
-            "A sweep starts its jobs itself, and this command was started in several processes, by torchrun or srun: "
-            "leave out either them or -m. With trainer=ddp each job starts its own processes."
+            "A sweep cannot run under torchrun or srun, which started this command in several processes: leave out "
+            "either the launcher or -m. With trainer=ddp each job of a sweep starts its own processes."
         )
     return default
 
@@ -65,47 +66,51 @@ OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
 
 
 def run(application: Callable[[], object]) -> None:
-    """Call a `hydra.main` application. A user's mistake ends in a message on stderr and exit status 2.
+    """Call a `hydra.main` application and exit. User errors print a message on stderr and exit with status 2.
 
-    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead. A sweep ends with its summary, also one
-    that was interrupted, and with exit status 1 if a job of it has no results.
+    With HYDRA_FULL_ERROR=1 in the environment, the traceback is printed instead. A sweep, even an interrupted one,
+    ends with its summary, and with exit status 1 if any job has no results. If stdout is a closed pipe, as in
+    `… --help | head`, the process exits quietly with the status of SIGPIPE.
     """
     global _wants_traceback
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own account and exiting with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them and exiting with 1
     status: int | str | None = 0
-    first = True
+    is_rank_zero = True
     try:
-        first = dist_env().is_rank_zero
-        if not first:
+        is_rank_zero = dist_env().is_rank_zero
+        if not is_rank_zero:
             silence_nonzero_ranks()
         application()
     except KeyboardInterrupt:
         status = INTERRUPTED
     except SystemExit as stopped:
         status = stopped.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # flushing at exit would fail again
+        status = BROKEN_PIPE
     except Exception as error:
-        refused = isinstance(error, EXPECTED_ERRORS) or missing_launcher(error) is not None
-        if refused and not _wants_traceback:
-            print_error(error, first)
+        expected = isinstance(error, EXPECTED_ERRORS) or missing_launcher(error) is not None
+        if expected and not _wants_traceback:
+            print_error(error, is_rank_zero)
         else:
             traceback.print_exc()
-        status = USER_MISTAKE if refused else CRASHED
-    jobs_without_results = summarize_sweep()
-    sys.exit(status or jobs_without_results)
+        status = USER_MISTAKE if expected else CRASHED
+    sweep_status = summarize_sweep()
+    sys.exit(status or sweep_status)
 
 
 def quote_literals(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Command-line arguments in which the values of the keys are texts as they stand, whatever Hydra's grammar says.
+    """Quote the values of these keys in command-line arguments, so that Hydra's grammar takes them as plain text.
 
-    A text may have commas, quotes and brackets in it, and a label or a column may be called 1.
+    A text may contain commas, quotes and brackets, and a label or column may be called 1.
     """
 
     def quoted(argument: str) -> str:
         key, equals, value = argument.partition("=")
         if not equals or key not in keys:
             return argument
-        escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
+        escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
         return f"{key}='{escaped}'"
 
     return [quoted(argument) for argument in arguments]
@@ -113,9 +118,9 @@ def quote_literals(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Around the work of a command: what the user has to mend leaves no folder that looks like a run.
+    """Context of the work of a command: a user error removes the output directory if nothing has been trained.
 
-    Outside of a sweep the command ends here; within one, the error goes on to whoever runs the jobs.
+    Outside a sweep it prints the error and exits; within a sweep it raises it to the launcher.
     """
     try:
         yield
@@ -123,33 +128,35 @@ def user_errors() -> Iterator[None]:
         hydra = HydraConfig.get()
         if hydra.mode is not RunMode.RUN:
             raise
-        chosen = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
-        typed = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in chosen)
-        if dist_env().is_rank_zero and not typed:
-            _forget_refused_run(Path(hydra.runtime.output_dir))
+        overrides = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
+        is_chosen = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in overrides)
+        if dist_env().is_rank_zero and not is_chosen:
+            _remove_refused_run(Path(hydra.runtime.output_dir))
         if _wants_traceback:
             raise
         print_error(error, dist_env().is_rank_zero)
         sys.exit(USER_MISTAKE)
 
 
-def print_error(error: Exception, first: bool) -> None:
-    """Print what is to be mended. first: whether this process is the first of those that train together."""
-    if not first:
-        time.sleep(WAIT_SECONDS)  # what is wrong in all of them is said once
+def print_error(error: Exception, is_rank_zero: bool) -> None:
+    """Print an error on stderr. is_rank_zero: of this process; other ranks wait first."""
+    if not is_rank_zero:
+        time.sleep(WAIT_SECONDS)  # an error of all ranks is printed only once
     print(f"error: {explain(error)}", file=sys.stderr)
 
 
 def as_typed(overrides: Any) -> list[str]:
-    """Overrides of the command line, a list of Hydra's, whatever ${…} is in them."""
+    """A list of overrides from Hydra's config, without resolving ${…} in them."""
     return [str(override) for override in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
-def _forget_refused_run(folder: Path) -> None:
-    if not folder.is_dir() or folder == Path.cwd() or any(path.name not in BEGUN for path in folder.iterdir()):
+def _remove_refused_run(run_dir: Path) -> None:
+    if not run_dir.is_dir() or run_dir == Path.cwd():
         return
-    shutil.rmtree(folder)
-    for parent in folder.parents[:2]:  # outputs/<data>/<model>, if nothing else is in them
+    if any(path.name not in INITIAL_FILES for path in run_dir.iterdir()):
+        return
+    shutil.rmtree(run_dir)
+    for parent in run_dir.parents[:2]:  # outputs/<data>/<model>, if empty
         try:
             parent.rmdir()
         except OSError:

@@ -1,4 +1,4 @@
-"""`python train.py`: a new run, or a resumed one."""
+"""`python train.py`: starts a new run or resumes one."""
 
 import time
 from pathlib import Path
@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from newsreel.cli.app import as_typed
 from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.runs.run_dir import config_choices, holds_run
@@ -16,25 +17,25 @@ from newsreel.training.resume import resume
 
 
 def train(config: DictConfig, started: float) -> dict[str, Any]:
-    """Train and test what a config describes, or go on with the run that `resume` names; returns metrics.json.
+    """Train and test a new run, or resume the one that `resume` names; returns the content of metrics.json.
 
-    started: `time.perf_counter()` when the command began. Raises UserError.
+    started: `time.perf_counter()` when the command started. Raises UserError.
     """
     hydra = HydraConfig.get()
     is_job = hydra.mode is RunMode.MULTIRUN
     if is_job and hydra.job.num:
-        started = time.perf_counter()  # a sweep's later jobs find everything imported
+        started = time.perf_counter()  # the first job of a sweep counts the imports
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     overrides = list(hydra.overrides.task)
     if settings["resume"] is None:
         return train_new(settings, Path(hydra.runtime.output_dir), overrides, started)
     if is_job:
-        raise UserError("resume goes on with one run, and -m starts many: leave one of them out.")
+        raise UserError("resume and -m cannot be combined: resume continues a single run, and -m starts several.")
     return resume(Path(settings["resume"]).expanduser(), settings, overrides, started)
 
 
 def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], started: float) -> dict[str, Any]:
-    """A run in a directory of its own. Raises UserError if the directory holds another."""
+    """Start a new run. Raises UserError if the directory contains another one."""
     limit_threads(settings)
 
     from newsreel.config.schema import read_experiment
@@ -44,8 +45,16 @@ def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], sta
     hydra = HydraConfig.get()
     experiment = read_experiment(settings)
     if dist_env().is_rank_zero and holds_run(run_dir):
-        raise UserError(f"{run_dir} holds another run, which would be lost: name another folder, or remove that one.")
-    spec = RunSpec(experiment, run_dir, config_choices(hydra.runtime.choices), overrides, started)
+        raise UserError(f"{run_dir} contains another run, which would be lost: name another directory, or remove it.")
+    choices = config_choices(hydra.runtime.choices)
+    spec = RunSpec(experiment, run_dir, choices, overrides, started, hydra_overrides=typed_run_dir(hydra))
     callbacks = pruning_callbacks(hydra) if hydra.mode is RunMode.MULTIRUN else []
     with lock_on_rank_zero(run_dir):
         return run_or_spawn(spec, callbacks=callbacks)
+
+
+def typed_run_dir(hydra: Any) -> list[str]:
+    """The override hydra.run.dir=… if it is on the command line of a single run."""
+    if hydra.mode is not RunMode.RUN:
+        return []
+    return [override for override in as_typed(hydra.overrides.hydra) if override.startswith("hydra.run.dir=")]

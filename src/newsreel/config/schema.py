@@ -4,23 +4,23 @@ Settings are the keyword-only parameters of what a section builds: their names a
 annotations the types, ranges and choices. What the data says is a positional parameter and no key.
 """
 
-import difflib
 import json
-import math
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
 from newsreel.core.dist import dist_env, gpu_is_there
-from newsreel.core.errors import UserError
-from newsreel.core.rules import Range, suggest
+from newsreel.core.errors import UserError, suggest
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
@@ -29,10 +29,22 @@ from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
 from newsreel.text.tokens import Tokenizer
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Settings = dict[str, Any]
-SEED = Annotated[int, Range(min=0, max=2**32 - 1)]
+SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
 COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
+TYPES = {
+    "integer": "a whole number",
+    "number": "a finite number",
+    "boolean": "true or false",
+    "string": "a text",
+    "array": "a list, such as [16,16]",
+    "object": "a section of settings",
+}
+BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
 MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
 
@@ -42,16 +54,16 @@ class TrainerSettings:
     """The section `trainer` of the config: the machine that trains."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Annotated[int, Range(min=1, max=1024)] | None
+    devices: Annotated[int, Ge(1), Le(1024)] | None
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    threads: Annotated[int, Range(min=1, max=1024)] | None
-    log_every_n_steps: Annotated[int, Range(min=1)]
-    projector_words: Annotated[int, Range(min=0)]
+    threads: Annotated[int, Ge(1), Le(1024)] | None
+    log_every_n_steps: Annotated[int, Ge(1)]
+    projector_words: Annotated[int, Ge(0)]
     histograms: bool
-    accumulate_grad_batches: Annotated[int, Range(min=1)]
+    accumulate_grad_batches: Annotated[int, Ge(1)]
     compile: bool
     profile: bool
-    checkpoint_every_s: Annotated[float, Range(min=0)] | None
+    checkpoint_every_s: Annotated[float, Ge(0)] | None
 
     @property
     def num_processes(self) -> int:
@@ -68,8 +80,8 @@ class TrainerSettings:
 class Published:
     """The section `published` of the config: what others reached with these settings, to stand beside a run's own."""
 
-    val_accuracy: Annotated[float, Range(min=0, max=1)] | None
-    test_accuracy: Annotated[float, Range(min=0, max=1)] | None
+    val_accuracy: Annotated[float, Ge(0), Le(1)] | None
+    test_accuracy: Annotated[float, Ge(0), Le(1)] | None
     source: str | None
 
     def __str__(self) -> str:
@@ -119,38 +131,38 @@ class Experiment:
         )
 
 
+SECTIONS: dict[str, type] = {
+    "data": CorpusReader,
+    "tokenizer": Tokenizer,
+    "embedding": EmbeddingBuilder,
+    "model": Network,
+    "batches": BatchSettings,
+    "training": TrainingSettings,
+    "evaluation": EvaluationSettings,
+    "trainer": TrainerSettings,
+    "logger": LoggerSettings,
+    "published": Published,
+    "paths": Paths,
+}
+
+
 def read_experiment(config: Settings) -> Experiment:
     """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
     regularize = config.get("regularize", True)
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    problems = [f"regularize is {show(regularize)}: {rule}" for rule in violated(regularize, bool)]
-    sections = {
-        "data": CorpusReader,
-        "tokenizer": Tokenizer,
-        "embedding": EmbeddingBuilder,
-        "model": Network,
-        "batches": BatchSettings,
-        "training": TrainingSettings,
-        "evaluation": EvaluationSettings,
-        "trainer": TrainerSettings,
-        "logger": LoggerSettings,
-        "published": Published,
-        "paths": Paths,
-    }
-    problems += unknown_keys(config, [*sections, "seed"], "")
+    whole = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
+    problems = find_problems({**config, "regularize": regularize}, whole, "")
     targets: dict[str, Callable[..., Any]] = {}
-    for name, kind in sections.items():
+    for name, kind in SECTIONS.items():
         section = config.get(name)
         if not isinstance(section, dict):
-            problems.append(f"{name} is {show(section)}, and has to be a section of settings")
             continue
         target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
         if target is not None:
             problems += check_section(name, section, target)
             targets[name] = target
-    problems += [f"seed is {show(config.get('seed'))}: {rule}" for rule in violated(config.get("seed"), SEED)]
     if not problems:
         problems += check_combinations(config, targets)
     if problems:
@@ -219,59 +231,64 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
     name: the section's; empty for keys that stand in none.
     """
-    prefix = f"{name}." if name else ""
-    parameters = [
-        parameter.name
-        for parameter in signature(target).parameters.values()
-        if parameter.kind is Parameter.KEYWORD_ONLY
-    ]
-    initializer = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = get_type_hints(initializer, include_extras=True)
-    problems = unknown_keys({key: None for key in section if key != "_target_"}, parameters, prefix)
-    for key in parameters:
-        if key not in section:
-            problems.append(f"{prefix}{key} is missing")
-        else:
-            problems += [
-                f"{prefix}{key} is {show(section[key])}: {rule}" for rule in violated(section[key], hints[key])
-            ]
-    return problems
+    values = {key: value for key, value in section.items() if key != "_target_"}
+    return find_problems(values, model_of(target), f"{name}." if name else "")
 
 
-def unknown_keys(section: Settings, known: Sequence[str], prefix: str) -> list[str]:
-    return [f"{prefix}{key} is not a setting{suggest(key, known, prefix)}" for key in section if key not in known]
+@cache
+def model_of(target: Callable[..., Any]) -> type[BaseModel]:
+    """What the keyword-only parameters of a target may be."""
+    parameters = signature(target).parameters.values()
+    return strict_model({each.name: each.annotation for each in parameters if each.kind is Parameter.KEYWORD_ONLY})
 
 
-def violated(value: Any, kind: Any) -> list[str]:
-    """The rule that a value breaks as one sentence, or nothing."""
-    if get_origin(kind) is Annotated:
-        kind, *rules = get_args(kind)
-        broken = violated(value, kind)
-        return broken or [f"it has to be {rule}" for rule in rules if isinstance(rule, Range) and value not in rule]
-    if get_origin(kind) in (Union, types.UnionType):
-        options = get_args(kind)
-        if value is None and types.NoneType in options:
-            return []
-        broken = [rule for option in options if option is not types.NoneType for rule in violated(value, option)[:1]]
-        if len(broken) < len([option for option in options if option is not types.NoneType]):
-            return []
-        return [" or ".join(broken) + (", or null" if types.NoneType in options else "")]
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        if value in choices and not isinstance(value, bool):
-            return []
-        hint = difflib.get_close_matches(str(value), choices, n=1)
-        return [f"it has to be one of {', '.join(choices)}" + (f"; did you mean {hint[0]}?" if hint else "")]
-    if get_origin(kind) is Sequence:
-        (item,) = get_args(kind)
-        if not isinstance(value, list):
-            return ["it has to be a list, such as [16,16]"]
-        return [f"its item {show(element)}: {rule}" for element in value for rule in violated(element, item)]
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
-    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
-    if isinstance(value, float) and not math.isfinite(value):
-        fits = False
-    return [] if fits else [f"it has to be {names[kind]}"]
+def strict_model(kinds: dict[str, Any]) -> type[BaseModel]:
+    """All of these keys and no others, of these types and of none that could be turned into them."""
+    rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    fields: dict[str, Any] = {key: (kind, ...) for key, kind in kinds.items()}
+    return create_model("Settings", __config__=rules, **fields)
+
+
+def find_problems(values: Settings, model: type[BaseModel], prefix: str) -> list[str]:
+    """Everything that a model refuses, a sentence each."""
+    values = {str(key): value for key, value in values.items()}
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        schemas = model.model_json_schema()["properties"]
+        return list(dict.fromkeys(describe(found, values, schemas, prefix) for found in error.errors()))
+    return []
+
+
+def describe(found: "ErrorDetails", values: Settings, schemas: Settings, prefix: str) -> str:
+    """One of pydantic's errors in our words. schemas: the JSON schema of each key, which has all that a rule says."""
+    key, place = str(found["loc"][0]), found["loc"][1:]
+    setting = f"{prefix}{key}"
+    if found["type"] == "extra_forbidden":
+        return f"{setting} is not a setting{suggest(key, list(schemas), prefix)}"
+    if found["type"] == "missing":
+        return f"{setting} is missing"
+    options = schemas[key].get("anyOf", [schemas[key]])
+    kinds = [option for option in options if option["type"] != "null"]
+    null = ", or null" if len(kinds) < len(options) else ""
+    item = ""
+    if place and len(kinds) == 1:  # within a list
+        kinds, null, item = [kinds[0]["items"]], "", f"its item {show(found['input'])}: "
+    out_of_range = found["type"].startswith(("greater_than", "less_than"))
+    allowed = " or ".join(allowed_by(kind, out_of_range) for kind in kinds)
+    choices = [choice for kind in kinds for choice in kind.get("enum", [])]
+    meant = get_close_matches(str(found["input"]), choices, n=1)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    return f"{setting} is {show(values[key])}: {item}it has to be {allowed}{null}{hint}"
+
+
+def allowed_by(schema: Settings, out_of_range: bool) -> str:
+    """What the JSON schema of a value allows: its range where only that is broken, else its type."""
+    if out_of_range:
+        return " and ".join(f"{word} {schema[bound]}" for bound, word in BOUNDS.items() if bound in schema)
+    if "const" in schema:
+        return str(schema["const"])
+    return f"one of {', '.join(schema['enum'])}" if "enum" in schema else TYPES[schema["type"]]
 
 
 def show(value: Any) -> str:

@@ -4,17 +4,22 @@ import difflib
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from newsreel.core.rules import suggest
-
 CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
+
+RENAMED_SETTINGS = {
+    "training.keep": "training.checkpoint",
+    "trainer.accumulate": "trainer.accumulate_grad_batches",
+    "model.widths": "model.kernel_sizes",
+}
 
 
 class UserError(ValueError):
@@ -52,6 +57,16 @@ def explain(error: Exception) -> str:
     return key + "\n".join(
         line for line in message.splitlines() if not re.match(r"\s*(object_type=|reference_type=|full_key:)", line)
     )
+
+
+def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
+    """A hint at the known name that was probably meant, or at all of them."""
+    if f"{prefix}{key}" in RENAMED_SETTINGS:
+        return f"; it is now called {RENAMED_SETTINGS[f'{prefix}{key}']}"
+    matches = difflib.get_close_matches(key, known, n=1)
+    if matches:
+        return f"; did you mean {prefix}{matches[0]}?"
+    return f"; known are {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none here"
 
 
 def missing_launcher(error: Exception) -> str | None:

@@ -111,17 +111,6 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-class CorruptCacheError(UserError):
-    """A directory of the cache whose content is not as it was written."""
-
-    def __init__(self, what: str, folder: Path, reason: object) -> None:
-        """what: the content, in the plural."""
-        super().__init__(
-            f"The {what} in {folder} cannot be read: {reason}.\n"
-            "Something changed them after they were written. Delete that directory: the next run makes it anew."
-        )
-
-
 def flush_to_disk(path: Path) -> None:
     """Wait until the file's content would survive a power cut, so that a rename never outruns it."""
     with path.open("rb") as file:

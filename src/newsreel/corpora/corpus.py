@@ -4,15 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
+from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class Corpus:
             tables[name] = table.select(first_of_each_class(targets, num_documents))
         find = None if self.find_unlabeled is None else partial(first_found, self.find_unlabeled, num_documents)
         note = f"Limited to the first {num_documents:,} documents of each class (data.limit={num_documents})."
-        digest = sha256(f"{self.fingerprint} limit={num_documents}".encode()).hexdigest()
+        fingerprint = digest(self.fingerprint, f"limit={num_documents}")
         notes = (*self.notes, note)
-        return replace(self, tables=tables, splits={}, fingerprint=digest, notes=notes, find_unlabeled=find)
+        return replace(self, tables=tables, splits={}, fingerprint=fingerprint, notes=notes, find_unlabeled=find)
 
     def with_unlabeled(self) -> "Corpus":
         """The corpus with a table `unlabeled`, where such documents can be had.
@@ -252,10 +252,10 @@ def read_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
 class CorpusReader(ABC):
     """What a file in configs/data configures: reads one corpus, then limits and splits it as asked."""
 
-    limit: Annotated[int, Range(min=1)] | None
-    train_limit: Annotated[int, Range(min=1)] | None
-    validation_fraction: Annotated[float, Range(above=0, below=1)]
-    split_seed: Annotated[int, Range(min=0)]
+    limit: Annotated[int, Ge(1)] | None
+    train_limit: Annotated[int, Ge(1)] | None
+    validation_fraction: Annotated[float, Gt(0), Lt(1)]
+    split_seed: Annotated[int, Ge(0)]
 
     @property
     def unseen_labels(self) -> bool:

@@ -6,17 +6,16 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
 import pyarrow as pa
+from annotated_types import Gt, Lt
 
-from newsreel.core.errors import UserError
-from newsreel.core.rules import Range, suggest
-from newsreel.core.storage import build_once
+from newsreel.core.cache import Cache, digest
+from newsreel.core.errors import UserError, suggest
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
@@ -63,7 +62,7 @@ class OwnCorpus(CorpusReader):
     text: str
     label: str
     separator: str | None
-    test_fraction: Annotated[float, Range(above=0, below=1)]
+    test_fraction: Annotated[float, Gt(0), Lt(1)]
 
     def __post_init__(self) -> None:
         if self.text == self.label:
@@ -110,9 +109,9 @@ class OwnCorpus(CorpusReader):
     def read(self, paths: Paths) -> Corpus:
         if self.train is None:
             raise UserError(f"data.train is null: name the training documents, such as {self.example}")
-        key = sha256(f"{FORMAT_VERSION} {READING_VERSION} {self.columns} {self.identity()}".encode()).hexdigest()
-        folder = paths.cache / "corpora" / f"own-{key[:16]}"
-        return open_prepared(build_once(folder, self.prepare, f"the documents from {self.source}"))
+        identity = (FORMAT_VERSION, READING_VERSION, self.columns, self.identity())
+        what = f"the documents from {self.source}"
+        return Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
 
     def divided(self, corpus: Corpus) -> Corpus:
         """The corpus with the splits that were not given, and a note on each of these."""
@@ -169,7 +168,7 @@ class OwnCorpus(CorpusReader):
                 task=task,
                 label_names=names,
                 metric="f1_micro" if task == "multilabel" else "accuracy",
-                fingerprint=sha256("\n".join(fingerprint).encode()).hexdigest(),
+                fingerprint=digest("\n".join(fingerprint)),
                 source=self.source,
                 notes=[labels_in_words(tables["train"], task, names), *warnings(tables, names)],
                 tables=list(tables),

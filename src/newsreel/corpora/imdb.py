@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, ClassVar
 import polars as pl
 from tqdm import tqdm
 
+from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.prepared import (
@@ -156,10 +156,11 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
     Raises UserError for reviews that are not the published ones.
     """
     published_count, published_digest = IMDB_PUBLICATION.parts[IMDB_PUBLICATION.optional]
-    folder = paths.cache / "corpora" / f"imdb-unlabeled-v{FORMAT_VERSION}-{published_digest[:16]}"
+    cache = Cache(paths.cache)
+    entry = ("corpora", "imdb-unlabeled", (FORMAT_VERSION, published_digest))
     place = paths.corpora / "imdb"
     found = unlabeled_layout(place)
-    if found is None and not folder.is_dir():
+    if found is None and not cache.folder(*entry).is_dir():
         log.info(f"unlabeled   none: {place} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
         return None
 
@@ -176,7 +177,7 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
             )
         write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
 
-    prepared = open_prepared(build_once(folder, prepare, "the unlabelled reviews of the corpus 'imdb'"))
+    prepared = cache.get_or_build(*entry, prepare, open_prepared, "the unlabelled reviews of the corpus 'imdb'")
     log.info(f"unlabeled   {prepared.source}")
     return prepared.tables["unlabeled"]
 

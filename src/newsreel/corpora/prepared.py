@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from newsreel.core.errors import UserError
+from newsreel.core.cache import reading
 from newsreel.corpora.corpus import Corpus, Task
 
 if TYPE_CHECKING:
@@ -86,12 +86,7 @@ def read_prepared(folder: Path) -> tuple[Description, dict[str, "Dataset"]]:
     """What is in a prepared folder, the tables memory-mapped. Raises UserError if it is not whole."""
     import datasets
 
-    try:
+    with reading(folder, "the prepared corpus"):
         description = Description(**json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
         tables = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in description.tables}
-    except (OSError, ValueError, TypeError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} cannot be read: {error}.\n"
-            "Something changed it after it was written. Delete that folder: the next run makes it anew."
-        ) from error
     return description, tables

@@ -11,10 +11,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge, Le
 from tqdm import tqdm
 
+from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
 from newsreel.corpora.prepared import FORMAT_VERSION, Description, open_prepared, write_description, write_table
 from newsreel.corpora.rcv1_parts import (
@@ -52,8 +53,8 @@ class RCV1(CorpusReader):
     """Reads the licensed discs or the public token files from the user's disk, by the split LYRL2004."""
 
     path: str | None
-    max_bad_files: Annotated[int, Range(min=0)] | None
-    num_processes: Annotated[int, Range(min=1, max=1024)] | None
+    max_bad_files: Annotated[int, Ge(0)] | None
+    num_processes: Annotated[int, Ge(1), Le(1024)] | None
 
     def __post_init__(self) -> None:
         if self.path is not None and not Path(self.path).expanduser().is_dir():
@@ -120,27 +121,27 @@ class LocalFiles(Source):
                     "its like, packed (.gz) or not."
                 )
             return None
-        return cache / "corpora" / f"{NAME}-{self.name}-{self._key}"
+        return Cache(cache).folder("corpora", f"{NAME}-{self.name}", self._identity)
 
     def parts_folder(self, cache: Path) -> Path:
         """Where the parts are kept until the corpus is whole: they outlive a preparation that is killed."""
-        return cache / "corpora" / f"{self._parts_prefix}{self._key}"
+        return Cache(cache).folder("corpora", self._parts_prefix, self._identity)
 
     @property
     def _parts_prefix(self) -> str:
         """How the names of all folders of parts begin that were read from this place."""
-        return f".{NAME}-parts-{hashlib.sha256(str(self.place.absolute()).encode()).hexdigest()[:8]}-"
+        return f".{NAME}-parts-{digest(self.place.absolute())[:8]}"
 
     def remove_parts(self, cache: Path, but: Path | None = None) -> None:
         """Remove what preparations of this place that did not end have left, of the files as they were then too."""
-        for folder in (cache / "corpora").glob(f"{self._parts_prefix}*"):
+        for folder in (cache / "corpora").glob(f"{self._parts_prefix}-*"):
             if folder != but:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @property
-    def _key(self) -> str:
+    def _identity(self) -> tuple[object, ...]:
         assert self._layout is not None, "prepared_folder() has looked for it"
-        return hashlib.sha256(f"{FORMAT_VERSION} {READER_VERSION} {self._layout.identity}".encode()).hexdigest()[:16]
+        return FORMAT_VERSION, READER_VERSION, self._layout.identity
 
     def prepare(self, folder: Path) -> None:
         assert self._layout is not None, "prepared_folder() has looked for it"
@@ -154,10 +155,10 @@ class LocalFiles(Source):
             raise UserError(f"{self.place} has no story with a topic and a region in {len(parts):,} files.")
         num_training = int(np.searchsorted(stories.ids, LAST_TRAINING_ID, side="right"))
         splits = {"train": (0, num_training), "test": (num_training, len(stories.ids))}
-        digest = hashlib.sha256()
+        fingerprint = hashlib.sha256()
         with tqdm(total=len(stories.ids), unit=" stories", desc=f"writing {NAME}", disable=None) as bar:
             for split, (start, end) in splits.items():
-                batches = digested(stories.batches(start, end, WRITE_BATCH), digest, bar)
+                batches = digested(stories.batches(start, end, WRITE_BATCH), fingerprint, bar)
                 write_table(folder, split, DOCUMENTS, batches)
         write_bad_files(folder, bad_files)
         write_description(
@@ -167,7 +168,7 @@ class LocalFiles(Source):
                 task="multilabel",
                 label_names=list(topics().codes),
                 metric="f1_micro",
-                fingerprint=digest.hexdigest(),
+                fingerprint=fingerprint.hexdigest(),
                 source=f"{self.name}: {self.where}",
                 notes=notes_on({split: end - start for split, (start, end) in splits.items()}, bad_files),
                 tables=list(splits),

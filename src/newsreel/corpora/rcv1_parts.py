@@ -17,8 +17,9 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from newsreel.core.cache import reading
 from newsreel.core.errors import UserError
-from newsreel.core.storage import CorruptCacheError, build_once
+from newsreel.core.storage import build_once
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
 
@@ -112,10 +113,8 @@ def write_bad_files(folder: Path, bad_files: Sequence[str]) -> None:
 
 def read_bad_files(folder: Path) -> list[str]:
     """The bad files that were left out of what is in the folder. Raises UserError if that cannot be told."""
-    try:
+    with reading(folder, "the documents"):
         return [str(file) for file in json.loads((folder / BAD_FILES).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
-        raise CorruptCacheError("documents", folder, error) from error
 
 
 class PartsInOrder:
@@ -163,8 +162,6 @@ class PartsInOrder:
 
 def part_batches(folder: Path) -> list[pa.RecordBatch]:
     """The documents of a part, memory-mapped. Raises UserError if they are not whole."""
-    try:
-        with pa.memory_map(str(folder / f"{TABLE_KEY_SUFFIX}.arrow")) as file, pa.ipc.open_stream(file) as reader:
-            return list(reader)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CorruptCacheError("documents", folder, error) from error
+    path = str(folder / f"{TABLE_KEY_SUFFIX}.arrow")
+    with reading(folder, "the documents"), pa.memory_map(path) as file, pa.ipc.open_stream(file) as reader:
+        return list(reader)

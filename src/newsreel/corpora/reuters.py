@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 from tqdm import tqdm
 
+from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.corpora import hub, npm
 from newsreel.corpora.corpus import Corpus, Paths, Task
@@ -131,7 +132,7 @@ class Reuters(PublishedReader):
             label_names=tuple(selection.label_names),
             metric="f1_micro" if selection.task == "multilabel" else "accuracy",
             tables={split: selection.table(split) for split in selection.splits},
-            fingerprint=sha256(identity.encode()).hexdigest(),
+            fingerprint=digest(identity),
             source=description.source,
             notes=tuple(description.notes),
         )

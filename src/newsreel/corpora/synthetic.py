@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from annotated_types import Ge, Le
 
+from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
-from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
@@ -38,14 +38,14 @@ CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 class Synthetic(CorpusReader):
     """Zipf-distributed words, log-normal lengths, and a share of words that belongs to the document's labels."""
 
-    num_documents: Annotated[int, Range(min=10)]
-    num_labels: Annotated[int, Range(min=2)]
+    num_documents: Annotated[int, Ge(10)]
+    num_labels: Annotated[int, Ge(2)]
     multilabel: bool
-    difficulty: Annotated[float, Range(min=0, max=1)]
-    vocabulary_size: Annotated[int, Range(min=100, max=10_000_000)]
-    mean_length: Annotated[float, Range(min=1, max=100_000)]
+    difficulty: Annotated[float, Ge(0), Le(1)]
+    vocabulary_size: Annotated[int, Ge(100), Le(10_000_000)]
+    mean_length: Annotated[float, Ge(1), Le(100_000)]
     hierarchy: Literal["rcv1"] | None
-    seed: Annotated[int, Range(min=0)]
+    seed: Annotated[int, Ge(0)]
 
     def __post_init__(self) -> None:
         if self.hierarchy and not (self.multilabel and self.num_labels == len(topics().codes)):
@@ -82,9 +82,7 @@ class Synthetic(CorpusReader):
         )
         if self.hierarchy:
             identity += f" {self.hierarchy}"
-        fingerprint = sha256(identity.encode()).hexdigest()
-        folder = paths.cache / "corpora" / f"synthetic-v{FORMAT_VERSION}-{fingerprint[:16]}"
-
+        fingerprint = digest(identity)
         numbered = [f"label{number}" for number in range(self.num_labels)]
 
         def build(partial: Path) -> None:
@@ -107,7 +105,9 @@ class Synthetic(CorpusReader):
                 ),
             )
 
-        return open_prepared(build_once(folder, build, "the corpus 'synthetic'"))
+        key = (FORMAT_VERSION, fingerprint)
+        what = "the corpus 'synthetic'"
+        return Cache(paths.cache).get_or_build("corpora", "synthetic", key, build, open_prepared, what)
 
     def generate(self, num_documents: int, stream: int) -> Iterator[pa.RecordBatch]:
         """Documents in batches; the same for the same settings, seed and stream, whatever the machine.

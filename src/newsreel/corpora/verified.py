@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.corpora.prepared import FORMAT_VERSION
@@ -19,7 +19,7 @@ Parts = dict[str, tuple[int, str]]  # name of a part → how many documents it h
 
 def part_digest(document_digests: Iterable[bytes]) -> str:
     """SHA-256 over the sorted digests of a part's documents: it does not depend on their order."""
-    return sha256(b"".join(sorted(document_digests))).hexdigest()
+    return digest(b"".join(sorted(document_digests)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class Publication:
 
     def fingerprint_of(self, parts: Parts) -> str:
         """One digest for all parts but the optional one, wherever the documents came from and in whatever order."""
-        lines = [f"{name} {count} {digest}" for name, (count, digest) in sorted(parts.items()) if name != self.optional]
-        return sha256("\n".join(lines).encode()).hexdigest()
+        lines = [f"{name} {count} {found}" for name, (count, found) in sorted(parts.items()) if name != self.optional]
+        return digest("\n".join(lines))
 
     def differences(self, found: Parts) -> list[str]:
         """The parts that are not as published, in words. The lack of the optional part is no difference."""
@@ -49,12 +49,12 @@ class Publication:
         for name in [*self.parts, *sorted(found.keys() - self.parts.keys())]:
             if name not in found and name == self.optional:
                 continue
-            count, digest = found.get(name, (0, ""))
+            count, found_digest = found.get(name, (0, ""))
             published_count, published_digest = self.parts.get(name, (0, ""))
             title = self.part_titles.get(name, name)
             if count != published_count:
                 differences.append(f"{title}: {count:,} documents instead of {published_count:,}")
-            elif digest != published_digest:
+            elif found_digest != published_digest:
                 differences.append(f"{title}: {count:,} documents, but not the published ones")
         return differences
 
@@ -85,8 +85,8 @@ class PublishedSource(Source, Generic[Documents]):
         if identity is None:
             return None
         expected = self.fingerprint or self.publication.fingerprint
-        key = sha256(f"{FORMAT_VERSION} {identity} {expected}".encode()).hexdigest()[:16]
-        return cache / "corpora" / f"{self.publication.name}-{self.name}-{key}"
+        name = f"{self.publication.name}-{self.name}"
+        return Cache(cache).folder("corpora", name, (FORMAT_VERSION, identity, expected))
 
     def prepare(self, folder: Path) -> None:
         documents = self.read(folder)

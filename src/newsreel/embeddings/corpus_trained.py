@@ -11,12 +11,11 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
-from newsreel.core.storage import CorruptCacheError, build_once
+from newsreel.core.cache import Cache
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors
 from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -101,7 +100,6 @@ class CorpusTrained(Pretrained):
             for texts in corpus.texts("unlabeled"):
                 for text in texts.to_pylist():
                     key.update(sha256(text.encode()).digest())
-        folder = paths.cache / "embeddings" / f"{corpus.name}-{self.kind}-{key.hexdigest()[:16]}"
 
         def learn(partial: Path) -> Vectors:
             parts = [labelled]
@@ -110,7 +108,8 @@ class CorpusTrained(Pretrained):
                 parts.append((unlabeled, np.arange(len(unlabeled))))
             return self.train(Documents(parts), tokenizer.tokens)
 
-        return kept_vectors(folder, learn, f"the {self.kind} vectors of {corpus.name!r}")
+        name, what = f"{corpus.name}-{self.kind}", f"the {self.kind} vectors of {corpus.name!r}"
+        return kept_vectors(paths.cache, name, (key.hexdigest(),), learn, what)
 
     def own_settings(self) -> dict[str, object]:
         """The settings that the vectors depend on; the documents' digest stands for `unlabeled`."""
@@ -132,8 +131,10 @@ def encode_unlabeled(tokenizer: FittedTokenizer, corpus: Corpus, folder: Path) -
     return read_sequences(folder, "unlabeled")
 
 
-def kept_vectors(folder: Path, make: Callable[[Path], Vectors], what: str) -> Vectors:
-    """The vectors in a folder of the cache, made (with an empty folder to work in) if they are not there yet.
+def kept_vectors(
+    cache: Path, name: str, identity: tuple[object, ...], make: Callable[[Path], Vectors], what: str
+) -> Vectors:
+    """The vectors of this identity from the cache, made (with an empty folder to work in) if they are not there yet.
 
     Raises UserError if they are not as they were written.
     """
@@ -144,9 +145,8 @@ def kept_vectors(folder: Path, make: Callable[[Path], Vectors], what: str) -> Ve
             leftover.unlink()
         np.savez(partial / VECTORS_FILE, **vars(vectors))
 
-    build_once(folder, build, what)
-    try:
+    def load(folder: Path) -> Vectors:
         with np.load(folder / VECTORS_FILE) as arrays:
             return Vectors(arrays["values"], arrays["known"], int(arrays["from_subwords"]))
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise CorruptCacheError("vectors", folder, error) from error
+
+    return Cache(cache).get_or_build("embeddings", name, identity, build, load, what)

@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
-Share = Annotated[float, Range(min=0, below=1)]
-Size = Annotated[int, Range(min=1, max=65_536)]
+Share = Annotated[float, Ge(0), Lt(1)]
+Size = Annotated[int, Ge(1), Le(65_536)]
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Regularized(EmbeddingBuilder):
 
     dropout: Share
     word_dropout: Share
-    max_norm: Annotated[float, Range(above=0)] | None
+    max_norm: Annotated[float, Gt(0)] | None
 
     def table(self, weights: Tensor, trainable: bool = True) -> TableEmbedding:
         """The (V, E) weights as an embedding with these settings."""
@@ -250,7 +250,7 @@ class Learned(Regularized):
     """A table trained with the network; its values start normal, with standard deviation `initial_std` or 1/√E."""
 
     dimension: Size
-    initial_std: Annotated[float, Range(above=0)] | None
+    initial_std: Annotated[float, Gt(0)] | None
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
         std = self.dimension**-0.5 if self.initial_std is None else self.initial_std

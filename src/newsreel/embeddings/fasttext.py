@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from annotated_types import Ge, Le
+
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.embeddings.word2vec import Word2Vec
 from newsreel.text.tokens import SPECIAL_TOKENS
@@ -26,9 +27,9 @@ class FastText(Word2Vec):
     vectors. It counts as known, and the coverage says how many such words there are.
     """
 
-    min_n: Annotated[int, Range(min=1, max=100)]
-    max_n: Annotated[int, Range(min=1, max=100)]
-    bucket: Annotated[int, Range(min=1, max=100_000_000)]
+    min_n: Annotated[int, Ge(1), Le(100)]
+    max_n: Annotated[int, Ge(1), Le(100)]
+    bucket: Annotated[int, Ge(1), Le(100_000_000)]
 
     kind: ClassVar[str] = "fasttext"
     binary_format: ClassVar[str] = "Facebook's binary format"

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge, Le
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.embeddings.vector_files import read_once
@@ -31,7 +31,7 @@ DOWNLOAD_PAGE = "https://nlp.stanford.edu/projects/glove/"
 class GloVe(Pretrained):
     """Vectors from the user's file, from a file beside the corpora, or from the package, the first that is there."""
 
-    dimension: Annotated[int, Range(min=2, max=65_536)]
+    dimension: Annotated[int, Ge(2), Le(65_536)]
     path: str | None
 
     def check(self, paths: Paths) -> None:

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from newsreel.core.errors import UserError
-from newsreel.core.rules import suggest
+from newsreel.core.errors import UserError, suggest
 
 TERM = re.compile(r"([+-])\s*(\S+)")
 

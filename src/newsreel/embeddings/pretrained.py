@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import numpy as np
 import polars as pl
 import torch
+from annotated_types import Gt
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import Coverage, Regularized, TableEmbedding
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, TokenizedCorpus
@@ -43,7 +43,7 @@ class Pretrained(Regularized):
 
     fine_tune: bool
     unknown: Literal["zero", "random"]
-    value_std: Annotated[float, Range(above=0)] | None
+    value_std: Annotated[float, Gt(0)] | None
 
     @abstractmethod
     def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge, Gt, Le
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors
@@ -30,10 +30,10 @@ class SVD(CorpusTrained):
     """Rows U · Σ^exponent of the decomposition of the words' shifted positive pointwise mutual information."""
 
     dimension: Size
-    window: Annotated[int, Range(min=1, max=1_000)]
-    shift: Annotated[float, Range(min=1)]
-    context_smoothing: Annotated[float, Range(above=0, max=1)]
-    exponent: Annotated[float, Range(min=0, max=1)]
+    window: Annotated[int, Ge(1), Le(1_000)]
+    shift: Annotated[float, Ge(1)]
+    context_smoothing: Annotated[float, Gt(0), Le(1)]
+    exponent: Annotated[float, Ge(0), Le(1)]
 
     kind: ClassVar[str] = "svd"
     library: ClassVar[str] = "scipy"

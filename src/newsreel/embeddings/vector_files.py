@@ -12,7 +12,6 @@ import zlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import IO, cast
 
@@ -20,8 +19,9 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
-from newsreel.core.storage import CorruptCacheError, build_once
+from newsreel.files.archives import content_key
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +37,22 @@ def read_once(file: Path, dimension: int, cache: Path) -> tuple[pl.Series, np.nd
 
     Raises UserError for a file that breaks the format, and for a cache that is not as it was written.
     """
-    stat = file.stat()
-    identity = f"{PARSER_VERSION} {file.resolve()} {stat.st_size} {stat.st_mtime_ns} {dimension}"
-    folder = cache / "embeddings" / f"text-{sha256(identity.encode()).hexdigest()[:16]}"
-    build_once(folder, lambda partial: parse(file, dimension, partial), f"the vectors of {file.name}")
-    try:
+
+    def build(partial: Path) -> None:
+        parse(file, dimension, partial)
+
+    def load(folder: Path) -> tuple[pl.Series, np.ndarray, list[str]]:
         words = pl.read_parquet(folder / WORDS_FILE)["word"]
         notes = json.loads((folder / NOTES_FILE).read_text(encoding="utf-8"))
         expected = 4 * dimension * len(words)
         if (size := (folder / VALUES_FILE).stat().st_size) != expected:
             raise ValueError(f"{VALUES_FILE} has {size:,} bytes instead of {expected:,}")
         values = np.memmap(folder / VALUES_FILE, dtype=np.float32, mode="r", shape=(len(words), dimension))
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
-        raise CorruptCacheError("vectors", folder, str(error).splitlines()[0]) from error
+        return words, values, notes
+
+    identity = (PARSER_VERSION, content_key(file), dimension)
+    what = f"the vectors of {file.name}"
+    words, values, notes = Cache(cache).get_or_build("embeddings", "text", identity, build, load, what)
     for note in notes:
         log.info(f"note        {file.name}: {note}")
     return words, values

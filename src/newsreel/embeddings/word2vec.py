@@ -6,21 +6,21 @@ Axes: V words of the vocabulary, E dimensions of an embedding.
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge, Le, Lt
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, kept_vectors
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors, align
 from newsreel.embeddings.vector_files import read_once
+from newsreel.files.archives import content_key
 from newsreel.text.tokens import SPECIAL_TOKENS, TokenizedCorpus
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Word2Vec(CorpusTrained):
     path: str | None
     algorithm: Literal["skipgram", "cbow"]
     dimension: Size
-    window: Annotated[int, Range(min=1, max=1_000)]
-    negative: Annotated[int, Range(min=1, max=1_000)]
-    sample: Annotated[float, Range(min=0, below=1)]
-    min_count: Annotated[int, Range(min=1)]
-    epochs: Annotated[int, Range(min=1)] | None
-    seed: Annotated[int, Range(min=0, max=2**32 - 1)]
+    window: Annotated[int, Ge(1), Le(1_000)]
+    negative: Annotated[int, Ge(1), Le(1_000)]
+    sample: Annotated[float, Ge(0), Lt(1)]
+    min_count: Annotated[int, Ge(1)]
+    epochs: Annotated[int, Ge(1)] | None
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
 
     kind: ClassVar[str] = "word2vec"
     library: ClassVar[str] = "gensim"
@@ -84,11 +84,9 @@ class Word2Vec(CorpusTrained):
         if suffix(file) in TEXT:
             words, values = read_once(file, self.dimension, paths.cache)
             return align(vocabulary, words, values)
-        stat = file.stat()
-        identity = f"{CHOICE_VERSION} {version(self.library)} {file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-        key = sha256(f"{identity} {self.dimension} {vocabulary}".encode()).hexdigest()[:16]
-        folder = paths.cache / "embeddings" / f"{self.kind}-{key}"
-        return kept_vectors(folder, lambda _: self.chosen(file, vocabulary), f"the vectors of {file.name}")
+        identity = (CHOICE_VERSION, version(self.library), content_key(file), self.dimension, vocabulary)
+        what = f"the vectors of {file.name}"
+        return kept_vectors(paths.cache, self.kind, identity, lambda _: self.chosen(file, vocabulary), what)
 
     def chosen(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
         """The vectors that a file has for the vocabulary's words. Raises UserError."""

@@ -6,10 +6,10 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
+from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # what a file that is cut short or no tar file raises
@@ -49,4 +49,4 @@ def content_key(place: Path) -> str:
 def stats_key(place: Path, files: Iterable[tuple[str, os.stat_result]]) -> str:
     """The place, with a digest of the names, sizes and times of its files."""
     lines = sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
-    return f"{place.resolve()} {sha256(chr(10).join(lines).encode()).hexdigest()}"
+    return f"{place.resolve()} {digest(chr(10).join(lines))}"

@@ -79,8 +79,8 @@ def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split:
             corpus.splits[split].rows, first.splits[split].rows
         ):
             raise UserError(
-                f"{run.folder} and {runs[0].folder} have other {split} documents ({corpus.name!r} from {corpus.source} "
-                f"and {first.name!r} from {first.source}, perhaps limited or divided otherwise): what one was trained "
+                f"{run.run_dir} and {runs[0].run_dir} have other {split} documents ({corpus.name!r} "
+                f"from {corpus.source} and {first.name!r} from {first.source}, perhaps limited or divided otherwise): what one was trained "
                 "on can be among what the other is measured by.\nName the documents to measure on with data=…, or "
                 "runs on the same ones."
             )

@@ -16,16 +16,16 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Settings, check_section
 from newsreel.core.dist import gpu_is_there
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
-from newsreel.evaluation.metrics import HEADLINES, measure, rounded
+from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
 from newsreel.models.decisions import DecisionRule
@@ -61,7 +61,7 @@ class Machine:
     """The section `trainer`: what the documents are classified on; None: what the run was tested on."""
 
     accelerator: Literal["auto", "cpu", "gpu"] | None
-    threads: Annotated[int, Range(min=1, max=1024)] | None
+    threads: Annotated[int, Ge(1), Le(1024)] | None
 
 
 def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = {
         **{f"{stage}/{name}": value for name, value in joint.figures.items()},
         f"documents/{request.split}": num_documents,
-        "runs": {str(run.folder.resolve()): own.figures for run, own in zip(runs, answers, strict=True)},
+        "runs": {str(run.run_dir.resolve()): own.figures for run, own in zip(runs, answers, strict=True)},
         "time/total_s": round(time.perf_counter() - started, 3),
         "environment": describe_environment(runs[0].experiment, corpus, joint.device),
     }
@@ -91,11 +91,11 @@ def evaluate(settings: Settings, folder: Path) -> dict[str, Any]:
     write_atomically(folder / "labels.csv", joint.predictions.by_label().write_csv(float_precision=9))
     write_atomically(folder / METRICS_FILE, json.dumps(results, indent=2) + "\n")
 
-    rows = [(str(run.folder), headline(own, corpus.metric)) for run, own in zip(runs, answers, strict=True)]
+    rows = [(str(run.run_dir), headline(own, corpus.metric)) for run, own in zip(runs, answers, strict=True)]
     if len(runs) > 1:
         rows.append(("together", headline(joint, corpus.metric)))
     elif reader is None and stage != "train":
-        rows += compared(joint.figures, stage, corpus, read_json(runs[0].folder / METRICS_FILE))
+        rows += compared(joint.figures, stage, corpus, read_json(runs[0].run_dir / METRICS_FILE))
     rows += [("results", str(folder)), *(("note", note) for note in corpus.notes)]
     log.info(table(rows))
     return results
@@ -122,15 +122,15 @@ def require_same_labels(runs: Sequence[TrainedRun]) -> None:
     for run in runs[1:]:
         if (run.labels.task, run.labels.names) != (first.labels.task, first.labels.names):
             raise UserError(
-                f"{run.folder} and {first.folder} do not have the same labels: {in_words(run)}, and {in_words(first)}. "
-                "Only runs with the same ones can answer together."
+                f"{run.run_dir} and {first.run_dir} do not have the same labels: {in_words(run)}, and "
+                f"{in_words(first)}. Only runs with the same ones can answer together."
             )
         rules = [
             (one.decisions.by_thresholds, one.decisions.ancestor_edges) for one in (run.classifier, first.classifier)
         ]
         if rules[0] != rules[1]:
             raise UserError(
-                f"{run.folder} and {first.folder} decide by rules that have no mean: evaluation.thresholds="
+                f"{run.run_dir} and {first.run_dir} decide by rules that have no mean: evaluation.thresholds="
                 f"{run.experiment.evaluation.thresholds} with hierarchy={run.experiment.evaluation.hierarchy}, and "
                 f"{first.experiment.evaluation.thresholds} with {first.experiment.evaluation.hierarchy}. Only runs "
                 "with rules of the same kind (top_k or thresholds, closed or not) can answer together."
@@ -153,7 +153,7 @@ class Answer:
 
 def answer(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> Answer:
     """What a run says, by the steps that end its training."""
-    environment = read_json(run.folder / METRICS_FILE).get("environment", {})
+    environment = read_json(run.run_dir / METRICS_FILE).get("environment", {})
     threads = machine.threads or environment.get("threads") or run.experiment.trainer.threads or default_threads()
     torch.set_num_threads(min(threads, max(default_threads(), os.cpu_count() or 1)))
     tester = build_tester(
@@ -167,7 +167,7 @@ def answer(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> Ans
     )
     loader = data.evaluation_dataloader(split)
     tester.test(run.classifier, loader, verbose=False)
-    figures = rounded(tester.callback_metrics, "test/")
+    figures = round_metrics(tester.callback_metrics, "test/")
     predictions = predictions_of(run.classifier, corpus, split, loader)
     return Answer({name.removeprefix("test/"): value for name, value in figures.items()}, predictions, str(device))
 
@@ -190,7 +190,7 @@ def together(runs: list[TrainedRun], answers: list[Answer]) -> Answer:
     figures |= measure(scores, decided, targets, labels.task, labels.parents)
     thresholds = decisions.thresholds.numpy() if decisions.by_thresholds else None
     predictions = Predictions(given.corpus, given.split, scores.numpy(), decided.numpy(), given.targets, thresholds)
-    return Answer(rounded(figures, ""), predictions, answers[0].device)
+    return Answer(round_metrics(figures, ""), predictions, answers[0].device)
 
 
 def mean_decisions(rules: Sequence[DecisionRule]) -> DecisionRule:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from newsreel.batches.batch import Batch, DocumentDataset
-from newsreel.core.errors import UserError
-from newsreel.core.rules import suggest
+from newsreel.core.errors import UserError, suggest
 from newsreel.core.storage import replacing
 from newsreel.models.network import AttributionInputs, Network
 from newsreel.text.tokens import PAD, UNK, TokenSequences

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -18,7 +19,6 @@ from newsreel.batches.batch import DocumentDataset
 from newsreel.config.schema import check_section
 from newsreel.core.dist import device_of, gpu_is_there
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_writers import Answers, check_output, require_writable, writing
@@ -40,10 +40,10 @@ class Request:
     column: str
     keep: Sequence[str]
     output: str | None
-    top_k: Annotated[int, Range(min=1)] | None
+    top_k: Annotated[int, Ge(1)] | None
     explain: bool
     explain_label: str | None
-    explain_steps: Annotated[int, Range(min=1)]
+    explain_steps: Annotated[int, Ge(1)]
     html: str | None
     accelerator: Accelerator
 

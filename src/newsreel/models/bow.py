@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import AttributionInputs, Network, mlp
 from newsreel.text.tokens import UNK
@@ -48,8 +48,8 @@ class BagOfWords(Network):
         *,
         weighting: Weighting,
         sublinear_tf: bool,
-        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.weighting = weighting
@@ -120,7 +120,9 @@ class BagOfWords(Network):
         words, counts = distinct_words(token_ids)  # (1, T), (1, T)
         weights = self.weigh(words, counts)  # (1, T), or (1, T, num_outputs)
         present = counts > 0
-        weight_per_token = weights.new_zeros(int(token_ids.max()) + 1, *weights.shape[2:])  # (V', …) weight per occurrence
+        weight_per_token = weights.new_zeros(
+            int(token_ids.max()) + 1, *weights.shape[2:]
+        )  # (V', …) weight per occurrence
         weight_per_token[words[present]] = weights[present] / counts[present].reshape(-1, *[1] * (weights.ndim - 2))
 
         def logits(values: Tensor) -> Tensor:

@@ -133,7 +133,6 @@ class TextClassifier(LightningModule):
         self.metric = metric
         self.training_settings = training
         num_labels = len(decisions.thresholds)
-
         self.train_metric = (
             MultilabelF1Score(num_labels, average="micro")
             if self.task == "multilabel"

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, token_mask
@@ -29,14 +29,14 @@ class StackedCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1, max=65_536)],
-        width: Annotated[int, Range(min=1, max=1_000)],
-        num_layers: Annotated[int, Range(min=1, max=100)],
-        pool_size: Annotated[int, Range(min=1)],
+        num_filters: Annotated[int, Ge(1), Le(65_536)],
+        width: Annotated[int, Ge(1), Le(1_000)],
+        num_layers: Annotated[int, Ge(1), Le(100)],
+        pool_size: Annotated[int, Ge(1)],
         pooling: Literal["max", "mean", "max_mean"],
-        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
-        input_dropout: Annotated[float, Range(min=0, below=1)],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        input_dropout: Annotated[float, Ge(0), Lt(1)],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -71,9 +71,9 @@ class KimCNN(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_filters: Annotated[int, Range(min=1, max=65_536)],
-        kernel_sizes: Sequence[Annotated[int, Range(min=1, max=1_000)]],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        num_filters: Annotated[int, Ge(1), Le(65_536)],
+        kernel_sizes: Sequence[Annotated[int, Ge(1), Le(1_000)]],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -101,7 +101,9 @@ class MaskedConvolution(nn.Module):
         """(B, E, T), (B,) → (B, F, T') with zeros after each document's windows, (B,) numbers of windows."""
         states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may have any values
         missing = states.new_zeros(states.shape[0], states.shape[1], self.kernel_size)[:, :, states.shape[2] :]
-        states = torch.cat([states, missing], dim=2)  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
+        states = torch.cat(
+            [states, missing], dim=2
+        )  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
         num_windows = (lengths - self.kernel_size + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
         return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 
 DEFAULT_THRESHOLD = 0.5  # of every label until thresholds are fitted
@@ -22,7 +22,7 @@ class EvaluationSettings:
     """The section `evaluation` of the config."""
 
     thresholds: Literal["fixed", "global", "per_label", "top_k"]
-    shrinkage: Annotated[float, Range(min=0)]
+    shrinkage: Annotated[float, Ge(0)]
     hierarchy: Literal["none", "close"]
     figures: bool
 
@@ -121,8 +121,8 @@ class DecisionRule(nn.Module):
 
 def ancestor_edges_of(parents: Sequence[int]) -> list[tuple[int, int]]:
     """(label, parent) of every label with a parent, deepest first."""
-    lower = [label for label in range(len(parents)) if parents[label] >= 0]
-    return [(label, parents[label]) for label in sorted(lower, key=lambda label: -level_of(label, parents))]
+    nested = [label for label in range(len(parents)) if parents[label] >= 0]
+    return [(label, parents[label]) for label in sorted(nested, key=lambda label: -level_of(label, parents))]
 
 
 def level_of(label: int, parents: Sequence[int]) -> int:
@@ -139,10 +139,10 @@ def best_thresholds(probabilities: Tensor, targets: Tensor) -> Tensor:
     hits = targets.long().gather(0, order).cumsum(dim=0)  # (N, L) true positives if a label's n + 1 best are predicted
     predicted = torch.arange(1, len(scores) + 1, device=scores.device)[:, None]
     f1 = 2 * hits / (predicted + hits[-1:])  # (N, L)
-    lower = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
-    f1[scores == lower] = -1  # no threshold lies between equal ones
+    next_lower = torch.cat([scores[1:], torch.zeros_like(scores[:1])])  # the next lower probability
+    f1[scores == next_lower] = -1  # no threshold lies between equal ones
     cut = f1.argmax(dim=0, keepdim=True)  # (1, L)
-    upper, lower = scores.gather(0, cut)[0], lower.gather(0, cut)[0]  # (L,)
+    upper, lower = scores.gather(0, cut)[0], next_lower.gather(0, cut)[0]  # (L,)
     halfway = ((log_odds(upper) + log_odds(lower)) / 2).sigmoid().to(probabilities.dtype)
     return torch.where((lower <= halfway) & (halfway < upper), halfway, lower.to(halfway.dtype))  # rounding may cross
 
@@ -154,6 +154,8 @@ def log_odds(probabilities: Tensor) -> Tensor:
 def best_k(probabilities: Tensor, targets: Tensor) -> int:
     """The number k of labels per document for which the k most probable labels give the highest micro-F1."""
     order = probabilities.argsort(dim=1, descending=True)  # (N, L)
-    hits = targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)  # (L,) true positives among the top k of all documents
+    hits = (
+        targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)
+    )  # (L,) true positives among the top k of all documents
     predicted = len(order) * torch.arange(1, len(hits) + 1, device=hits.device)
     return int((2 * hits / (predicted + targets.sum())).argmax()) + 1

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network, glorot_linear, mlp
 from newsreel.text.tokens import PAD
@@ -27,9 +27,9 @@ class FlattenMLP(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_tokens: Annotated[int, Range(min=1)],
-        hidden_sizes: Sequence[Annotated[int, Range(min=1, max=65_536)]],
-        dropout: Annotated[float, Range(min=0, below=1)],
+        num_tokens: Annotated[int, Ge(1)],
+        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -44,7 +44,9 @@ class FlattenMLP(Network):
         return last.bias
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        positions = torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]  # (B, T0), negative: padding
+        positions = (
+            torch.arange(-self.num_tokens, 0, device=lengths.device) + lengths[:, None]
+        )  # (B, T0), negative: padding
         token_ids = token_ids.gather(1, positions.clamp(min=0)).where(positions >= 0, PAD)  # (B, T0)
         rows = self.embedding(token_ids) * (positions >= 0)[:, :, None]  # (B, T0, E); <pad> may have any row
         return self.layers(rows.flatten(1))  # type: ignore[no-any-return]  # (B, num_outputs)

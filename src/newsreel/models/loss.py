@@ -8,20 +8,20 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.core.rules import Range
 from newsreel.corpora.corpus import Task
 from newsreel.models.functional import task_loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    """The loss settings of the section `training`; with all of them 0 or false the loss is `task_loss`, the log loss."""
+    """The loss settings of the section `training`; if all are 0 or false, the loss is `task_loss`, the log loss."""
 
-    class_balance: Annotated[float, Range(min=0, max=1)]
-    focal_gamma: Annotated[float, Range(min=0, max=100)]
-    label_smoothing: Annotated[float, Range(min=0, below=1)]
+    class_balance: Annotated[float, Ge(0), Le(1)]
+    focal_gamma: Annotated[float, Ge(0), Le(100)]
+    label_smoothing: Annotated[float, Ge(0), Lt(1)]
     one_vs_rest: bool
 
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from newsreel.core.rules import Range
+from annotated_types import Ge, Gt, Le, Lt
+
 from newsreel.models.loss import LossSettings
 
 CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validation metric, or the last
@@ -15,14 +16,14 @@ class TrainingSettings(LossSettings):
     """The section `training` of the config."""
 
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
-    learning_rate: Annotated[float, Range(above=0, max=1_000)]
-    weight_decay: Annotated[float, Range(min=0)]
-    initial_accumulator: Annotated[float, Range(min=0)]
+    learning_rate: Annotated[float, Gt(0), Le(1_000)]
+    weight_decay: Annotated[float, Ge(0)]
+    initial_accumulator: Annotated[float, Ge(0)]
     schedule: Literal["constant", "linear", "cosine"]
-    warmup_fraction: Annotated[float, Range(min=0, below=1)]
-    gradient_clip: Annotated[float, Range(above=0)] | None
-    max_epochs: Annotated[int, Range(min=1)]
-    patience: Annotated[int, Range(min=1)] | None
+    warmup_fraction: Annotated[float, Ge(0), Lt(1)]
+    gradient_clip: Annotated[float, Gt(0)] | None
+    max_epochs: Annotated[int, Ge(1)]
+    patience: Annotated[int, Ge(1)] | None
     checkpoint: CheckpointPolicy
 
     @property

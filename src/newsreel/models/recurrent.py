@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from newsreel.core.rules import Range
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, PoolingName
@@ -51,11 +51,11 @@ class RecurrentNetwork(Network):
         *,
         cell: Literal["rnn", "gru", "lstm"],
         directions: Literal["forward", "backward", "both"],
-        hidden_size: Annotated[int, Range(min=1, max=65_536)],
-        num_layers: Annotated[int, Range(min=1, max=100)],
+        hidden_size: Annotated[int, Ge(1), Le(65_536)],
+        num_layers: Annotated[int, Ge(1), Le(100)],
         pooling: PoolingName,
-        dropout: Annotated[float, Range(min=0, below=1)],
-        recurrent_dropout: Annotated[float, Range(min=0, below=1)],
+        dropout: Annotated[float, Ge(0), Lt(1)],
+        recurrent_dropout: Annotated[float, Ge(0), Lt(1)],
         layer_norm: bool,
     ) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the figures of a run do not say: sentences for its report, each from the run itself.
+"""Caveats for the report of a run: sentences about the limits of its metrics, computed from the run.
 
 Axes: N documents, L labels, K bins of probability.
 """
@@ -10,94 +10,96 @@ from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
 from newsreel.text.tokens import UNK
 
-FEW = 20  # training documents of a label that is hard to learn
-FEW_TO_FIT = 10  # validation documents of a label whose threshold means little
-ENOUGH = 30  # decisions of a bin that is worth telling
-BY_CHANCE = 2.0  # standard errors by which a bin may miss and nothing be told
+MIN_TRAINING_DOCUMENTS = 20  # labels with fewer are hard to learn
+MIN_VALIDATION_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
+MIN_DECISIONS = 30  # calibration bins with fewer are not reported
+MAX_STANDARD_ERRORS = 2.0  # smaller deviations of a calibration bin can be chance
 UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail": "what is between their halves is"}
 
 
-def limits(
+def caveats(
     predictions: Predictions, documents: DocumentDataset, metric: str, seed: int, drops_unknown: bool
 ) -> list[str]:
-    """What to know before relying on a run. predictions: of the test documents, which `documents` has as they are read.
+    """Sentences to read before relying on a run.
 
-    drops_unknown: whether the tokenizer leaves out what is not in its vocabulary.
+    predictions, documents: of the test split. drops_unknown: whether the tokenizer drops out-of-vocabulary tokens.
     """
     return [
-        of_the_labels(predictions),
-        of_chance(predictions, metric, seed),
-        *of_rare_labels(predictions),
-        *of_labels_never_given(predictions),
-        *of_what_is_read(documents, drops_unknown),
-        of_probabilities(predictions),
-        *of_thresholds(predictions),
+        label_set_caveat(predictions),
+        sampling_caveat(predictions, metric, seed),
+        *rare_label_caveats(predictions),
+        *never_predicted_caveats(predictions),
+        *input_caveats(documents, drops_unknown),
+        calibration_caveat(predictions),
+        *threshold_caveats(predictions),
     ]
 
 
-def of_the_labels(predictions: Predictions) -> str:
+def label_set_caveat(predictions: Predictions) -> str:
     num_labels = len(predictions.titles)
     if predictions.corpus.task == "multilabel":
-        without = int((~predictions.given.any(axis=1)).sum())
+        without = int((~predictions.pred_indicators.any(axis=1)).sum())
         return (
-            f"It gives labels of these {num_labels} alone, whatever a document is about; {without:,} of "
-            f"{len(predictions.given):,} test documents got none."
+            f"It predicts only these {num_labels} labels, whatever a document is about; it predicts none for "
+            f"{without:,} of {len(predictions.pred_indicators):,} test documents."
         )
-    return f"It gives every document one of these {num_labels} labels, whatever the document is about."
+    return f"It predicts one of these {num_labels} labels for every document, whatever the document is about."
 
 
-def of_chance(predictions: Predictions, metric: str, seed: int) -> str:
-    figure, error = standard_error(predictions)
-    num_documents = len(predictions.given)
-    doubt = (
-        f"its standard error, had others of their kind been drawn, is {error:.4f}"
+def sampling_caveat(predictions: Predictions, metric: str, seed: int) -> str:
+    value, error = standard_error(predictions)
+    num_documents = len(predictions.pred_indicators)
+    uncertainty = (
+        f"its standard error over test samples of this size is {error:.4f}"
         if error
-        else f"they all agree, and yet that of others of their kind can differ by {3 / num_documents:.4f} (95% limit)"
-    )  # the latter: what has not happened in n cases has a probability of up to 3/n (Hanley and Lippman-Hand 1983)
+        else f"none is wrong, but on other documents it can differ by {3 / num_documents:.4f} (95% limit)"
+    )  # the rule of three: an event not observed in n cases has a probability of up to 3/n (Hanley, Lippman-Hand 1983)
     return (
-        f"The test {metric} of {figure:.4f} is that of {num_documents:,} documents: {doubt}. It is also "
-        f"that of one training (seed {seed}); how much trainings differ, this run cannot say."
+        f"The test {metric} of {value:.4f} is measured on {num_documents:,} documents; {uncertainty}. It is the result "
+        f"of one training run (seed {seed}), which does not show how much results vary between seeds."
     )
 
 
 def standard_error(predictions: Predictions) -> tuple[float, float]:
-    """Micro-F1, which is the accuracy where documents have one label, and its standard error as a ratio of sums.
+    """Micro-F1 (the accuracy if documents have one label) and its standard error, as a ratio of sums over documents.
 
-    The delta method (Cochran 1977, section 2.11): residuals of each document's hits against what the ratio expects.
+    By the delta method (Cochran 1977, section 2.11), from the residuals of each document's hits.
     """
-    wanted, given = predictions.wanted, predictions.given
-    hits, sizes = 2 * (wanted & given).sum(axis=1), wanted.sum(axis=1) + given.sum(axis=1)  # (N,)
+    true, predicted = predictions.target_indicators, predictions.pred_indicators
+    hits, sizes = 2 * (true & predicted).sum(axis=1), true.sum(axis=1) + predicted.sum(axis=1)  # (N,)
     total = max(1, int(sizes.sum()))
-    figure = hits.sum() / total
-    return float(figure), float(np.sqrt(((hits - figure * sizes) ** 2).sum()) / total)
+    f1 = hits.sum() / total
+    return float(f1), float(np.sqrt(((hits - f1 * sizes) ** 2).sum()) / total)
 
 
-def of_rare_labels(predictions: Predictions) -> list[str]:
+def rare_label_caveats(predictions: Predictions) -> list[str]:
     counts = predictions.corpus.label_counts("train")
-    found = []
-    if few := int((counts < FEW).sum()):
-        found.append(f"{few} of {len(counts)} labels have fewer than {FEW} training documents.")
-    if untested := int((~predictions.wanted.any(axis=0)).sum()):
-        found.append(f"{untested} of {len(counts)} labels have no test document: how well they are found is not known.")
-    return found
+    sentences = []
+    if few := int((counts < MIN_TRAINING_DOCUMENTS).sum()):
+        sentences.append(f"{few} of {len(counts)} labels have fewer than {MIN_TRAINING_DOCUMENTS} training documents.")
+    if untested := int((~predictions.target_indicators.any(axis=0)).sum()):
+        sentences.append(
+            f"{untested} of {len(counts)} labels have no test document: how well they are predicted is unknown."
+        )
+    return sentences
 
 
-def of_labels_never_given(predictions: Predictions) -> list[str]:
-    wanted = predictions.wanted.sum(axis=0)
-    never = ~predictions.given.any(axis=0) & (wanted > 0)
+def never_predicted_caveats(predictions: Predictions) -> list[str]:
+    support = predictions.target_indicators.sum(axis=0)
+    never = ~predictions.pred_indicators.any(axis=0) & (support > 0)
     if not never.any():
         return []
     return [
-        f"{never.sum()} of {len(never)} labels were given to no test document, though {wanted[never].sum():,} times a "
-        "document has one of them."
+        f"{never.sum()} of {len(never)} labels are predicted for no test document, though they occur "
+        f"{support[never].sum():,} times."
     ]
 
 
-def of_what_is_read(documents: DocumentDataset, drops_unknown: bool) -> list[str]:
-    found = []
+def input_caveats(documents: DocumentDataset, drops_unknown: bool) -> list[str]:
+    sentences = []
     lengths = documents.ends - documents.starts
     if documents.max_tokens is not None and (cut := int((lengths > documents.max_tokens).sum())):
-        found.append(
+        sentences.append(
             f"{cut / len(lengths):.1%} of the test documents are longer than the {documents.max_tokens:,} tokens that "
             f"are read; {UNREAD[documents.truncation]} not."
         )
@@ -107,43 +109,44 @@ def of_what_is_read(documents: DocumentDataset, drops_unknown: bool) -> list[str
             for start, end in zip(documents.starts.tolist(), documents.ends.tolist(), strict=True)
         )
         if unknown:
-            found.append(
-                f"{unknown / lengths.sum():.1%} of the test documents' tokens are not in the vocabulary: which words "
-                "they are makes no difference."
+            sentences.append(
+                f"{unknown / lengths.sum():.1%} of the test documents' tokens are not in the vocabulary and are all "
+                "read as <unk>."
             )
-    return found
+    return sentences
 
 
-def of_probabilities(predictions: Predictions) -> str:
-    """How far probabilities are from what they say, in all and where it is worst."""
-    means, shares, counts = predictions.reliability(CALIBRATION_BINS)
-    several = predictions.corpus.task == "multilabel"
-    what, true = ("a label", "there") if several else ("the label given", "right")
-    error = float((np.abs(means - shares) * counts).sum() / counts.sum())
-    mean, share = float(means @ counts / counts.sum()), float(shares @ counts / counts.sum())
-    told = (
-        f"On average the probability of {what} is {mean:.4f}, and {share:.4f} of them are {true} (expected calibration "
-        f"error {error:.4f})."
+def calibration_caveat(predictions: Predictions) -> str:
+    """Calibration overall, and in the bin where it is worst."""
+    means, accuracies, counts = predictions.reliability(CALIBRATION_BINS)
+    is_multilabel = predictions.corpus.task == "multilabel"
+    event, outcome = ("a label", "present") if is_multilabel else ("the predicted label", "correct")
+    gaps = np.abs(means - accuracies)
+    error = float((gaps * counts).sum() / counts.sum())
+    mean, accuracy = float(means @ counts / counts.sum()), float(accuracies @ counts / counts.sum())
+    overall = (
+        f"The mean probability of {event} is {mean:.4f}, and {accuracy:.4f} of them are {outcome} (expected "
+        f"calibration error {error:.4f})."
     )
-    chance = np.sqrt(means * (1 - means) / np.maximum(1, counts))
-    worth = np.flatnonzero((counts >= ENOUGH) & (np.abs(means - shares) > BY_CHANCE * chance))
-    if not len(worth):
-        return told
-    worst = worth[np.abs(means - shares)[worth].argmax()]
-    tone = "over" if means[worst] > shares[worst] else "under"
+    standard_errors = np.sqrt(means * (1 - means) / np.maximum(1, counts))
+    miscalibrated = np.flatnonzero((counts >= MIN_DECISIONS) & (gaps > MAX_STANDARD_ERRORS * standard_errors))
+    if not len(miscalibrated):
+        return overall
+    worst = miscalibrated[gaps[miscalibrated].argmax()]
+    direction = "over" if means[worst] > accuracies[worst] else "under"
     return (
-        f"{told} It is most {tone}confident where it is about {means[worst]:.2f}: {shares[worst]:.2f} of these "
-        f"{counts[worst]:,} are {true}."
+        f"{overall} It is most {direction}confident at probabilities around {means[worst]:.2f}: "
+        f"{accuracies[worst]:.2f} of these {counts[worst]:,} are {outcome}."
     )
 
 
-def of_thresholds(predictions: Predictions) -> list[str]:
+def threshold_caveats(predictions: Predictions) -> list[str]:
     corpus = predictions.corpus
     if predictions.thresholds is None or "validation" not in corpus.splits:
         return []
     counts = corpus.label_counts("validation")
-    few = int((counts < FEW_TO_FIT).sum())
+    few = int((counts < MIN_VALIDATION_DOCUMENTS).sum())
     return [
-        f"The thresholds were chosen on {len(corpus.splits['validation'].rows):,} validation documents; {few} of "
-        f"{len(counts)} labels have fewer than {FEW_TO_FIT} of them."
+        f"The thresholds are fitted on {len(corpus.splits['validation'].rows):,} validation documents; {few} of "
+        f"{len(counts)} labels have fewer than {MIN_VALIDATION_DOCUMENTS} of them."
     ]

@@ -1,4 +1,4 @@
-"""A run's figures: how it learned, and where it is right and wrong.
+"""The figures of a run: learning curves, confusions, precision and recall, calibration.
 
 Axes: N documents, L labels.
 """
@@ -16,7 +16,7 @@ from newsreel.evaluation.predictions import Predictions
 DOTS_PER_INCH = 120
 
 TRAINING, VALIDATION, GOOD, BAD, GREY = "#8a9ba8", "#0b6e99", "#0b6e99", "#c8553d", "#d0d4d8"
-MAX_MATRIX_LABELS = 15  # more of them are told as a list of the most frequent confusions
+MAX_MATRIX_LABELS = 15  # with more labels, the most frequent confusions are listed instead
 MAX_CURVES = 5
 MAX_CONFUSIONS = 20
 MAX_NAME = 24  # characters of a label's name in a figure
@@ -25,7 +25,10 @@ MAX_NAME = 24  # characters of a label's name in a figure
 def draw_figures(
     predictions: Predictions, epochs: Sequence[dict[str, float]], kept: float, metric: str
 ) -> dict[str, Figure]:
-    """All figures that say something about these predictions, by file name without suffix."""
+    """All figures that apply to these predictions, by file name without suffix.
+
+    kept: the epoch of the checkpoint.
+    """
     figures = {
         "learning_curves": draw_learning_curves(epochs, kept, metric),
         "confusions": draw_confusions(predictions),
@@ -54,15 +57,15 @@ def draw_learning_curves(epochs: Sequence[dict[str, float]], kept: float, metric
 
 
 def draw_confusions(predictions: Predictions) -> Figure | None:
-    """A matrix of few labels, each row by its documents; else the most frequent confusions. None without any."""
+    """A row-normalised confusion matrix for few labels, else the most frequent confusions. None if there are none."""
     if predictions.targets.ndim == 1 and len(predictions.titles) <= MAX_MATRIX_LABELS:
         return draw_matrix(predictions)
     confusions = predictions.confusions()[:MAX_CONFUSIONS]
     if not confusions:
         return None
     figure = Figure(figsize=(9, 0.8 + 0.26 * len(confusions)), layout="constrained")
-    axes = figure.add_subplot(title=f"The {len(confusions)} most frequent confusions: label → given instead")
-    names = [f"{short(label)} → {short(instead)}" for label, instead, _ in confusions]
+    axes = figure.add_subplot(title=f"The {len(confusions)} most frequent confusions: label → prediction")
+    names = [f"{short(label)} → {short(predicted)}" for label, predicted, _ in confusions]
     bars = axes.barh(np.arange(len(names)), [count for *_, count in confusions], color=BAD)
     axes.bar_label(bars, padding=3, fontsize=8)
     axes.set_yticks(np.arange(len(names)), names, fontsize=8)
@@ -75,12 +78,12 @@ def draw_confusions(predictions: Predictions) -> Figure | None:
 def draw_matrix(predictions: Predictions) -> Figure:
     num_labels = len(predictions.titles)
     counts = np.zeros((num_labels, num_labels), dtype=np.int64)
-    np.add.at(counts, (predictions.targets, predictions.decided), 1)
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    np.add.at(counts, (predictions.targets, predictions.preds), 1)
+    fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = 2.4 + 0.5 * num_labels
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.add_subplot(title="documents of a label (row), by the label given")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes = figure.add_subplot(title="documents by label (row) and prediction (column)")
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     names = [short(title) for title in predictions.titles]
     if num_labels <= 3:
         axes.set_xticks(np.arange(num_labels), names, fontsize=8)
@@ -88,47 +91,50 @@ def draw_matrix(predictions: Predictions) -> Figure:
         axes.set_xticks(np.arange(num_labels), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(np.arange(num_labels), names, fontsize=8)
     for row, column in np.argwhere(counts > 0):
-        color = "white" if shares[row, column] > 0.5 else "black"
-        text = f"{counts[row, column]:,}" + (f"\n{shares[row, column]:.1%}" if num_labels <= 8 else "")
+        color = "white" if fractions[row, column] > 0.5 else "black"
+        text = f"{counts[row, column]:,}" + (f"\n{fractions[row, column]:.1%}" if num_labels <= 8 else "")
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     return figure
 
 
 def draw_precision_recall(predictions: Predictions) -> Figure:
-    """The curve over all decisions and those of the most frequent labels, with the point that was chosen."""
+    """Curves over all decisions and of the most frequent labels, with the points of the decision rule."""
     figure = Figure(figsize=(5.6, 4.4), layout="constrained")
     axes = figure.add_subplot(title="precision and recall at every threshold", xlabel="recall", ylabel="precision")
     if predictions.corpus.task == "binary":
         curves = [(predictions.titles[1], [1])]
     else:
-        most = np.argsort(-predictions.wanted.sum(axis=0), kind="stable")[:MAX_CURVES]
-        everything = list(range(len(predictions.titles)))
-        curves = [("all labels", everything), *((predictions.titles[label], [label]) for label in most)]
+        frequent_labels = np.argsort(-predictions.target_indicators.sum(axis=0), kind="stable")[:MAX_CURVES]
+        all_labels = list(range(len(predictions.titles)))
+        curves = [("all labels", all_labels), *((predictions.titles[label], [label]) for label in frequent_labels)]
     for number, (name, labels) in enumerate(curves):
-        wanted, given = predictions.wanted[:, labels].ravel(), predictions.given[:, labels].ravel()
-        if not wanted.any():
+        targets, preds = (
+            predictions.target_indicators[:, labels].ravel(),
+            predictions.pred_indicators[:, labels].ravel(),
+        )
+        if not targets.any():
             continue
         color, width = (GOOD, 2.2) if not number else (f"C{number}", 1.1)
-        precision, recall = precision_recall_curve(predictions.probabilities[:, labels].ravel(), wanted)
+        precision, recall = precision_recall_curve(predictions.probabilities[:, labels].ravel(), targets)
         axes.plot(recall, precision, color=color, lw=width, label=short(name))
-        if given.any():
-            hits = (wanted & given).sum()
-            axes.plot(hits / wanted.sum(), hits / given.sum(), "o", color=color, ms=5)
+        if preds.any():
+            hits = (targets & preds).sum()
+            axes.plot(hits / targets.sum(), hits / preds.sum(), "o", color=color, ms=5)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8, loc="lower left", title="● as decided", title_fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left", title="● as predicted", title_fontsize=8)
     tidy(axes)
     return figure
 
 
 def precision_recall_curve(scores: np.ndarray, truths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall of the best 1 … N by score, at no more than a thousand places."""
+    """Precision and recall of the top 1 … N by score, at up to 1,000 points."""
     hits = np.cumsum(truths[np.argsort(-scores, kind="stable")])
-    places = np.unique(np.linspace(0, len(hits) - 1, 1_000).astype(np.int64))
-    return hits[places] / (places + 1), hits[places] / hits[-1]
+    ranks = np.unique(np.linspace(0, len(hits) - 1, 1_000).astype(np.int64))
+    return hits[ranks] / (ranks + 1), hits[ranks] / hits[-1]
 
 
 def draw_f1_by_label(predictions: Predictions) -> Figure:
-    """Each label's F1 over its documents, the most frequent ones and the worst of the frequent by name."""
+    """F1 over number of documents of each label; the most frequent labels and the worst frequent ones are named."""
     table = predictions.by_label()
     support, f1 = table["documents"].to_numpy(), table["f1"].to_numpy()
     figure = Figure(figsize=(9, 4.4), layout="constrained")
@@ -149,16 +155,16 @@ def draw_f1_by_label(predictions: Predictions) -> Figure:
 
 
 def draw_reliability(predictions: Predictions) -> Figure:
-    """How often predictions of a probability are right: of the label given, or of every label's yes or no."""
-    name = "probability of the label given" if predictions.targets.ndim == 1 else "probability of a label"
-    means, shares, counts = predictions.reliability(CALIBRATION_BINS)
-    held = counts > 0
+    """Reliability diagram: fraction correct over predicted probability, and the number of decisions per bin."""
+    name = "probability of the predicted label" if predictions.targets.ndim == 1 else "probability of a label"
+    means, accuracies, counts = predictions.reliability(CALIBRATION_BINS)
+    filled = counts > 0
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY)
-    above.plot(means[held], shares[held], "o-", ms=5, color=GOOD)
-    above.set(title="reliability: on the line, a probability means what it says", ylabel="share that is right")
+    above.plot(means[filled], accuracies[filled], "o-", ms=5, color=GOOD)
+    above.set(title="reliability: on the diagonal, probabilities are calibrated", ylabel="fraction correct")
     above.yaxis.set_major_formatter(PercentFormatter(1))
     below.bar(edges[:-1], counts, width=1 / CALIBRATION_BINS, align="edge", color=GREY, edgecolor="white")
     below.set(xlabel=name, ylabel="decisions", yscale="log")
@@ -168,7 +174,7 @@ def draw_reliability(predictions: Predictions) -> Figure:
 
 
 def short(name: str) -> str:
-    """A label's name as figures show it: not too long, and without what would be read as a formula."""
+    """A label's name for a figure: shortened, with `$` escaped, which would start a formula."""
     name = " ".join(name.split())
     name = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
     return name.replace("$", r"\$")

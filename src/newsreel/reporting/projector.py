@@ -9,9 +9,9 @@ from newsreel.text.tokens import SPECIAL_TOKENS
 
 
 def add_words(writer: SummaryWriter, tag: str, words: Sequence[str], rows: Tensor, num_words: int) -> None:
-    """Show the first `num_words` words of a vocabulary, the special tokens left out, labelled.
+    """Add the vectors of the first `num_words` words of a vocabulary, without special tokens, labelled by word.
 
     rows: (V, E).
     """
-    chosen = slice(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + num_words)
-    writer.add_embedding(rows[chosen], metadata=list(words[chosen]), tag=tag)
+    selection = slice(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + num_words)
+    writer.add_embedding(rows[selection], metadata=list(words[selection]), tag=tag)

@@ -1,4 +1,4 @@
-"""What a run leaves for people: the closing table and report.md."""
+"""The report of a finished run: the closing table and report.md."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,36 +18,36 @@ MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
 MAX_DOCUMENTS = 10
 MAX_EXCERPT = 400  # characters of a document
 CAPTIONS = {
-    "learning_curves": "How it learned",
-    "confusions": "What it takes for what",
+    "learning_curves": "Learning curves",
+    "confusions": "Confusions",
     "precision_recall": "Precision and recall",
-    "f1_by_label": "Labels by their documents",
-    "reliability": "What its probabilities mean",
+    "f1_by_label": "F1 by label",
+    "reliability": "Calibration",
 }
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished run, as its report tells it."""
+    """The content of the report of a finished run."""
 
-    folder: Path
+    run_dir: Path
     choices: dict[str, str]
     overrides: list[str]
     notes: Sequence[str]
     epochs: list[dict[str, float]]
     results: dict[str, Any]
     metric: str
-    checkpoint: CheckpointPolicy  # which epoch counts
+    checkpoint: CheckpointPolicy  # which epoch it is from
     predictions: Predictions  # of the test documents
-    figures: Sequence[str]  # names of those in figures/
-    limits: Sequence[str]  # what to know before relying on it, in sentences
-    published: str  # what others reached with these settings, in words; empty if nothing is known
-    log: str = ""  # how to look at what was logged while it trained
-    resumed: Sequence[Sequence[str]] = ()  # of every time that the run went on with a limit raised, what was typed
+    figures: Sequence[str]  # names of the files in figures/, without suffix
+    caveats: Sequence[str]  # sentences to read before relying on the run
+    published: str  # published results with these settings, as text; empty if there are none
+    view_hint: str = ""  # how to view what the logger recorded
+    resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit
 
     @property
     def commands(self) -> list[str]:
-        arguments = [self.overrides, *([f"resume={self.folder}", *overrides] for overrides in self.resumed)]
+        arguments = [self.overrides, *([f"resume={self.run_dir}", *overrides] for overrides in self.resumed)]
         return [shlex.join(["python", "train.py", *overrides]) for overrides in arguments]
 
     def rows(self) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ class Report:
         rows = [
             ("model", f"{self.choices['model']} on {self.choices['embedding']}, data {self.choices['data']}"),
             ("parameters", f"{results['model/parameters']:,}"),
-            ("epochs", f"{results['train/epochs']}, kept {results['train/kept_epoch']}"),
+            ("epochs", f"{results['train/epochs']}, checkpoint of epoch {results['train/kept_epoch']}"),
         ]
         for stage, name in (("val", "validation"), ("test", "test")):
             shown = [key for key in self.headlines() if f"{stage}/{key}" in results]
@@ -72,11 +72,12 @@ class Report:
         return rows
 
     def headlines(self) -> list[str]:
-        """The figures that the closing table shows, the one that training followed first."""
+        """The metrics in the closing table, the monitored one first."""
         return [self.metric, *(name for name in HEADLINES if name != self.metric)]
 
     def table(self) -> str:
-        rows = [*self.rows(), ("run folder", str(self.folder)), *([("look at it", self.log)] if self.log else [])]
+        rows = [*self.rows(), ("run directory", str(self.run_dir))]
+        rows += [("view", self.view_hint)] if self.view_hint else []
         rows += [("note", note) for note in self.notes]
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
@@ -85,11 +86,11 @@ class Report:
 
 
 def write_report(report: Report) -> None:
-    """Write report.md and labels.csv into the run folder."""
+    """Write report.md and labels.csv into the run directory."""
     results = report.results
     environment = results["environment"]
     labels = report.predictions.by_label()
-    write_atomically(report.folder / "labels.csv", labels.write_csv(float_precision=9))
+    write_atomically(report.run_dir / "labels.csv", labels.write_csv(float_precision=9))
     lines = [
         f"# {report.choices['model']} on {report.choices['data']}",
         "",
@@ -97,12 +98,12 @@ def write_report(report: Report) -> None:
         *markdown_table(["", ""], report.rows()),
         "",
         *figure(report, "learning_curves"),
-        f"The checkpoint is that of {kept(report)}; the test documents were read once, by it. The training loss is "
-        "what the training minimised, with its dropout; the others are the log loss.",
+        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the "
+        "minimised loss, with dropout; validation and test losses are the log loss.",
         "",
         "## Test documents",
         "",
-        *measures_table(results),
+        *metrics_table(results),
         "",
         *(line for name in ("confusions", "precision_recall", "reliability") for line in figure(report, name)),
         *labels_section(report, labels),
@@ -122,7 +123,7 @@ def write_report(report: Report) -> None:
         "",
         "## Limits",
         "",
-        *(f"- {sentence}" for sentence in report.limits),
+        *(f"- {sentence}" for sentence in report.caveats),
         "",
         "## How to repeat it",
         "",
@@ -131,26 +132,26 @@ def write_report(report: Report) -> None:
         "```",
         "",
         f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
-        f"{environment['lightning']}, processes: {environment['processes']}, threads of each: "
+        f"{environment['lightning']}, processes: {environment['processes']}, threads per process: "
         f"{environment['threads']}, processor: {environment['processor']}, device: {environment['device']}.",
         "",
     ]
-    write_atomically(report.folder / "report.md", "\n".join(lines))
+    write_atomically(report.run_dir / "report.md", "\n".join(lines))
 
 
-def kept(report: Report) -> str:
-    """Which epoch's weights count."""
+def checkpoint_epoch(report: Report) -> str:
+    """Which epoch the checkpoint is from."""
     return "the last epoch" if report.checkpoint == "last" else f"the epoch with the highest validation {report.metric}"
 
 
 def figure(report: Report, name: str) -> list[str]:
-    """The lines that show a figure, if it was drawn."""
+    """Heading and image of a figure; empty if it was not drawn."""
     if name not in report.figures:
         return []
     return [f"### {CAPTIONS[name]}", "", f"![{CAPTIONS[name]}](figures/{name}.png)", ""]
 
 
-def measures_table(results: dict[str, Any]) -> list[str]:
+def metrics_table(results: dict[str, Any]) -> list[str]:
     names = [key.partition("/")[2] for key in results if key.startswith("test/")]
     return markdown_table(
         ["", "validation", "test"],
@@ -163,11 +164,15 @@ def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
     if report.predictions.corpus.task == "binary":
         return []
     shown = labels.sort("documents", descending=True, maintain_order=True).head(MAX_LABEL_ROWS)
-    more = f" The {len(shown)} most frequent of {len(labels)}; labels.csv has all." if len(shown) < len(labels) else ""
+    more = (
+        f" These are the {len(shown)} most frequent of {len(labels)} labels; labels.csv has all."
+        if len(shown) < len(labels)
+        else ""
+    )
     rules = []
     if "labels_with_global_threshold" in report.results:
         rules = [
-            f"Labels without a validation document, which take the global threshold: "
+            f"Labels without a validation document, which use the global threshold: "
             f"{report.results['labels_with_global_threshold']} of {len(labels)}.",
             "",
         ]
@@ -176,9 +181,9 @@ def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
     return [
         f"### {CAPTIONS['f1_by_label']}",
         "",
-        *figure(report, "f1_by_label")[2:],  # no figure of two labels
+        *figure(report, "f1_by_label")[2:],  # there is none for two labels
         *rules,
-        f"Documents are the test split's.{more}",
+        f"The column `documents` counts test documents.{more}",
         "",
         *markdown_table([name.replace("_", " ") for name in labels.columns], rows),
         "",
@@ -186,17 +191,20 @@ def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
 
 
 def documents_section(predictions: Predictions) -> list[str]:
-    """The documents with the most confident wrong decisions, with their beginnings."""
-    wrong = predictions.confidently_wrong(MAX_DOCUMENTS)
-    if not wrong:
+    """Excerpts of the documents with the most confident errors."""
+    errors = predictions.confidently_wrong(MAX_DOCUMENTS)
+    if not errors:
         return []
     texts = predictions.corpus[predictions.split]
-    lines = ["### Most confidently wrong", ""]
-    for row, label, probability in wrong:
-        wanted, given = predictions.names(predictions.wanted[row]), predictions.names(predictions.given[row])
+    lines = ["### Most confident errors", ""]
+    for row, label, probability in errors:
+        targets, preds = (
+            predictions.names(predictions.target_indicators[row]),
+            predictions.names(predictions.pred_indicators[row]),
+        )
         lines += [
-            f"{predictions.split} document {row}: labelled **{plain(', '.join(wanted) or 'nothing')}**, predicted "
-            f"**{plain(', '.join(given) or 'nothing')}**, p({plain(predictions.titles[label])}) = {probability:.4f}",
+            f"{predictions.split} document {row}: labelled **{plain(', '.join(targets) or 'none')}**, predicted "
+            f"**{plain(', '.join(preds) or 'none')}**, p({plain(predictions.titles[label])}) = {probability:.4f}",
             "",
             f"> {excerpt(texts[row]['text'], MAX_EXCERPT)}",
             "",

@@ -1,4 +1,4 @@
-"""Some documents of a split with what was said of them, as Markdown tables."""
+"""Example documents of a split with their labels and predictions, as Markdown tables."""
 
 import numpy as np
 
@@ -6,37 +6,32 @@ from newsreel.core.markdown import excerpt, literal, markdown_table
 from newsreel.evaluation.predictions import Predictions
 
 NUM_DOCUMENTS = 10  # of each kind
-LENGTH = 200  # characters of a document; more of them leave its labels no room in TensorBoard
+LENGTH = 200  # characters of a document; longer texts leave no room for the labels in TensorBoard
 
 
 def samples(predictions: Predictions) -> dict[str, str]:
-    """Tables of the documents with the surest decisions, `right` and `wrong`, where there are such."""
+    """Tables of the most confident `right` and `wrong` predictions; empty ones are omitted."""
     rows = {
         "right": predictions.confidently_right(NUM_DOCUMENTS),
         "wrong": [row for row, _, _ in predictions.confidently_wrong(NUM_DOCUMENTS)],
     }
-    return {kind: table(predictions, chosen) for kind, chosen in rows.items() if chosen}
+    return {kind: table(predictions, indices) for kind, indices in rows.items() if indices}
 
 
 def table(predictions: Predictions, rows: list[int]) -> str:
     texts = predictions.corpus[predictions.split]
 
-    def named(row: int, indicators: np.ndarray) -> str:
-        shares = predictions.probabilities[row, indicators]
-        names = predictions.names(indicators)
-        return ", ".join(f"{literal(name)} {share:.4f}" for name, share in zip(names, shares, strict=True)) or "nothing"
+    def labels_text(row: int, indicators: np.ndarray) -> str:
+        probabilities = predictions.probabilities[row, indicators]
+        pairs = zip(predictions.names(indicators), probabilities, strict=True)
+        return ", ".join(f"{literal(name)} {probability:.4f}" for name, probability in pairs) or "none"
 
-    head = [
-        f"{predictions.split} no.",
-        "labelled, and probability of it",
-        "predicted, and probability of it",
-        "text",
-    ]
+    head = [f"{predictions.split} document", "label (probability)", "prediction (probability)", "text"]
     cells = [
         [
             str(row),
-            named(row, predictions.wanted[row]),
-            named(row, predictions.given[row]),
+            labels_text(row, predictions.target_indicators[row]),
+            labels_text(row, predictions.pred_indicators[row]),
             excerpt(texts[row]["text"], LENGTH),
         ]
         for row in rows

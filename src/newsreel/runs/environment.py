@@ -1,4 +1,4 @@
-"""What a run was made with."""
+"""Versions, hardware and resource usage of a run."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ PACKAGES = ("newsreel", "torch", "lightning", "torchmetrics", "datasets", "polar
 
 
 def describe_environment(experiment: Experiment, corpus: Corpus, device: str, num_processes: int = 1) -> dict[str, Any]:
-    """Versions, machine, seeds and data of a run. num_processes: that trained, on all machines."""
+    """Versions, machine, seeds and data of a run. num_processes: world size of the training."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
@@ -50,7 +50,7 @@ def processor_name() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this code is part of, with `+` if files differ from it; None outside of one."""
+    """The git commit of this code, with `+` if tracked files are modified; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -64,18 +64,18 @@ def git_commit() -> str | None:
 
 @cache
 def default_threads() -> int:
-    """The threads that torch chose; asked before any run sets them, since the runs of a sweep share a process."""
+    """torch's default number of threads, cached before any run sets it: the runs of a sweep share a process."""
     return torch.get_num_threads()
 
 
 def reset_peak_rss() -> None:
-    """Let the peak begin anew with this run, where the system can (Linux)."""
+    """Reset the peak memory of this process (Linux only)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss_mb() -> float:
-    """The most memory that this process has held, in MB (10⁶ bytes), since `reset_peak_rss` or else its start."""
+    """Peak resident memory of this process in MB (10⁶ bytes), since `reset_peak_rss` or else since its start."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):

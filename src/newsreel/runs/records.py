@@ -1,4 +1,4 @@
-"""TODO."""
+"""Records of runs, whatever their status: settings and results, read from their run directories without torch."""
 
 import json
 import os
@@ -21,28 +21,28 @@ from newsreel.runs.run_dir import (
     read_json,
 )
 
-MARKS = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # one of them makes a folder that of a run
-NOT_DECISIVE = ("seed", "paths", "published", "logger")  # leave the figures as they are, or are averaged over
+MARKER_FILES = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # a directory with any of them is a run directory
+IGNORED_SECTIONS = ("seed", "paths", "published", "logger")  # do not affect metrics, or are averaged over
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, whatever became of the run."""
+    """The record of a run, finished or not."""
 
-    folder: Path
+    run_dir: Path
     status: Status
-    message: str  # of a run without results
-    choices: dict[str, str]  # of each group of the config; empty if it is not known
-    settings: dict[str, Any]  # section.key: value; only those of its command line if it failed before it began
-    named: list[str]  # the keys that stood on its command line
+    message: str  # why there are no results; empty for a finished run
+    choices: dict[str, str]  # of each config group; empty if unknown
+    settings: dict[str, Any]  # section.key: value; only those of the command line if the run failed before it started
+    named: list[str]  # keys given on the command line
     seed: object
-    metric: str  # what it followed while training
-    results: dict[str, float]  # what metrics.json holds, without
+    metric: str  # monitored in training
+    results: dict[str, float]  # content of metrics.json without the environment
     environment: dict[str, Any]
 
     def value(self, column: str) -> Any:
-        """What a column of the comparison says of this run, None if that is not known."""
+        """The choice or setting of this name, None if it is unknown."""
         return self.choices.get(column) if "." not in column else self.settings.get(column)
 
     @property
@@ -51,53 +51,56 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """The same for runs that differ in nothing but their seed."""
+        """Equal for runs that differ only in their seed."""
         return json.dumps([self.choices, self.settings], sort_keys=True, default=str)
 
 
-def find_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs at or below the folders, in the order of their names. Raises UserError for one that is not there."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"{folder} is not a folder: name run folders, sweeps or folders of them, such as outputs")
-    found = {path.resolve(): path for folder in folders for path in run_folders(folder)}
-    return [read_run(path) for path in found.values()]
+def find_runs(directories: Sequence[Path]) -> list[Run]:
+    """All runs in or below these directories, sorted by name. Raises UserError if a directory does not exist."""
+    for directory in directories:
+        if not directory.is_dir():
+            raise UserError(
+                f"{directory} is not a directory: name run directories, sweeps or directories that contain them, such "
+                "as outputs"
+            )
+    run_dirs = {path.resolve(): path for directory in directories for path in find_run_dirs(directory)}
+    return [read_run(path) for path in run_dirs.values()]
 
 
-def run_folders(folder: Path) -> Iterator[Path]:
-    names = os.listdir(folder)
-    if any(mark in names for mark in MARKS):
-        yield folder
+def find_run_dirs(directory: Path) -> Iterator[Path]:
+    names = os.listdir(directory)
+    if any(marker in names for marker in MARKER_FILES):
+        yield directory
         return
     for name in sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)):
-        if not name.startswith(".") and (folder / name).is_dir():
-            yield from run_folders(folder / name)
+        if not name.startswith(".") and (directory / name).is_dir():
+            yield from find_run_dirs(directory / name)
 
 
-def read_run(folder: Path) -> Run:
-    """What is known of a run. Raises UserError for a file that is not as a run has written it."""
-    results = read_json(folder / METRICS_FILE)
-    failure, pruning = read_json(folder / FAILED_FILE), read_json(folder / PRUNED_FILE)
-    command = read_json(folder / COMMAND_FILE) or failure or pruning
-    labels = read_json(folder / LABELS_FILE)
-    asked = parse(command.get("overrides", []))
-    config = flat(read_config(folder)) if (folder / CONFIG_FILE).exists() else asked
+def read_run(run_dir: Path) -> Run:
+    """Read the record of a run. Raises UserError if a file is invalid."""
+    results = read_json(run_dir / METRICS_FILE)
+    failure, pruning = read_json(run_dir / FAILED_FILE), read_json(run_dir / PRUNED_FILE)
+    command = read_json(run_dir / COMMAND_FILE) or failure or pruning
+    labels = read_json(run_dir / LABELS_FILE)
+    named = parse(command.get("overrides", []))
+    config = flat(read_config(run_dir)) if (run_dir / CONFIG_FILE).exists() else named
     choices = {
         name: choice
         for name, choice in command.get("choices", {}).items()
-        if choice is not None and name not in NOT_DECISIVE
+        if choice is not None and name not in IGNORED_SECTIONS
     }
     status: Status = (
         "finished" if results else "failed" if failure else "pruned" if pruning else "unfinished"
     )  # fmt: skip
     messages = {"failed": failure.get("message"), "pruned": pruning.get("message"), "unfinished": "has no results yet"}
     return Run(
-        folder,
+        run_dir,
         status,
         messages.get(status) or "",
         choices,
-        {key: value for key, value in config.items() if key.partition(".")[0] not in NOT_DECISIVE},
-        [key for key in asked if key.partition(".")[0] not in NOT_DECISIVE and "." in key],
+        {key: value for key, value in config.items() if key.partition(".")[0] not in IGNORED_SECTIONS},
+        [key for key in named if key.partition(".")[0] not in IGNORED_SECTIONS and "." in key],
         config.get("seed"),
         labels.get("metric") or ("accuracy" if "val/accuracy" in results else "f1_micro"),
         {name: value for name, value in results.items() if name != "environment"},
@@ -106,7 +109,7 @@ def read_run(folder: Path) -> Run:
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a config as section.key: value."""
+    """Flatten a config to section.key: value."""
     sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
     return {
         f"{name}.{key}".removesuffix("."): value for name, section in sections.items() for key, value in section.items()
@@ -114,6 +117,6 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
-    """The settings of a command line."""
+    """Parse the overrides of a command line to key: value."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {str(override.key_or_group): override.value() for override in parsed if not override.is_delete()}

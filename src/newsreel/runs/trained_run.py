@@ -1,4 +1,4 @@
-"""Runs that were trained before, opened from their folders alone."""
+"""Trained runs, opened from their run directories."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,9 @@ from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
     LABELS_FILE,
+    RUN_FORMAT,
     TABLE_KEY_SUFFIX,
+    check_format,
     read_config,
     read_weights,
 )
@@ -35,57 +37,62 @@ from newsreel.text.tokens import FittedTokenizer
 
 @dataclass(frozen=True)
 class Labels:
-    """What the documents of a run are classified into."""
+    """The labels and the task of a run."""
 
     task: Task
-    metric: str  # what the run followed while training
+    metric: str  # monitored in training
     names: Sequence[str]
-    titles: Sequence[str]  # what reports call the labels; empty: their names
-    parents: Sequence[int]  # of each label the label above it, -1 for none; empty: no hierarchy
+    titles: Sequence[str]  # display names; empty: the names
+    parents: Sequence[int]  # index of each label's parent, -1 for none; empty: no hierarchy
 
     @classmethod
     def of(cls, corpus: Corpus) -> "Labels":
         return cls(corpus.task, corpus.metric, corpus.label_names, corpus.label_titles, corpus.parents)
 
-    def save(self, folder: Path) -> None:
-        write_atomically(folder / LABELS_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
+    def save(self, run_dir: Path) -> None:
+        write_atomically(run_dir / LABELS_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
 
 
 @dataclass(frozen=True)
 class Command:
-    """How a run was asked for."""
+    """The command line that started a run."""
 
-    choices: dict[str, str]  # of each group of the config
+    choices: dict[str, str]  # of each config group
     overrides: Sequence[str]  # key=value, as typed
-    directory: str  # where it was typed: relative paths of the run's config start there
-    resumed: Sequence[Sequence[str]] = ()  # of every time that it went on with a limit raised, what was typed
+    directory: str  # working directory; relative paths in the run's config start there
+    resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit
+    hydra_overrides: Sequence[str] = ()  # hydra.run.dir=…, if typed
 
     @property
     def start(self) -> Path:
-        """Where the relative paths of the run's config start now: here, if its own directory is gone."""
+        """The directory that relative paths in the run's config start at; the current one if it no longer exists."""
         directory = Path(self.directory)
         return directory if directory.is_dir() else Path.cwd()
 
-    def save(self, folder: Path) -> None:
-        write_atomically(folder / COMMAND_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
+    def save(self, run_dir: Path) -> None:
+        content = {"format": RUN_FORMAT, **asdict(self)}
+        write_atomically(run_dir / COMMAND_FILE, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder's content: all that is needed to classify documents as its training did."""
+    """A trained run, with all that is needed to classify documents as in its training."""
 
-    folder: Path
+    run_dir: Path
     experiment: Experiment
     command: Command
     tokenizer: FittedTokenizer
     labels: Labels
-    classifier: TextClassifier  # as in the best checkpoint, on the processor, in evaluation mode
+    classifier: TextClassifier  # with the weights of the best checkpoint, on the CPU, in evaluation mode
 
 
 def build_classifier(
     experiment: Experiment, network: Network, labels: Labels, counts: Tensor, num_documents: int
 ) -> TextClassifier:
-    """The LightningModule of a network. counts: (L,) training documents with each label, of `num_documents`."""
+    """The LightningModule of a network.
+
+    counts: (L,) number of training documents with each label, out of `num_documents`.
+    """
     return TextClassifier(
         network,
         Loss(labels.task, counts, num_documents, experiment.training),
@@ -97,49 +104,50 @@ def build_classifier(
     )
 
 
-def open_run(folder: Path) -> TrainedRun:
-    """The run of a folder, wherever that has been moved to. Raises UserError that names what is missing or broken."""
-    if not (folder / CONFIG_FILE).is_file():
-        raise UserError(f"{folder} is not a run folder: it has no {CONFIG_FILE}. Name the folder of one run.")
-    if not (folder / LABELS_FILE).is_file():
-        raise UserError(f"{folder} is a run that ended before it began to train. Name one that has trained.")
-    experiment = read_experiment_of(folder)
-    command = Command(**read_fields(folder / COMMAND_FILE, Command))
-    labels = Labels(**read_fields(folder / LABELS_FILE, Labels))
-    tokenizer = load_tokenizer(folder)
-    checkpoint = folder / BEST_CHECKPOINT
+def open_run(run_dir: Path) -> TrainedRun:
+    """Open a run directory, which may have been moved. Raises UserError that names what is missing or invalid."""
+    if not (run_dir / CONFIG_FILE).is_file():
+        raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")
+    if not (run_dir / LABELS_FILE).is_file():
+        raise UserError(f"{run_dir} is a run that ended before training started. Name a trained run.")
+    check_format(run_dir)
+    experiment = read_experiment_of(run_dir)
+    command = Command(**read_fields(run_dir / COMMAND_FILE, Command))
+    labels = Labels(**read_fields(run_dir / LABELS_FILE, Labels))
+    tokenizer = load_tokenizer(run_dir)
+    checkpoint = run_dir / BEST_CHECKPOINT
     weights = read_weights(checkpoint)
     tables = [value for name, value in weights.items() if name.endswith(TABLE_KEY_SUFFIX)]
     num_words = len(tokenizer.tokens)
     embedding = experiment.embedding.empty(num_words, tables[0].shape[1] if tables else num_words)
     network = experiment.build_network(embedding, num_outputs(labels.task, len(labels.names)))
-    counts = torch.ones(len(labels.names), dtype=torch.long)  # they weigh the training loss alone
+    counts = torch.ones(len(labels.names), dtype=torch.long)  # only used by the training loss
     classifier = build_classifier(experiment, network, labels, counts, len(counts))
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{checkpoint} does not fit {folder / CONFIG_FILE}: {error}") from error
-    return TrainedRun(folder, experiment, command, tokenizer, labels, classifier.eval())
+        raise UserError(f"{checkpoint} does not fit {run_dir / CONFIG_FILE}: {error}") from error
+    return TrainedRun(run_dir, experiment, command, tokenizer, labels, classifier.eval())
 
 
-def read_experiment_of(folder: Path) -> Experiment:
-    """The checked config of a run folder, for whatever device is here. Raises UserError."""
-    config = read_config(folder, "trainer")
+def read_experiment_of(run_dir: Path) -> Experiment:
+    """The checked config of a run, for any available device. Raises UserError."""
+    config = read_config(run_dir, "trainer")
     config["trainer"] |= {"accelerator": "auto", "devices": None}
     try:
         return read_experiment(config)
     except UserError as error:
         raise UserError(
-            f"{folder / CONFIG_FILE}, which a run has written, does not fit this version of newsreel:\n{error}"
+            f"{run_dir / CONFIG_FILE}, written by a run, does not fit this version of newsreel:\n{error}"
         ) from error
 
 
-def read_fields(file: Path, kind: type) -> dict[str, Any]:
-    """The fields of a dataclass from a file, those with a default only if they are there. Raises UserError."""
+def read_fields(file: Path, dataclass_type: type) -> dict[str, Any]:
+    """Read the fields of a dataclass from a JSON file; those with a default may be missing. Raises UserError."""
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        fields = kind.__dataclass_fields__  # type: ignore[attr-defined]
-        needed = [name for name in fields if name in content or fields[name].default is MISSING]
-        return {name: content[name] for name in needed}
+        fields = dataclass_type.__dataclass_fields__  # type: ignore[attr-defined]
+        names = [name for name in fields if name in content or fields[name].default is MISSING]
+        return {name: content[name] for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not as a run has written it: {type(error).__name__}: {error}") from error
+        raise UserError(f"{file} is not a valid file of a run: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""Trainings that a search gives up when they fall behind the others."""
+"""Pruning: a search stops unpromising trials early."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Pruning(Callback):
-    """Reports the validation metric of each epoch to a trial, and ends the training if that finds it hopeless."""
+    """Reports the validation metric of each epoch to a trial, and stops the training if the trial is to be pruned."""
 
     def __init__(self, trial: "Trial") -> None:
         self.trial = trial
@@ -24,15 +24,15 @@ class Pruning(Callback):
         value = float(trainer.callback_metrics[f"val/{pl_module.metric}"])
         self.trial.report(value, epoch)
         if epoch != trainer.max_epochs and self.trial.should_prune():
-            raise TrialPruned(f"given up after epoch {epoch} with a validation {pl_module.metric} of {value:.4f}")
+            raise TrialPruned(f"pruned after epoch {epoch} with a validation {pl_module.metric} of {value:.4f}")
 
 
 def pruning_callbacks(hydra: Any) -> list[Callback]:
-    """The callbacks of a job: one, if its sweep is a search. hydra: what HydraConfig.get() gives there."""
-    folder = Path(hydra.sweep.dir)
+    """The callbacks of a job: `Pruning` if its sweep is a search. hydra: `HydraConfig.get()` of the job."""
+    sweep_dir = Path(hydra.sweep.dir)
     if "pruner" not in hydra.sweeper:
         return []
     from newsreel.sweeps.search import SearchSettings, open_study, trial_of
 
     settings = SearchSettings(**{key: hydra.sweeper[key] for key in SearchSettings.__dataclass_fields__})
-    return [Pruning(trial_of(open_study(folder, settings.build_pruner()), hydra.job.num))]
+    return [Pruning(trial_of(open_study(sweep_dir, settings.build_pruner()), hydra.job.num))]

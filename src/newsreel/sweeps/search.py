@@ -1,4 +1,4 @@
-"""The search for settings: trials that Optuna chooses, each a run of its own, on a study that survives its process."""
+"""Hyperparameter search: Optuna chooses trials, each of which is a run; the study can be continued after a stop."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import optuna
+from annotated_types import Ge
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -28,7 +29,6 @@ from optuna.trial import Trial, TrialState
 
 from newsreel.config.schema import SEED, check_section
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import write_atomically
 from newsreel.runs.records import Run, read_run
 from newsreel.runs.run_dir import METRICS_FILE, read_config
@@ -36,25 +36,25 @@ from newsreel.runs.run_dir import METRICS_FILE, read_config
 log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "study.journal"
-STUDY = "search"  # the name of the only study of a journal
-BEST_FILE = Path("experiment") / "best.yaml"  # below the search's folder, which is so a folder of configs
+STUDY = "search"  # name of the only study in a journal
+BEST_FILE = Path("experiment") / "best.yaml"  # in the search directory, which can serve as --config-dir
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """What configs/hydra/sweeper/optuna.yaml holds beside the space."""
+    """The settings of configs/hydra/sweeper/optuna.yaml without the search space."""
 
     name: str
-    num_trials: Annotated[int, Range(min=1)]
-    num_parallel: Annotated[int, Range(min=1)]
+    num_trials: Annotated[int, Ge(1)]
+    num_parallel: Annotated[int, Ge(1)]
     sampler: Literal["tpe", "random"]
-    startup_trials: Annotated[int, Range(min=1)]
+    startup_trials: Annotated[int, Ge(1)]
     seed: SEED
     pruner: Literal["median", "asha", "none"]
-    warmup_epochs: Annotated[int, Range(min=0)]
+    warmup_epochs: Annotated[int, Ge(0)]
 
     def build_sampler(self, number: int) -> BaseSampler:
-        """The sampler of one trial: its draws depend on the trials before it, not on when its process began."""
+        """The sampler of one trial: its draws depend on the trials before it, not on when the process started."""
         seed = (self.seed + number) % 2**32
         if self.sampler == "random":
             return RandomSampler(seed)
@@ -69,25 +69,25 @@ class SearchSettings:
 
 
 class Search:
-    """A study in a folder, with a run folder for each of its trials beside it."""
+    """A study in a directory, with a run directory for each trial."""
 
-    def __init__(self, settings: dict[str, Any], overrides: Sequence[Override], config: DictConfig, folder: Path):
-        """settings: SearchSettings and `params`, the space. overrides: the command line, whose keys win over the space.
+    def __init__(self, settings: dict[str, Any], overrides: Sequence[Override], config: DictConfig, search_dir: Path):
+        """settings: SearchSettings and `params`, the space. overrides: the command line, which overrides the space.
 
-        config: what the trials have in common. Raises UserError.
+        config: the settings that all trials share. Raises UserError.
         """
-        self.folder = folder
+        self.search_dir = search_dir
         self.space, self.fixed = read_space(settings.pop("params"), overrides)
         if problems := check_section("hydra.sweeper", settings, SearchSettings):
             raise UserError("\n".join(problems))
         self.settings = SearchSettings(**{key: value for key, value in settings.items() if key != "_target_"})
         if not self.space:
-            raise UserError("There is nothing to search for: hydra.sweeper.params is empty, see configs/sweep/space.")
+            raise UserError("The search space is empty: set hydra.sweeper.params, see configs/sweep/space.")
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         devices = plain.get("trainer", {}).get("devices") or 1
         if devices > 1 and self.settings.pruner != "none":
             raise UserError(
-                f"hydra.sweeper.pruner is {self.settings.pruner}, which ends trials within one process, and "
+                f"hydra.sweeper.pruner is {self.settings.pruner}, which works only in a single process, but "
                 f"trainer.devices is {devices}: set hydra.sweeper.pruner=none."
             )
         self.record = {
@@ -100,7 +100,7 @@ class Search:
         }
 
     def example(self) -> list[str]:
-        """The command line of some trial."""
+        """The command line of an example trial."""
         values = {
             key: distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low
             for key, distribution in self.space.items()
@@ -109,58 +109,62 @@ class Search:
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def run(self, launch: Callable[[Sequence[Sequence[str]], int], object]) -> None:
-        """Go on until there are as many trials as asked for. Raises UserError.
+        """Run trials until there are `num_trials`. Raises UserError.
 
-        launch: runs the jobs of these command lines, numbered from the second argument, and returns when they ended.
+        launch: runs the jobs of these command lines, numbered from its second argument, and returns when they end.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.search_dir.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".search.lock", timeout=0):
-                self.go_on(launch)
+            with FileLock(self.search_dir / ".search.lock", timeout=0):
+                self._run(launch)
         except Timeout as error:
-            raise UserError(f"{self.folder}: another process is at this search. Wait for it, or stop it.") from error
+            raise UserError(
+                f"{self.search_dir}: another process is running this search. Wait for it, or stop it."
+            ) from error
 
-    def go_on(self, launch: Callable[[Sequence[Sequence[str]], int], object]) -> None:
+    def _run(self, launch: Callable[[Sequence[Sequence[str]], int], object]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        mend(self.folder)
-        self.study = open_study(self.folder, self.settings.build_pruner())
-        self.check_record()
-        for number in self.running():
-            if (self.folder / str(number) / METRICS_FILE).exists():  # its process was killed just after it
-                self.settle(number)
+        repair_journal(self.search_dir)
+        self.study = open_study(self.search_dir, self.settings.build_pruner())
+        self.check_settings()
+        for number in self.unfinished_trials():
+            if (
+                self.search_dir / str(number) / METRICS_FILE
+            ).exists():  # the process was killed after the trial finished
+                self.record_result(number)
         while trials := self.next_trials():
             for group in consecutive(trials):
                 for trial in group:
-                    shutil.rmtree(self.folder / str(trial.number), ignore_errors=True)  # of a process that was killed
+                    shutil.rmtree(self.search_dir / str(trial.number), ignore_errors=True)  # of a killed process
                 launch([self.command(trial) for trial in group], group[0].number)
                 for trial in group:
-                    self.settle(trial.number)
+                    self.record_result(trial.number)
             self.write_best()
 
-    def check_record(self) -> None:
-        """Refuse to go on with another search than the one that was begun in the folder."""
-        begun = self.study.user_attrs.get("record")
-        if begun is None:
+    def check_settings(self) -> None:
+        """Raise UserError if the directory contains a search with other settings."""
+        previous = self.study.user_attrs.get("record")
+        if previous is None:
             self.study.set_user_attr("record", self.record)
-        elif begun != json.loads(json.dumps(self.record)):
+        elif previous != json.loads(json.dumps(self.record)):
             changes = sorted(
                 f"{section}.{key}" if section != "config" else key
                 for section, now in self.record.items()
-                for key in {*now, *begun[section]}
-                if json.loads(json.dumps(now.get(key))) != begun[section].get(key)
+                for key in {*now, *previous[section]}
+                if json.loads(json.dumps(now.get(key))) != previous[section].get(key)
             )
             raise UserError(
-                f"{self.folder} holds a search that was begun with other settings ({', '.join(changes)}). Give this "
-                "one a name of its own, hydra.sweeper.name=…, or remove that folder."
+                f"{self.search_dir} contains a search with other settings ({', '.join(changes)}). Choose another name "
+                "for this one, hydra.sweeper.name=…, or remove that directory."
             )
 
-    def running(self) -> list[int]:
-        """Numbers of the trials that were begun and not ended: by a process that was killed."""
+    def unfinished_trials(self) -> list[int]:
+        """Numbers of the trials that a killed process left unfinished."""
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
     def next_trials(self) -> list[Trial]:
-        """The trials to run next: those that were interrupted, with the settings that they had, else new ones."""
-        if interrupted := self.running()[: self.settings.num_parallel]:
+        """The trials to run next: interrupted ones, with unchanged settings, else new ones."""
+        if interrupted := self.unfinished_trials()[: self.settings.num_parallel]:
             return [self.suggest(trial_of(self.study, number)) for number in interrupted]
         num_trials = len(self.study.get_trials(deepcopy=False))
         trials = []
@@ -170,7 +174,7 @@ class Search:
         return trials
 
     def suggest(self, trial: Trial) -> Trial:
-        """The trial with a value for each dimension of the space; it keeps those that it has."""
+        """Suggest a value for each dimension of the space; a continued trial keeps its values."""
         for key, distribution in self.space.items():
             if isinstance(distribution, CategoricalDistribution):
                 trial.suggest_categorical(key, distribution.choices)
@@ -187,9 +191,9 @@ class Search:
     def command(self, trial: Trial) -> list[str]:
         return [*self.fixed, *(f"{key}={value}" for key, value in trial.params.items())]
 
-    def settle(self, number: int) -> None:
-        """Tell the study what its files say of a trial."""
-        run = read_run(self.folder / str(number))
+    def record_result(self, number: int) -> None:
+        """Report the result of a trial, read from its run directory, to the study."""
+        run = read_run(self.search_dir / str(number))
         if run.status == "finished":
             value = run.results[f"val/{run.metric}"]
             self.study.tell(number, value)
@@ -202,36 +206,38 @@ class Search:
             log.info(f"trial {number}: {run.status}, {run.message}")
 
     def write_best(self) -> None:
-        """CheckpointPolicy the best trial so far as an experiment."""
+        """Write the best trial so far as an experiment config."""
         if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             return
-        run = read_run(self.folder / str(self.study.best_trial.number))
-        log.info(f"best so far: trial {run.folder.name}, python train.py --config-dir {self.folder} experiment=best")
-        file = self.folder / BEST_FILE
+        run = read_run(self.search_dir / str(self.study.best_trial.number))
+        log.info(
+            f"best so far: trial {run.run_dir.name}, python train.py --config-dir {self.search_dir} experiment=best"
+        )
+        file = self.search_dir / BEST_FILE
         file.parent.mkdir(exist_ok=True)
-        write_atomically(file, experiment_of(run, self.folder))
+        write_atomically(file, to_experiment(run, self.search_dir))
 
 
-def experiment_of(run: Run, folder: Path) -> str:
-    """A config that gives a run again, for `--config-dir <folder> experiment=best`."""
-    config = read_config(run.folder, "trainer")
+def to_experiment(run: Run, search_dir: Path) -> str:
+    """An experiment config that repeats a run, for `--config-dir <directory> experiment=best`."""
+    config = read_config(run.run_dir, "trainer")
     del config["paths"]
-    config["trainer"]["threads"] = run.environment["threads"]  # sums are rounded by how they are shared out
+    config["trainer"]["threads"] = run.environment["threads"]  # rounding depends on the number of threads
     choices = {f"override /{group}": choice for group, choice in run.choices.items() if group != "experiment"}
     defaults = [*({group: choice} for group, choice in choices.items()), "_self_"]
     return (
         "# @package _global_\n"
-        f"# Trial {run.folder.name} of a search, the best: validation {run.metric} "
-        f"{run.results[f'val/{run.metric}']:.4f}. To run it again:\n"
-        f"#   python train.py --config-dir {folder} experiment=best\n"
+        f"# The best trial ({run.run_dir.name}) of a search: validation {run.metric} "
+        f"{run.results[f'val/{run.metric}']:.4f}. To repeat it:\n"
+        f"#   python train.py --config-dir {search_dir} experiment=best\n"
         + OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **config}))
     )
 
 
 def read_space(params: dict[str, Any], overrides: Sequence[Override]) -> tuple[dict[str, BaseDistribution], list[str]]:
-    """What to search in, by key, and what is fixed, as key=value. Raises UserError."""
-    given = {override.key_or_group: override for override in overrides}
-    lines = [f"{key}={value}" for key, value in params.items() if key not in given]
+    """The search space by key, and the fixed settings as key=value. Raises UserError."""
+    overridden = {override.key_or_group for override in overrides}
+    lines = [f"{key}={value}" for key, value in params.items() if key not in overridden]
     space: dict[str, BaseDistribution] = {}
     fixed: list[str] = []
     for override in (*overrides, *OverridesParser.create().parse_overrides(lines)):
@@ -240,18 +246,18 @@ def read_space(params: dict[str, Any], overrides: Sequence[Override]) -> tuple[d
             fixed.append(str(override.input_line))
         elif key == "seed":
             raise UserError(
-                "seed is to be searched for, and the luckiest one says nothing: search with one seed, then run "
+                "seed cannot be searched over: the best seed is a matter of chance. Search with one seed, then run "
                 "best.yaml with several, -m experiment=best seed=1,2,3"
             )
         else:
             try:
-                space[override.get_key_element()] = distribution_of(override)
+                space[override.get_key_element()] = to_distribution(override)
             except ValueError as error:
-                raise UserError(f"{override.input_line} is not something to search in: {error}") from error
+                raise UserError(f"{override.input_line} is not a search space: {error}") from error
     return space, fixed
 
 
-def distribution_of(override: Override) -> BaseDistribution:
+def to_distribution(override: Override) -> BaseDistribution:
     """choice(…), range(…), interval(…) and int(interval(…)), the last three also as tag(log, …)."""
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
@@ -269,34 +275,34 @@ def distribution_of(override: Override) -> BaseDistribution:
     return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
 
 
-def open_study(folder: Path, pruner: BasePruner) -> optuna.Study:
-    """The study of a search's folder, made if need be; from any process."""
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
+def open_study(search_dir: Path, pruner: BasePruner) -> optuna.Study:
+    """Open or create the study of a search directory; safe from several processes."""
+    storage = JournalStorage(JournalFileBackend(str(search_dir / JOURNAL_FILE)))
     return optuna.create_study(
         storage=storage, study_name=STUDY, direction="maximize", pruner=pruner, load_if_exists=True
     )
 
 
 def trial_of(study: optuna.Study, number: int) -> Trial:
-    """A trial that some process has begun, to go on with."""
+    """A trial that another process started, to be continued."""
     trials = study.get_trials(deepcopy=False)
     return Trial(study, trials[number]._trial_id)
 
 
-def mend(folder: Path) -> None:
-    """Take away what a killed process may have left in the journal: a torn last line, a lock."""
-    journal = folder / JOURNAL_FILE
-    for lock in folder.glob(f"{JOURNAL_FILE}.lock*"):
+def repair_journal(search_dir: Path) -> None:
+    """Remove what a killed process may have left in the journal: an incomplete last line, a lock."""
+    journal = search_dir / JOURNAL_FILE
+    for lock in search_dir.glob(f"{JOURNAL_FILE}.lock*"):
         lock.unlink()
     if journal.exists():
         content = journal.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_atomically(journal, whole)
+        complete = content[: content.rfind(b"\n") + 1]
+        if complete != content:
+            write_atomically(journal, complete)
 
 
 def consecutive(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """The trials in groups whose numbers follow each other, as launchers number their jobs."""
+    """Group the trials into runs of consecutive numbers, since launchers number their jobs consecutively."""
     group: list[Trial] = []
     for trial in trials:
         if group and trial.number != group[-1].number + 1:

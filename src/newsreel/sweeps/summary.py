@@ -1,6 +1,6 @@
-"""Sweeps: what is kept of a job that fails, and how the command ends.
+"""Sweeps: failure records of jobs, and the summary with its exit status.
 
-Imports little: every command makes a `SweepFailureCallback` before it does anything else.
+Imports lazily: every command creates a `SweepFailureCallback` before it does anything else.
 """
 
 import json
@@ -24,36 +24,38 @@ from newsreel.runs.run_dir import FAILED_FILE, METRICS_FILE, PRUNED_FILE, config
 
 log = logging.getLogger(__name__)
 
-SOME_FAILED = 1  # exit status
+JOBS_FAILED = 1  # exit status
 
-_folder: Path | None = None  # of the sweep that this process runs
+_sweep_dir: Path | None = None  # of the sweep that this process runs
 
 
 class SweepFailureCallback(Callback):
-    """Keeps what a job died of in a file of its folder, so that the jobs after it go on, whoever launches them."""
+    """Writes the error of a failed job into its run directory and lets the sweep continue, with any launcher."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        global _folder
+        global _sweep_dir
         if dist_env().world_size > 1:
-            return  # the name of the folder says why there will be no sweep
-        _folder = Path(config.hydra.sweep.dir).absolute()
+            return  # resolving hydra.sweep.dir raises the error
+        _sweep_dir = Path(config.hydra.sweep.dir).absolute()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         if config.hydra.mode is not RunMode.MULTIRUN or job_return.status is not JobStatus.FAILED:
             return
-        if (Path(config.hydra.runtime.output_dir) / METRICS_FILE).exists():  # not this job's: it was refused the folder
+        if (
+            Path(config.hydra.runtime.output_dir) / METRICS_FILE
+        ).exists():  # of another run: this job was refused the directory
             return
         write_failure(job_return._return_value, config)
-        job_return.status = JobStatus.COMPLETED  # else the launcher's caller would end the sweep
+        job_return.status = JobStatus.COMPLETED  # otherwise the sweeper would stop
         job_return.return_value = None
 
 
 def write_failure(error: Exception, config: DictConfig) -> None:
-    """Write failed.json, or pruned.json, into the folder of the job with this config."""
+    """Write failed.json or pruned.json into the run directory of the job with this config."""
     expected = isinstance(error, (*EXPECTED_ERRORS, TrialPruned))
     message = explain(error) if isinstance(error, EXPECTED_ERRORS) else str(error)
     message = "; ".join(line.strip() for line in message.splitlines() if line.strip()) or "no message"
-    folder = Path(config.hydra.runtime.output_dir)
+    run_dir = Path(config.hydra.runtime.output_dir)
     content = {
         "error": type(error).__name__,
         "message": message,
@@ -61,8 +63,8 @@ def write_failure(error: Exception, config: DictConfig) -> None:
         "choices": config_choices(config.hydra.runtime.choices),
         "traceback": [] if expected else traceback.format_exception(error),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / (PRUNED_FILE if isinstance(error, TrialPruned) else FAILED_FILE)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file = run_dir / (PRUNED_FILE if isinstance(error, TrialPruned) else FAILED_FILE)
     write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1))
     if isinstance(error, TrialPruned):
         log.info(message)
@@ -70,30 +72,30 @@ def write_failure(error: Exception, config: DictConfig) -> None:
         log.error(f"This job failed: {message if expected else f'{type(error).__name__}: {message}'} ({file})")
 
 
-# The presets in configs/hydra/launcher have the names of the packages' own configs, which Hydra says is to end.
+# The presets in configs/hydra/launcher share the names of the packages' structured configs, which Hydra deprecates.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def summarize_sweep() -> int:
-    """Summarise the sweep that this process has run, from its files; the exit status that it calls for.
+    """Write and print the summary of the sweep that this process ran; returns the exit status.
 
-    0 where there was no sweep, or one that was refused before its first job.
+    The status is 1 if jobs have no results. It is 0 if there was no sweep, or one that ended before its first job.
     """
-    if _folder is None or not _folder.is_dir():
+    if _sweep_dir is None or not _sweep_dir.is_dir():
         return 0
     from newsreel.reporting.comparison import Comparison
     from newsreel.runs.records import find_runs
 
     try:
-        comparison = Comparison(find_runs([_folder]))
+        comparison = Comparison(find_runs([_sweep_dir]))
         if not comparison.runs:
             return 0
-        comparison.write(_folder, f"Sweep {os.path.relpath(_folder)}")
+        comparison.write(_sweep_dir, f"Sweep {os.path.relpath(_sweep_dir)}")
     except (UserError, OSError) as error:
-        print(f"error: there is no summary: {error}", file=sys.stderr)
-        return SOME_FAILED
-    print(f"\n{comparison.text()}\n\n{os.path.relpath(_folder / 'summary.md')}")
-    lost = [run for run in comparison.runs if run.status in ("failed", "unfinished")]
-    if lost:
-        print(f"error: {len(lost)} of {len(comparison.runs)} jobs have no results", file=sys.stderr)
-    return SOME_FAILED if lost else 0
+        print(f"error: the summary cannot be written: {error}", file=sys.stderr)
+        return JOBS_FAILED
+    print(f"\n{comparison.text()}\n\n{os.path.relpath(_sweep_dir / 'summary.md')}")
+    missing = [run for run in comparison.runs if run.status in ("failed", "unfinished")]
+    if missing:
+        print(f"error: {len(missing)} of {len(comparison.runs)} jobs have no results", file=sys.stderr)
+    return JOBS_FAILED if missing else 0

@@ -9,21 +9,19 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge, Le
 
-from newsreel.core.rules import Range
-from newsreel.core.storage import CorruptCacheError, build_once, write_atomically
+from newsreel.core.cache import Cache, digest
+from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
 from newsreel.text.words import (
-    DOCUMENTS,
     FittedWords,
     RuleTokenizer,
     WordRules,
@@ -48,7 +46,7 @@ class NgramTokenizer(RuleTokenizer):
     The vocabulary holds those that most training documents hold. Sequences do not reach over words that are too rare.
     """
 
-    max_n: Annotated[int, Range(min=1, max=10)]
+    max_n: Annotated[int, Ge(1), Le(10)]
 
     produces_bags = True
 
@@ -56,9 +54,6 @@ class NgramTokenizer(RuleTokenizer):
         words = WordTokenizer(**asdict(self.rules), max_size=None, min_document_count=self.min_document_count).fit(
             corpus, cache
         )
-        rows = sha256(corpus.splits["train"].rows.tobytes()).hexdigest()
-        identity = f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(self)} {rows}"
-        folder = cache / "encoded" / f"{corpus.name}-ngrams-{sha256(identity.encode()).hexdigest()[:16]}"
 
         def build(partial: Path) -> None:
             log.info(f"{corpus.name}: finding the n-grams of the training documents")
@@ -67,13 +62,15 @@ class NgramTokenizer(RuleTokenizer):
             for name, table in words.tables.items():
                 write_sequences(partial, name, encoded_chunks(fitted, table))
 
-        build_once(folder, build, f"the tokens of {corpus.name!r}")
-        try:
+        def load(folder: Path) -> TokenizedCorpus:
             content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
-            tokenizer = FittedNgrams.restore(content, folder)
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise CorruptCacheError(DOCUMENTS, folder, f"{type(error).__name__}: {error}") from error
-        return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in words.tables})
+            tables = {name: read_sequences(folder, name) for name in words.tables}
+            return TokenizedCorpus(FittedNgrams.restore(content, folder), tables)
+
+        rows = digest(corpus.splits["train"].rows.tobytes())
+        identity = (ENCODING_VERSION, corpus.fingerprint, asdict(self), rows)
+        what = f"the tokens of {corpus.name!r}"
+        return Cache(cache).get_or_build("encoded", f"{corpus.name}-ngrams", identity, build, load, what)
 
     def find(self, words: TokenizedCorpus, corpus: Corpus) -> "FittedNgrams":
         """The n-grams of the training documents that enough of them hold."""

@@ -4,18 +4,17 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 
+from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
-from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
-from newsreel.text.words import DOCUMENTS, ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
+from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
 
 if TYPE_CHECKING:
     import tokenizers
@@ -32,15 +31,10 @@ class SubwordTokenizer(Tokenizer):
 
     strip_html: bool
     lowercase: bool
-    max_size: Annotated[int, Range(min=300, max=1_000_000)]
-    min_pair_count: Annotated[int, Range(min=1)]
+    max_size: Annotated[int, Ge(300), Le(1_000_000)]
+    min_pair_count: Annotated[int, Ge(1)]
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
-        training = corpus.splits["train"]
-        rows = sha256(training.rows.tobytes()).hexdigest()
-        identity = f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(self)} {rows}"
-        key = sha256(identity.encode()).hexdigest()[:16]
-        folder = cache / "encoded" / f"{corpus.name}-subwords-{key}"
         names = [name for name in corpus.tables if name in ENCODED_TABLES]
 
         def build(partial: Path) -> None:
@@ -51,12 +45,17 @@ class SubwordTokenizer(Tokenizer):
                 chunks = (encode_chunk(model, texts.to_pylist()) for texts in corpus.texts(name))
                 write_sequences(partial, name, chunks)
 
-        build_once(folder, build, f"the tokens of {corpus.name!r}")
-        try:
-            tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises plain Exception for a file that it cannot parse
-            raise CorruptCacheError(DOCUMENTS, folder, f"{MODEL_FILE}: {error}") from error
-        return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
+        def load(folder: Path) -> TokenizedCorpus:
+            try:
+                tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
+            except Exception as error:  # the library raises plain Exception for a file that it cannot parse
+                raise ValueError(f"{MODEL_FILE}: {error}") from error
+            return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
+
+        rows = digest(corpus.splits["train"].rows.tobytes())
+        identity = (ENCODING_VERSION, corpus.fingerprint, asdict(self), rows)
+        what = f"the tokens of {corpus.name!r}"
+        return Cache(cache).get_or_build("encoded", f"{corpus.name}-subwords", identity, build, load, what)
 
     def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":
         """Learn merges from batches of texts. Raises UserError if they hold no character."""

@@ -4,16 +4,15 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+from annotated_types import Ge
 
+from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
-from newsreel.core.storage import CorruptCacheError, build_once
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
@@ -24,7 +23,6 @@ TITLE = r"\A\s*([^\n]*)\n"  # the first line of several
 ENCODING_VERSION = 1  # raise it when the same rules give other words
 HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
 PUNCTUATION = r"[\p{P}\p{S}]"
-DOCUMENTS = "encoded documents"  # in messages
 ENCODED_TABLES = ("train", "validation", "test")  # what a run reads ids of; never the unlabelled documents
 
 
@@ -82,8 +80,8 @@ class WordRules:
 class RuleTokenizer(WordRules, Tokenizer):
     """Tokens made of words by rules, and which of them enter the vocabulary."""
 
-    max_size: Annotated[int, Range(min=1)] | None
-    min_document_count: Annotated[int, Range(min=1)]
+    max_size: Annotated[int, Ge(1)] | None
+    min_document_count: Annotated[int, Ge(1)]
 
     @property
     def rules(self) -> WordRules:
@@ -149,8 +147,6 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
     Returns the types, numbered as they first occur, and the sequences of each table. No vocabulary is involved:
     splits, limits on its size and seeds share one encoding.
     """
-    key = sha256(f"{ENCODING_VERSION} {corpus.fingerprint} {asdict(rules)}".encode()).hexdigest()[:16]
-    folder = cache / "encoded" / f"{corpus.name}-words-{key}"
     names = [name for name in corpus.tables if name in ENCODED_TABLES]
 
     def build(partial: Path) -> None:
@@ -160,12 +156,13 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
             write_sequences(partial, name, number_words(rules, corpus, name, numbers))
         pl.DataFrame({"type": list(numbers)}, schema={"type": pl.String}).write_parquet(partial / "types.parquet")
 
-    build_once(folder, build, f"the tokens of {corpus.name!r}")
-    tables = {name: read_sequences(folder, name) for name in names}
-    try:
+    def load(folder: Path) -> tuple[pl.Series, dict[str, TokenSequences]]:
+        tables = {name: read_sequences(folder, name) for name in names}
         return pl.read_parquet(folder / "types.parquet")["type"], tables
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise CorruptCacheError(DOCUMENTS, folder, str(error).splitlines()[0]) from error
+
+    identity = (ENCODING_VERSION, corpus.fingerprint, asdict(rules))
+    what = f"the tokens of {corpus.name!r}"
+    return Cache(cache).get_or_build("encoded", f"{corpus.name}-words", identity, build, load, what)
 
 
 def number_words(
@@ -193,15 +190,12 @@ def write_sequences(folder: Path, name: str, chunks: Iterator[tuple[np.ndarray, 
 
 
 def read_sequences(folder: Path, name: str) -> TokenSequences:
-    """The sequences that `write_sequences` wrote, memory-mapped. Raises UserError if they are not whole."""
+    """The sequences that `write_sequences` wrote, memory-mapped. Raises ValueError if they are not whole."""
     file = folder / f"{name}.ids"
-    try:
-        offsets = np.load(folder / f"{name}.offsets.npy")
-        if file.stat().st_size != 4 * offsets[-1]:
-            raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
-        ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
-    except (OSError, ValueError, IndexError) as error:
-        raise CorruptCacheError(DOCUMENTS, folder, str(error)) from error
+    offsets = np.load(folder / f"{name}.offsets.npy")
+    if file.stat().st_size != 4 * offsets[-1]:
+        raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes instead of {4 * offsets[-1]:,}")
+    ids = np.memmap(file, dtype=np.int32, mode="r") if offsets[-1] else np.empty(0, dtype=np.int32)
     return TokenSequences(ids, offsets)
 
 

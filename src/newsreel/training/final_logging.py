@@ -10,7 +10,7 @@ from newsreel.config.schema import show
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.reporting.samples import samples
-from newsreel.runs.records import NOT_DECISIVE, flat, parse
+from newsreel.runs.records import IGNORED_SECTIONS, flat, parse
 from newsreel.training.loggers import RunLogger, RunTensorBoardLogger
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def distinguishing_settings(
 
     What a choice brings with it would be columns of their own in a table of runs, and hide those that were asked for.
     """
-    given = [key for key in parse(overrides) if "." in key and key.partition(".")[0] not in NOT_DECISIVE]
+    given = [key for key in parse(overrides) if "." in key and key.partition(".")[0] not in IGNORED_SECTIONS]
     values = flat(config)
     return {
-        **{group: choice for group, choice in choices.items() if choice is not None and group not in NOT_DECISIVE},
+        **{group: choice for group, choice in choices.items() if choice is not None and group not in IGNORED_SECTIONS},
         "seed": config["seed"],
         **{key: plain(values[key]) for key in given if key in values},
     }

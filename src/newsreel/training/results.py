@@ -1,4 +1,4 @@
-"""What a run leaves when it has been tested: predictions, figures, report and, last, metrics.json."""
+"""The results of a tested run: predictions, figures, report and, last, metrics.json."""
 
 import json
 import logging
@@ -15,10 +15,10 @@ from newsreel.core.dist import dist_env
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Coverage
-from newsreel.evaluation.metrics import rounded
+from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
-from newsreel.reporting.caveats import limits
+from newsreel.reporting.caveats import caveats
 from newsreel.reporting.report import Report, write_report
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
@@ -44,11 +44,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class TrainedParts:
-    """What a run has built, trained and tested."""
+    """The objects of a tested run."""
 
     corpus: Corpus
     tokenized: TokenizedCorpus
-    coverage: Coverage | None  # of the vocabulary by given vectors
+    coverage: Coverage | None  # of the vocabulary by pretrained vectors
     data: TextDataModule
     classifier: TextClassifier
     trainer: Trainer
@@ -57,12 +57,12 @@ class TrainedParts:
 
 
 def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[str, Any]:
-    """Write predictions.parquet, thresholds.json, figures, report.md and metrics.json; returns what the last holds.
+    """Write predictions.parquet, thresholds.json, figures, report.md and metrics.json; returns the content of the last.
 
-    metrics.json comes last: its presence says that the run is finished.
+    metrics.json is written last: its presence marks a finished run.
     """
     corpus, rule = parts.corpus, parts.classifier.decisions
-    test_metrics = rounded(parts.trainer.callback_metrics, "test/")
+    test_metrics = round_metrics(parts.trainer.callback_metrics, "test/")
     predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
     predictions.write(spec.run_dir / "predictions.parquet")
     if corpus.task == "multilabel":
@@ -84,21 +84,21 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
 def collect_results(
     spec: RunSpec, parts: TrainedParts, timing: Timing, test_metrics: dict[str, float]
 ) -> dict[str, Any]:
-    """What metrics.json holds."""
+    """The content of metrics.json."""
     corpus, history, rule, trainer = parts.corpus, parts.history, parts.classifier.decisions, parts.trainer
-    kept = history.kept
+    best_epoch = history.best_epoch
     splits = {f"documents/{split}": len(rows.rows) for split, rows in corpus.splits.items()}
     device = str(trainer.strategy.root_device)
     return {
         **test_metrics,
-        **rounded(kept, "val/"),
+        **round_metrics(best_epoch, "val/"),
         "train/epochs": len(history.epochs),
-        "train/kept_epoch": int(kept["epoch"]),
-        **rounded(kept, "train/"),
+        "train/kept_epoch": int(best_epoch["epoch"]),
+        **round_metrics(best_epoch, "train/"),
         "train/steps": trainer.global_step,
         "model/parameters": parts.classifier.num_parameters,
         "model/vocabulary": len(parts.tokenized.tokenizer.tokens),
-        **coverage_figures(parts.coverage),
+        **coverage_metrics(parts.coverage),
         **({"labels_with_global_threshold": int(rule.fallbacks)} if rule.falls_back else {}),
         **splits,
         "time/prepare_s": round(timing.prepared - timing.started, 3),
@@ -113,13 +113,13 @@ def collect_results(
 
 
 def draw(spec: RunSpec, parts: TrainedParts, predictions: Predictions) -> list[str]:
-    """Draw the figures, if they are wanted; returns their names."""
+    """Draw the figures if evaluation.figures is set; returns their names."""
     if not spec.experiment.evaluation.figures:
         return []
     from newsreel.reporting.figures import draw_figures
 
     history = parts.history
-    drawn = draw_figures(predictions, history.epochs, history.kept["epoch"], parts.corpus.metric)
+    drawn = draw_figures(predictions, history.epochs, history.best_epoch["epoch"], parts.corpus.metric)
     log_figures(parts.trainer, drawn, spec.run_dir / "figures")
     return list(drawn)
 
@@ -132,7 +132,7 @@ def build_report(
     return Report(
         spec.run_dir,
         spec.choices,
-        list(spec.overrides),
+        [*spec.hydra_overrides, *spec.overrides],
         corpus.notes,
         parts.history.epochs,
         results,
@@ -140,15 +140,15 @@ def build_report(
         experiment.training.checkpoint,
         predictions,
         figures,
-        limits(predictions, test_documents, corpus.metric, experiment.seed, bags),
+        caveats(predictions, test_documents, corpus.metric, experiment.seed, bags),
         published=str(experiment.published),
-        log=experiment.logger.view_hint(spec.run_dir),
+        view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
     )
 
 
-def coverage_figures(coverage: Coverage | None) -> dict[str, float]:
-    """Shares of the vocabulary and of the running training words that have given vectors, if the embedding has such."""
+def coverage_metrics(coverage: Coverage | None) -> dict[str, float]:
+    """Fractions of the vocabulary and of the training tokens with pretrained vectors; empty if there are none."""
     if coverage is None:
         return {}
     return {

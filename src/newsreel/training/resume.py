@@ -1,6 +1,6 @@
-"""Going on with a run that was stopped, in its own folder.
+"""Resuming a stopped run in its run directory.
 
-Imports little: libraries with threads of their own come only after `limit_threads`.
+Imports lazily: libraries with thread pools must be imported after `limit_threads`.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from typing import Any
 from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.core.storage import remove_partial_files
-from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, read_config
+from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, check_format, read_config
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
 log = logging.getLogger(__name__)
 
 RAISABLE = ("training.max_epochs", "training.patience")
-CHANGEABLE = (  # what no figure of a run depends on, or only in the last digits
+CHANGEABLE = (  # settings that metrics do not depend on, or only in the last digits
     "trainer.accelerator",
     "trainer.threads",
     "trainer.log_every_n_steps",
@@ -31,15 +31,16 @@ CHANGEABLE = (  # what no figure of a run depends on, or only in the last digits
 Settings = dict[str, Any]
 
 
-def resume(folder: Path, composed: Settings, overrides: list[str], started: float) -> dict[str, Any]:
-    """Train and test on from the last checkpoint of a run folder; returns what its metrics.json then holds.
+def resume(run_dir: Path, composed: Settings, overrides: list[str], started: float) -> dict[str, Any]:
+    """Continue a run from its last checkpoint, test it and return the content of metrics.json.
 
-    composed: the config of this command, of which only what `overrides` name is taken. A finished run is left as it
-    is, unless training.max_epochs or training.patience is raised. Raises UserError.
+    composed: the config of this command, of which only the keys in `overrides` are used. A finished run is left
+    unchanged unless training.max_epochs or training.patience is raised. Raises UserError.
     """
-    folder = folder.resolve()
-    config = read_config(folder, "training", "trainer", "paths")
-    kept = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
+    run_dir = run_dir.resolve()
+    check_format(run_dir)
+    config = read_config(run_dir, "training", "trainer", "paths")
+    previous = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
     changes = changed_settings(overrides, composed, config)
     limit_threads(config)
 
@@ -49,36 +50,39 @@ def resume(folder: Path, composed: Settings, overrides: list[str], started: floa
     from newsreel.training.spec import RunSpec
 
     experiment = read_experiment(config)
-    command = Command(**read_fields(folder / COMMAND_FILE, Command))
+    command = Command(**read_fields(run_dir / COMMAND_FILE, Command))
     if not Path(command.directory).is_dir():
         log.warning(
-            f"note        {command.directory}, where this run began, is not here: its relative paths start here"
+            f"note        {command.directory}, where this run was started, does not exist: relative paths start in the "
+            "current directory"
         )
-    first = dist_env().is_rank_zero
-    with lock_on_rank_zero(folder), contextlib.chdir(command.start):
-        metrics = folder / METRICS_FILE
+    is_rank_zero = dist_env().is_rank_zero
+    with lock_on_rank_zero(run_dir), contextlib.chdir(command.start):
+        metrics = run_dir / METRICS_FILE
         if metrics.exists():
             results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
-            if reason := nothing_to_do(results["train/epochs"], kept, config["training"]):
-                log.info(f"{folder} is finished: {reason}. Its figures are in metrics.json and report.md.")
+            if reason := nothing_to_do(results["train/epochs"], previous, config["training"]):
+                log.info(f"{run_dir} is finished: {reason}. Its metrics are in metrics.json and report.md.")
                 return results
-        if first:
-            remove_partial_files(folder)
-        progress = read_resume_state(folder)
-        if metrics.exists() and progress is None:
-            raise UserError(f"{folder} has no checkpoint to go on from: checkpoints/last.ckpt is not there.")
-        if first:
-            metrics.unlink(missing_ok=True)  # its presence says that a run is finished
-        log.info(f"resumed     {progress or 'from the beginning: it was stopped before its first checkpoint'}")
+        if is_rank_zero:
+            remove_partial_files(run_dir)
+        state = read_resume_state(run_dir)
+        if metrics.exists() and state is None:
+            raise UserError(f"{run_dir} cannot be resumed: it has no checkpoints/last.ckpt.")
+        if is_rank_zero:
+            metrics.unlink(missing_ok=True)  # its presence marks a finished run
+        log.info(f"resumed     {state or 'from the beginning: it was stopped before its is_rank_zero checkpoint'}")
         resumed = [*command.resumed, *([changes] if changes else [])]
-        spec = RunSpec(experiment, folder, command.choices, list(command.overrides), started, resumed)
-        return run_or_spawn(spec, progress)
+        spec = RunSpec(
+            experiment, run_dir, command.choices, list(command.overrides), started, resumed, command.hydra_overrides
+        )
+        return run_or_spawn(spec, state)
 
 
 def changed_settings(overrides: list[str], composed: Settings, config: Settings) -> list[str]:
-    """Take over into a run's config what may change when it goes on; returns the overrides that raise something.
+    """Apply the allowed overrides to the config of a resumed run; returns those that raise a limit.
 
-    Raises one UserError that lists every other override.
+    Raises one UserError that lists all other overrides.
     """
     problems, raised = [], []
     for override in overrides:
@@ -90,40 +94,40 @@ def changed_settings(overrides: list[str], composed: Settings, config: Settings)
             key = "trainer.devices" if changed else "trainer.accelerator"
         section, _, name = key.rpartition(".")
         if key not in (*RAISABLE, *CHANGEABLE):
-            problems.append(f"{key} cannot change in a run that goes on: its config.yaml counts. Leave it out")
+            problems.append(f"{key} cannot be changed when a run is resumed: its config.yaml applies. Leave it out")
             continue
         value, before = composed[section][name], config[section].get(name)
-        if key in RAISABLE and number(value) < number(before):
-            problems.append(f"{key} can be raised, not lowered: it is {value}, and the run has {shown(before)}")
+        if key in RAISABLE and as_number(value) < as_number(before):
+            problems.append(f"{key} can be raised, not lowered: it is {value}, and the run has {format_limit(before)}")
         elif key in RAISABLE and value != before:
             raised.append(override)
         config[section][name] = value
     if problems:
         allowed = (
-            f"Beside resume= there can be {', '.join((*RAISABLE, *CHANGEABLE))}; for another run leave resume= out."
+            f"With resume=, only {', '.join((*RAISABLE, *CHANGEABLE))} can be set. For a new run, leave out resume=."
         )
         raise UserError("\n".join([*problems, allowed]))
     return raised
 
 
-def number(limit: Any) -> float:
-    """A limit as a number; what is none of them is told by the check of the whole config."""
+def as_number(limit: Any) -> float:
+    """A limit as a number; invalid values count as infinite, and the check of the config reports them."""
     return math.inf if not isinstance(limit, (int, float)) else limit
 
 
-def shown(limit: Any) -> str:
+def format_limit(limit: Any) -> str:
     return "no limit" if limit is None else str(limit)
 
 
-def nothing_to_do(num_epochs: int, kept: Settings, training: Settings) -> str:
-    """Why a finished run of so many epochs has no more to do; empty if a limit that ended it was raised."""
-    if num_epochs < kept["training.max_epochs"]:  # patience ended it
-        if training["patience"] != kept["training.patience"]:
+def nothing_to_do(num_epochs: int, previous: Settings, training: Settings) -> str:
+    """Why a finished run has nothing to do; empty if the limit that ended it was raised."""
+    if num_epochs < previous["training.max_epochs"]:  # patience ended it
+        if training["patience"] != previous["training.patience"]:
             return ""
         return (
             f"it stopped after epoch {num_epochs} because the validation metric had not improved for "
-            f"{kept['training.patience']} epochs. To train longer, raise training.patience"
+            f"{previous['training.patience']} epochs. To train longer, raise training.patience"
         )
-    if training["max_epochs"] != kept["training.max_epochs"]:
+    if training["max_epochs"] != previous["training.max_epochs"]:
         return ""
     return f"it trained for {num_epochs} epochs. To train longer, raise training.max_epochs"

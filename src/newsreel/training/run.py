@@ -13,11 +13,12 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from omegaconf import OmegaConf
 
 from newsreel.batches.datamodule import TextDataModule
+from newsreel.config.idle import idle_settings
 from newsreel.config.schema import Experiment
 from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
 from newsreel.core.storage import write_atomically
-from newsreel.corpora.corpus import Corpus, Task
+from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
@@ -36,14 +37,11 @@ from newsreel.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 
-ONE_VS_REST = "training.one_vs_rest=true"
-FOR_SEVERAL = ("evaluation.thresholds=", "evaluation.shrinkage=")  # settings for documents that can have several labels
-
 
 def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Train, test and report; returns what metrics.json holds. In several processes, each does this: rank 0 writes.
+    """Train, test and report; returns the content of metrics.json. Every process calls this; only rank 0 writes.
 
-    resume: where the training goes on; None: it begins. callbacks: for the trainer, beside its own.
+    resume: the state to resume from; None: a new run. callbacks: additional ones for the trainer.
     Raises UserError.
     """
     experiment, env = spec.experiment, dist_env()
@@ -61,7 +59,7 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     classifier = build_model(experiment, corpus, embedding, data)
     words.embedding = embedding
     log_model(spec, trainer, classifier)
-    begin(spec, trainer, corpus, tokenized)
+    start_run(spec, trainer, corpus, tokenized)
     prepared = time.perf_counter()
 
     fit(trainer, classifier, data, spec, resume)
@@ -77,11 +75,12 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
 
 
 def preflight(spec: RunSpec) -> None:
-    """Write how the run was asked for, and check what needs no documents. Raises UserError."""
+    """Write the command and the config, and check all that can be checked without documents. Raises UserError."""
     experiment = spec.experiment
     if dist_env().is_rank_zero:
         spec.run_dir.mkdir(parents=True, exist_ok=True)
-        Command(spec.choices, spec.overrides, os.getcwd(), spec.resumed).save(spec.run_dir)
+        command = Command(spec.choices, spec.overrides, os.getcwd(), spec.resumed, spec.hydra_overrides)
+        command.save(spec.run_dir)
         write_atomically(spec.run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
     experiment.logger.check()
     if experiment.trainer.compile:
@@ -90,25 +89,25 @@ def preflight(spec: RunSpec) -> None:
 
 
 def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, TokenizedCorpus]:
-    """The corpus and its tokens. Raises UserError if a resumed run would get other documents than before."""
+    """Load and tokenize the corpus. Raises UserError if the documents of a resumed run have changed."""
     experiment = spec.experiment
     corpus = experiment.reader.load(experiment.paths)
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
     log.info(f"documents   {', '.join(f'{len(rows.rows):,} {split}' for split, rows in corpus.splits.items())}")
-    for note in [*corpus.notes, *idle_settings(spec.overrides, corpus.task)]:
+    for note in [*corpus.notes, *idle_settings(spec.overrides, experiment.config, corpus.task)]:
         log.info(f"note        {note}")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     log.info(f"vocabulary  {len(tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
     if resume is not None and resume.corpus != corpus.fingerprint:
         raise UserError(
-            f"The documents are not those that {spec.run_dir} was trained on so far: their fingerprint is "
-            f"{corpus.fingerprint}, and was {resume.corpus}. Bring those back, or start a new run."
+            f"The documents differ from those that {spec.run_dir} was trained on: their fingerprint is "
+            f"{corpus.fingerprint}, and was {resume.corpus}. Restore them, or start a new run."
         )
     return corpus, tokenized
 
 
 def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, data: TextDataModule) -> TextClassifier:
-    """The LightningModule, with what it computes from the training documents, of which `data` then gives a shard."""
+    """Build the LightningModule and fit its statistics on all training documents; then set the shard of `data`."""
     env = dist_env()
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
     network.fit_statistics(data.train_dataloader())  # of all training documents, in every process
@@ -124,16 +123,16 @@ def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, da
 
 def log_model(spec: RunSpec, trainer: Trainer, classifier: TextClassifier) -> None:
     choices, num_processes = spec.choices, dist_env().world_size
-    each = f" in each of {num_processes} processes" if num_processes > 1 else ""
+    per_process = f" in each of {num_processes} processes" if num_processes > 1 else ""
     log.info(
         f"model       {choices['model']} on {choices['embedding']} embedding: {classifier.num_parameters:,} parameters"
     )
-    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads{each}")
+    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads{per_process}")
     log.info(f"run dir     {spec.run_dir}")
 
 
-def begin(spec: RunSpec, trainer: Trainer, corpus: Corpus, tokenized: TokenizedCorpus) -> None:
-    """Write what a trained run is opened with; processes other than rank 0 get dropout masks of their own."""
+def start_run(spec: RunSpec, trainer: Trainer, corpus: Corpus, tokenized: TokenizedCorpus) -> None:
+    """Rank 0 writes labels and tokenizer; the other ranks set different seeds, so that dropout masks differ."""
     experiment, env = spec.experiment, dist_env()
     if env.is_rank_zero:
         Labels.of(corpus).save(spec.run_dir)
@@ -141,30 +140,20 @@ def begin(spec: RunSpec, trainer: Trainer, corpus: Corpus, tokenized: TokenizedC
         assert isinstance(trainer.logger, RunLogger)
         trainer.logger.start(experiment.config, spec.choices)
     else:
-        own_seed = np.random.SeedSequence([experiment.seed, env.rank]).generate_state(1)[0]
-        seed_everything(int(own_seed), verbose=False)
+        rank_seed = np.random.SeedSequence([experiment.seed, env.rank]).generate_state(1)[0]
+        seed_everything(int(rank_seed), verbose=False)
 
 
 def fit(
     trainer: Trainer, classifier: TextClassifier, data: TextDataModule, spec: RunSpec, resume: ResumeState | None
 ) -> None:
-    """Lightning's fit, which exits with the status of the signal that has stopped it."""
+    """Call `Trainer.fit`; if a signal stops it, exit with the status of the signal."""
     checkpoint = None if resume is None else str(resume.checkpoint)
     try:
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
         exit_stopped(spec.run_dir, signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)
     except RuntimeError:
-        if trainer.received_sigterm:  # the other processes are gone already
+        if trainer.received_sigterm:  # the other processes have already exited
             exit_stopped(spec.run_dir, signal.SIGTERM)
         raise
-
-
-def idle_settings(overrides: Sequence[str], task: Task) -> list[str]:
-    """What was given and makes no difference for documents of this kind, in sentences."""
-    found = []
-    if task != "multilabel" and (idle := [override for override in overrides if override.startswith(FOR_SEVERAL)]):
-        found.append(f"{' '.join(idle)} changes nothing: documents have one label, the most probable")
-    if task != "multiclass" and ONE_VS_REST in overrides:
-        found.append(f"{ONE_VS_REST} changes nothing: every label here is a decision of its own already")
-    return found

@@ -1,4 +1,4 @@
-"""A run as it is asked for."""
+"""The specification of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ from newsreel.config.schema import Experiment
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train, where to write it and how it was asked for."""
+    """What to train, where to write it, and the command line."""
 
     experiment: Experiment
     run_dir: Path
-    choices: dict[str, str]  # of each group of the config
+    choices: dict[str, str]  # of each config group
     overrides: Sequence[str]  # key=value, as typed
-    started: float  # `time.perf_counter()` when the command began
-    resumed: Sequence[Sequence[str]] = ()  # for every resume that raised a limit, what was typed
+    started: float  # `time.perf_counter()` when the command started
+    resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit
+    hydra_overrides: Sequence[str] = ()  # hydra.run.dir=…, if typed
 
     @property
     def all_overrides(self) -> list[str]:
-        """What was typed when the run began and every time that it was resumed."""
+        """The overrides of the start and of every resume, without Hydra's own."""
         return [*self.overrides, *(override for more in self.resumed for override in more)]

@@ -128,7 +128,7 @@ def predictions_of(classifier: TextClassifier, corpus: Corpus, split: str, loade
     """What a classifier said of a split's documents when it was tested with the loader."""
     decisions = classifier.decisions.cpu()
     scores, _ = classifier.outputs.tensors()
-    return Predictions.in_order(
+    return Predictions.from_loader_order(
         corpus,
         split,
         loader.sampler.order,  # type: ignore[attr-defined]

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Settings, check_section
 from newsreel.core.errors import UserError
-from newsreel.core.rules import Range
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
@@ -52,7 +52,7 @@ class Request:
 
     run: str | None
     output: str
-    num_documents: Annotated[int, Range(min=1)]
+    num_documents: Annotated[int, Ge(1)]
 
 
 def export(settings: Settings) -> Path:
@@ -72,7 +72,7 @@ def export(settings: Settings) -> Path:
     documents = sampled(
         find_documents([run], "test", PathOverrides(**settings["paths"]), reader), settings["num_documents"]
     )
-    build_once(folder, lambda partial: write_export(run, documents, partial), f"the export of {run.folder}")
+    build_once(folder, lambda partial: write_export(run, documents, partial), f"the export of {run.run_dir}")
     log.info(f"exported    {', '.join(sorted(path.name for path in folder.iterdir()))}")
     log.info(f"folder      {folder}")
     return folder
@@ -107,8 +107,8 @@ def write_export(run: TrainedRun, documents: Corpus, folder: Path) -> None:
     what = f"{num_documents:,} test documents of {documents.name} and {len(SHORT_LENGTHS)} short ones"
     if not difference <= MAX_DIFFERENCE:  # not a number is too much, too
         raise UserError(
-            f"{run.folder} cannot be exported: the probabilities of its {network_name(run)} and those of the ONNX file "
-            f"differ by up to {difference:.2g} on {what}; {MAX_DIFFERENCE:g} is the limit."
+            f"{run.run_dir} cannot be exported: the probabilities of its {network_name(run)} and those of the ONNX "
+            f"file differ by up to {difference:.2g} on {what}; {MAX_DIFFERENCE:g} is the limit."
         )
     log.info(f"verified    on {what}: probabilities differ by at most {difference:.2g}")
     run.tokenizer.save(folder)

@@ -39,7 +39,7 @@ class History(Callback):
         return self._num_documents / self._training_seconds if self._training_seconds else 0.0
 
     @property
-    def kept(self) -> dict[str, float]:
+    def best_epoch(self) -> dict[str, float]:
         """The figures of the epoch whose checkpoint is kept: the last, or the first with the highest metric."""
         if self.checkpoint_policy == "last":
             return self.epochs[-1]

@@ -1,0 +1,371 @@
+"""Writes the generated pages: docs/reference.md, and the tables and the graph of docs/architecture.md.
+
+python scripts/make_docs.py            # write them
+python scripts/make_docs.py --check    # exit with status 1 and a diff if they are out of date
+"""
+
+import argparse
+import difflib
+import re
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import grimp
+import yaml
+
+from newsreel.batches.batch import BatchSettings
+from newsreel.config.schema import Published, TrainerSettings
+from newsreel.corpora.corpus import Paths
+from newsreel.models.decisions import EvaluationSettings
+from newsreel.models.optimization import TrainingSettings
+
+PROJECT = Path(__file__).parents[1]
+PACKAGE = "newsreel"
+ARCHITECTURE, REFERENCE = Path("docs/architecture.md"), Path("docs/reference.md")
+BEGIN, END = "<!-- begin: written by scripts/make_docs.py -->", "<!-- end: written by scripts/make_docs.py -->"
+
+SECTIONS: dict[str, type] = {  # sections of configs/train.yaml whose class no `_target_` names
+    "batches": BatchSettings,
+    "training": TrainingSettings,
+    "evaluation": EvaluationSettings,
+    "trainer": TrainerSettings,
+    "published": Published,
+    "paths": Paths,
+}
+COMMANDS = {  # the file in configs/ that each command composes
+    "train": "python train.py",
+    "evaluate": "python evaluate.py",
+    "predict": "python predict.py",
+    "export": "python scripts/export.py",
+    "neighbors": "python scripts/neighbors.py",
+}
+GROUPS = ("data", "tokenizer", "embedding", "model", "trainer", "logger", "debug", "sweep", "hydra", "experiment")
+NAMES_ONLY = ("experiment", "sweep/space")  # set-ups made of the settings above: listed, not described
+HYDRA_SETTINGS = ("run", "sweep", "callbacks", "help", "output_subdir", "job_logging", "mode")  # not for users to set
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a YAML file, as it stands there."""
+
+    key: str  # with its section, as on the command line
+    default: str
+    comment: str
+    rule: str = ""  # type and range, from the signature that takes it
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the generated pages of docs/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 with a diff if a page is stale")
+    pages = make_pages()
+    if parser.parse_args().check:
+        diff = stale(pages)
+        print(diff, end="")
+        sys.exit(1 if diff else 0)
+    for path, text in pages.items():
+        (PROJECT / path).write_text(text, encoding="utf-8")
+
+
+def make_pages() -> dict[Path, str]:
+    """The text of every generated page, by its path in the repository."""
+    page = (PROJECT / ARCHITECTURE).read_text(encoding="utf-8")
+    return {ARCHITECTURE: fill(page, rooms_section()), REFERENCE: reference_page(PROJECT / "configs")}
+
+
+def stale(pages: dict[Path, str]) -> str:
+    """How the pages differ from the files, as a diff; empty if they do not."""
+    parts: list[str] = []
+    for path, text in pages.items():
+        file = PROJECT / path
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        lines = difflib.unified_diff(
+            before.splitlines(keepends=True), text.splitlines(keepends=True), f"{path}", f"{path} as generated"
+        )
+        parts += lines
+    return "".join(parts)
+
+
+def fill(page: str, content: str) -> str:
+    """The page with other content between its markers. Raises ValueError if it does not have both."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{ARCHITECTURE} needs the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{content}\n{END}{after}"
+
+
+# Rooms
+
+
+def rooms_section() -> str:
+    """The graph of the rooms, and a table of their sizes."""
+    rooms = [path.name for path in sorted((PROJECT / "src" / PACKAGE).iterdir()) if (path / "__init__.py").is_file()]
+    graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+    arrows = {room: sorted(imported_rooms(graph, room, rooms)) for room in rooms}
+    return f"{mermaid(arrows)}\n{size_table(top_to_bottom(arrows))}"
+
+
+def imported_rooms(graph: grimp.ImportGraph, room: str, rooms: Sequence[str]) -> set[str]:
+    """The other rooms whose modules the modules of a room import."""
+    package = f"{PACKAGE}.{room}"
+    imported = {
+        name.split(".")[1]
+        for module in {package, *graph.find_descendants(package)}
+        for name in graph.find_modules_directly_imported_by(module)
+        if "." in name
+    }
+    return (imported & set(rooms)) - {room}
+
+
+def top_to_bottom(arrows: dict[str, list[str]]) -> list[str]:
+    """The rooms, each above those that it imports; of two that could come next, the alphabet decides.
+
+    Raises ValueError if they import each other in a circle.
+    """
+    order: list[str] = []
+    while left := [room for room in arrows if room not in order]:
+        free = [room for room in left if not any(room in arrows[other] for other in left)]
+        if not free:
+            raise ValueError(f"The rooms {', '.join(left)} import each other in a circle")
+        order.append(free[0])
+    return order
+
+
+def mermaid(arrows: dict[str, list[str]]) -> str:
+    """A graph with the arrows that no longer way implies: a → c is left out beside a → b → c."""
+    lines = ["```mermaid", "flowchart TD"]
+    for room in top_to_bottom(arrows):
+        lines += [f"    {room} --> {other}" for other in arrows[room] if not implied(arrows, room, other)]
+    return "\n".join([*lines, "```", ""])
+
+
+def implied(arrows: dict[str, list[str]], start: str, end: str) -> bool:
+    """Whether a longer way leads from one room to the other."""
+    return any(end in reachable(arrows, between) for between in arrows[start] if between != end)
+
+
+def reachable(arrows: dict[str, list[str]], room: str) -> set[str]:
+    return {room}.union(*(reachable(arrows, other) for other in arrows[room]))
+
+
+def size_table(rooms: Sequence[str]) -> str:
+    """Files and lines of each room, and its share of the lines of all rooms.
+
+    Lines are rounded to hundreds, so that small changes leave the page as it is.
+    """
+    files = {room: sorted((PROJECT / "src" / PACKAGE / room).rglob("*.py")) for room in rooms}
+    lines = {room: sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files[room]) for room in rooms}
+    total = sum(lines.values())
+    rows = [
+        f"| [{room}](../src/{PACKAGE}/{room}) | {len(files[room])} | {hundreds(lines[room])} "
+        f"| {lines[room] / total:.0%} |"
+        for room in rooms
+    ]
+    head = ["| room | files | lines | share |", "|---|---:|---:|---:|"]
+    foot = f"| {len(rooms)} rooms | {sum(map(len, files.values()))} | {hundreds(total)} | 100% |"
+    return "\n".join([*head, *rows, foot, ""])
+
+
+def hundreds(count: int) -> str:
+    return f"{round(count, -2):,}"
+
+
+# Settings
+
+
+def reference_page(configs: Path) -> str:
+    """Every setting of the files in configs/."""
+    parts = [
+        "# Every setting",
+        "This page is written by `make docs` from the commented files in [`configs/`](../configs); edit those. "
+        "A setting is given on the command line as `key=value`, a choice of a group as `group=option`. "
+        "*Type* comes from the signature that takes the setting.",
+        "Commands: " + " · ".join(f"[{name}](#{name})" for name in COMMANDS),
+        "Groups: " + " · ".join(f"[{name}](#{name})" for name in GROUPS),
+    ]
+    for name, command in COMMANDS.items():
+        file = configs / f"{name}.yaml"
+        parts += [f"## {name}", f"`{command}` composes [`configs/{file.name}`](../configs/{file.name})."]
+        parts += [introduction(file), settings_table(command_settings(file))]
+    for group in GROUPS:
+        parts += group_parts(configs, group)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def group_parts(configs: Path, group: str) -> Iterator[str]:
+    """The headings, introductions and tables of a group and the groups within it."""
+    yield f"## {group}"
+    named: dict[str, list[str]] = {}
+    for file in sorted((configs / group).rglob("*.yaml")):
+        folder = file.parent.relative_to(configs).as_posix()
+        listed = next((name for name in NAMES_ONLY if f"{folder}/".startswith(f"{name}/")), None)
+        if listed is not None:
+            named.setdefault(listed, []).append(file.relative_to(configs / listed).with_suffix("").as_posix())
+            continue
+        path = file.relative_to(configs).as_posix()
+        yield f"### {folder}={file.stem}"
+        yield introduction(file) or f"[`configs/{path}`](../configs/{path})"
+        yield settings_table(option_settings(file, folder))
+    for name, options in named.items():
+        yield f"[`configs/{name}/`](../configs/{name}) has {', '.join(f'`{option}`' for option in options)}."
+
+
+def introduction(file: Path) -> str:
+    """The comment at the top of a file."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.removeprefix("#").strip())
+    return escape(" ".join(lines))
+
+
+def command_settings(file: Path) -> list[Setting]:
+    """The settings of a command's own file."""
+    settings = []
+    for setting in read_settings(file):
+        section, _, key = setting.key.partition(".")
+        if section == "defaults" or (section == "hydra" and key.split(".")[0] in HYDRA_SETTINGS):
+            continue
+        in_section = SECTIONS.get(section) if file.stem in ("train", "neighbors") else None
+        settings.append(replace(setting, rule=rules_of(in_section).get(key, "")))
+    return settings
+
+
+def option_settings(file: Path, group: str) -> list[Setting]:
+    """The settings of an option of a group, with their section, the class of `_target_` first."""
+    settings = read_settings(file)
+    text = file.read_text(encoding="utf-8")
+    package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
+    prefix = "" if package and package[1] == "_global_" else f"{group.replace('/', '.')}."
+    targets = {key.key.rpartition("_target_")[0]: key.default for key in settings if key.key.endswith("_target_")}
+    described = []
+    for setting in settings:
+        section, _, name = setting.key.rpartition(".")
+        if section.split(".")[0] in ("defaults", "hydra") or setting.key == "defaults":
+            continue
+        target = targets.get(f"{section}." if section else "")
+        kind = import_target(target) if target else SECTIONS.get(section or group)
+        rule = "class" if name == "_target_" else rules_of(kind).get(name, "")
+        described.append(replace(setting, key=f"{prefix}{setting.key}", rule=rule))
+    return described
+
+
+def import_target(name: str) -> Any:
+    """What a `_target_` names; None if it is of a package that need not be installed."""
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith((PACKAGE, "hydra_plugins.newsreel")):
+        return None
+    return getattr(import_module(module), attribute)
+
+
+def read_settings(file: Path) -> list[Setting]:
+    """The scalars and lists of a YAML file, by the key that a command line would have, with their comments."""
+    text = file.read_text(encoding="utf-8")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    return list(walk(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else []
+
+
+def walk(node: yaml.MappingNode, prefix: str, lines: Sequence[str]) -> Iterator[Setting]:
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if isinstance(value, yaml.MappingNode) and value.value:
+            yield from walk(value, f"{name}.", lines)
+            continue
+        first, last = value.start_mark, value.end_mark
+        if (isinstance(value, yaml.SequenceNode) and not value.flow_style) or (
+            isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
+        ):  # one item a line: only `defaults` has such
+            default = "…"
+        else:
+            default = lines[first.line][first.column : last.column] if first.line == last.line else "…"
+        comment = comment_of(lines, key.start_mark.line, lines[last.line][last.column :] if default != "…" else "")
+        yield Setting(name, default, comment)
+
+
+def comment_of(lines: Sequence[str], line: int, rest: str) -> str:
+    """The comment after a value and on the lines below that have nothing else; else the one above its key."""
+    found = [rest.strip().removeprefix("#").strip()] if rest.strip().startswith("#") else []
+    if found:
+        column = lines[line].rindex(found[0]) - 2
+        for below in lines[line + 1 :]:
+            if not below.lstrip().startswith("#") or len(below) - len(below.lstrip()) < column // 2:
+                break
+            found.append(below.strip().removeprefix("#").strip())
+        return " ".join(found)
+    above = lines[line - 1].strip() if line else ""
+    indented = line and lines[line - 1].startswith(" ")
+    return above.removeprefix("#").strip() if indented and above.startswith("#") else ""
+
+
+def settings_table(settings: Sequence[Setting]) -> str:
+    if not settings:
+        return ""
+    rows = [
+        f"| `{setting.key}` | {escape(setting.rule)} | {code(setting.default)} | {escape(setting.comment)} |"
+        for setting in settings
+    ]
+    return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def escape(text: str) -> str:
+    """Text for a cell of a Markdown table; what is in backticks stays as it is."""
+    text = text.replace("|", "\\|")
+    return text if "`" in text else text.replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """A value for a cell of a Markdown table."""
+    return "`{}`".format(text.replace("|", "\\|")) if text else ""
+
+
+# Types and ranges
+
+
+def rules_of(kind: Any) -> dict[str, str]:
+    """The type and range of each keyword-only parameter of a class, in words."""
+    if kind is None:
+        return {}
+    hints = get_type_hints(kind.__init__, include_extras=True)
+    keywords = [name for name, p in signature(kind).parameters.items() if p.kind is Parameter.KEYWORD_ONLY]
+    return {name: describe(hints[name]) for name in keywords if name in hints}
+
+
+def describe(kind: Any) -> str:
+    """A type annotation in words: `int ≥ 1 or null`."""
+    if get_origin(kind) is Annotated:
+        base, *marks = get_args(kind)
+        return f"{describe(base)} {' and '.join(bounds(marks))}".rstrip()
+    if get_origin(kind) in (Union, types.UnionType):
+        options = [option for option in get_args(kind) if option is not types.NoneType]
+        null = ["null"] if types.NoneType in get_args(kind) else []
+        return " or ".join([*map(describe, options), *null])
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    if get_args(kind):
+        return f"list of {describe(get_args(kind)[0])}"
+    return str(getattr(kind, "__name__", kind))
+
+
+def bounds(marks: Sequence[Any]) -> list[str]:
+    """What marks of an annotation say of a number: ours (`Range`) and those of annotated_types and pydantic."""
+    signs = {"min": "≥", "ge": "≥", "above": ">", "gt": ">", "max": "≤", "le": "≤", "below": "<", "lt": "<"}
+    found = []
+    for mark in marks:
+        if nested := getattr(mark, "metadata", None):
+            found += bounds(nested)
+            continue
+        limits = {name: getattr(mark, name, None) for name in signs}
+        found += [f"{signs[name]} {limit:,}" for name, limit in limits.items() if isinstance(limit, int | float)]
+    return found
+
+
+if __name__ == "__main__":
+    main()

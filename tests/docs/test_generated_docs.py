@@ -1,0 +1,53 @@
+"""The pages that scripts/make_docs.py writes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import pytest
+from annotated_types import Ge, Lt
+
+import make_docs
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    assert make_docs.stale(make_docs.make_pages()) == "", "run `make docs`"
+
+
+def test_a_stale_page_is_a_diff() -> None:
+    pages = make_docs.make_pages()
+    diff = make_docs.stale({path: text.replace("| `seed` |", "| `sead` |") for path, text in pages.items()})
+    assert any(line.startswith("-| `seed` |") for line in diff.splitlines())
+    assert any(line.startswith("+| `sead` |") for line in diff.splitlines())
+
+
+def test_a_comment_continues_on_the_lines_below() -> None:
+    lines = ["a: [1, 2]  # first,", "           # second", "b: x", "c:", "  # above", "  d: null"]
+    assert make_docs.comment_of(lines, 0, "  # first,") == "first, second"
+    assert make_docs.comment_of(lines, 2, "") == ""
+    assert make_docs.comment_of(lines, 5, "") == "above"
+
+
+def test_an_arrow_that_a_longer_way_implies_is_left_out() -> None:
+    arrows = {"core": [], "models": ["core", "text"], "text": ["core"]}
+    assert make_docs.top_to_bottom(arrows) == ["models", "text", "core"]
+    assert [line.strip() for line in make_docs.mermaid(arrows).splitlines() if "-->" in line] == [
+        "models --> text",
+        "text --> core",
+    ]
+    with pytest.raises(ValueError, match="in a circle"):
+        make_docs.top_to_bottom({"text": ["core"], "core": ["text"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (int, "int"),
+        (bool | None, "bool or null"),
+        (Literal["head", "tail"], "head, tail"),
+        (Annotated[float, Ge(0), Lt(1)], "float ≥ 0 and < 1"),
+        (Annotated[int, Ge(1)] | None, "int ≥ 1 or null"),
+        (Sequence[Annotated[int, Ge(1)]], "list of int ≥ 1"),
+    ],
+)
+def test_types_in_words(kind: object, words: str) -> None:
+    assert make_docs.describe(kind) == words

@@ -1,0 +1,77 @@
+"""Run directories of earlier versions: those of the same format open, others are refused.
+
+tests/fixtures/run_dir was written by newsreel 0.2.0, from the root of the repository:
+
+    python train.py model=bow data=synthetic data.num_documents=150 data.vocabulary_size=100 data.mean_length=12 \
+        data.difficulty=0 trainer=cpu trainer.threads=1 logger=none evaluation.figures=false \
+        hydra.run.dir=tests/fixtures/run_dir
+    rm tests/fixtures/run_dir/run.log tests/fixtures/run_dir/checkpoints/last*.ckpt
+    git add --force tests/fixtures/run_dir
+
+run_dir_documents.txt has its test documents, one a line; predictions.parquet in the directory says what they got.
+It stays as it is: a change that cannot open it raises RUN_FORMAT and writes another one beside it.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import newsreel
+from newsreel.core.errors import UserError
+from newsreel.runs.run_dir import RUN_FORMAT
+from newsreel.training.resume import resume
+
+RUN_DIR = Path(__file__).parents[1] / "fixtures" / "run_dir"
+DOCUMENTS = RUN_DIR.with_name("run_dir_documents.txt")
+
+
+def run_dir_of_format(tmp_path: Path, run_format: object) -> Path:
+    """A copy of the fixture with another format number; None: without one, as newsreel 0.1 wrote it."""
+    shutil.copytree(RUN_DIR, tmp_path / "run")
+    file = tmp_path / "run" / "command.json"
+    content: dict[str, Any] = json.loads(file.read_text())
+    del content["format"]
+    file.write_text(json.dumps(content if run_format is None else {"format": run_format, **content}))
+    return tmp_path / "run"
+
+
+def test_the_committed_run_gives_its_recorded_predictions() -> None:
+    recorded = pl.read_parquet(RUN_DIR / "predictions.parquet")
+    results = newsreel.load(RUN_DIR)(DOCUMENTS.read_text(encoding="utf-8").splitlines())
+    assert len(set(recorded["predicted"])) == 2
+    assert [result["label"] for result in results] == recorded["predicted"].to_list()
+    names = json.loads((RUN_DIR / "labels.json").read_text())["names"]
+    for name in names:
+        probabilities = [result["probabilities"][name] for result in results]
+        assert probabilities == pytest.approx(recorded[f"p({name})"].to_list(), abs=1e-6)
+
+
+def test_the_committed_run_is_small_and_has_this_format() -> None:
+    assert sum(path.stat().st_size for path in RUN_DIR.rglob("*") if path.is_file()) < 60_000
+    assert json.loads((RUN_DIR / "command.json").read_text())["format"] == RUN_FORMAT
+
+
+@pytest.mark.parametrize(
+    ("run_format", "reason"),
+    [
+        (None, "has run format 1, and this version of newsreel opens format 2: use newsreel 0.1.0."),
+        (3, "has run format 3, and this version of newsreel opens format 2: use the newer newsreel that wrote it."),
+        ("two", "its format is 'two', not a number"),
+    ],
+)
+def test_other_formats_are_refused_with_the_remedy(tmp_path: Path, run_format: object, reason: str) -> None:
+    run_dir = run_dir_of_format(tmp_path, run_format)
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(UserError) as loaded:
+        newsreel.load(run_dir)
+    with pytest.raises(UserError) as resumed:
+        resume(run_dir, {}, [], time.perf_counter())
+    for error in (loaded, resumed):
+        assert reason in str(error.value)
+        assert str(run_dir) in str(error.value)
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
