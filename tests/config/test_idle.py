@@ -1,8 +1,8 @@
 """Settings that change nothing beside others."""
 
 import pytest
-from test_settings import composed
 
+from helpers.tiny_runs import composed
 from newsreel.config.idle import idle_settings
 from newsreel.config.schema import read_experiment
 from newsreel.corpora.corpus import Task

@@ -138,7 +138,7 @@ def test_what_is_wrong_is_named_with_the_rule_and_the_remedy(overrides: list[str
         assert message in str(error.value)
 
 
-def test_weights_that_depend_on_the_documents_are_refused_once_these_are_known() -> None:
+def test_weights_too_large_for_the_documents_are_refused() -> None:
     experiment = read_experiment(composed("embedding=one_hot", "tokenizer.max_size=null"))
     assert experiment.build_network(OneHotEmbedding(100), 1)
     with pytest.raises(UserError, match=r"embedding\.table\.weight alone has 9,000,000 × 256 numbers"):

@@ -103,7 +103,7 @@ def test_a_folder_is_held_by_one_process_until_that_ends(tmp_path: Path, monkeyp
             assert list(tmp_path.iterdir()) == []
 
 
-def test_those_who_ask_for_a_folder_wait_a_little_for_the_process_that_ends(tmp_path: Path) -> None:
+def test_who_asks_for_a_folder_waits_for_the_process_that_ends(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(tmp_path, ready))

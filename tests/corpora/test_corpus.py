@@ -86,7 +86,7 @@ def test_texts_come_in_chunks_in_order() -> None:
     assert np.array_equal(corpus.splits["train"].rows, np.arange(7))
 
 
-def test_labels_that_training_never_saw_are_noted_where_they_belong_to_the_task() -> None:
+def test_labels_of_the_task_that_training_never_saw_are_noted() -> None:
     corpus = make_corpus([("a", [0])], [("c", [1])], task="multilabel")
     with pytest.raises(UserError, match=r"1 labels that no training document has: label1"):
         corpus.checked()
@@ -106,7 +106,7 @@ def test_labels_of_a_table_are_read_once_and_cannot_be_changed(monkeypatch: pyte
         corpus.targets("train")[0, 0] = 1
 
 
-def test_a_prepared_corpus_keeps_its_hierarchy_and_one_from_before_there_were_any_opens(tmp_path: Path) -> None:
+def test_a_prepared_corpus_keeps_its_hierarchy_and_may_have_none(tmp_path: Path) -> None:
     description = Description(
         "tiny", "multilabel", ["a", "b"], "f1_micro", "f", "s", [], ["train"], parents=[-1, 0], label_titles=["A", "B"]
     )

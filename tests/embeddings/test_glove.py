@@ -304,7 +304,7 @@ def test_a_path_that_is_not_there_is_named(paths: Paths) -> None:
 
 
 @pytest.mark.usefixtures("no_package")
-def test_when_nothing_is_there_the_error_says_what_was_tried_and_how_to_go_on(paths: Paths) -> None:
+def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths) -> None:
     with pytest.raises(UserError) as error:
         glove(dimension=50).check(paths)
     message = str(error.value)

@@ -22,7 +22,7 @@ def people() -> WordVectors:
     return WordVectors.of(list(PEOPLE), torch.tensor(list(PEOPLE.values()), dtype=torch.float))
 
 
-def test_neighbours_are_sorted_by_cosine_and_words_without_a_vector_are_none() -> None:
+def test_neighbours_are_sorted_by_cosine_and_have_vectors() -> None:
     vectors = people()
     found = vectors.nearest(vectors.direction("man"), 10, but=["man"])
     assert [word for word, _ in found] == ["king", "woman", "queen", "apple"]

@@ -87,7 +87,7 @@ def test_a_moved_run_has_the_figures_and_predictions_of_its_training(
     assert "train/f1_macro" in on_training
 
 
-def test_relative_paths_of_a_run_start_where_it_was_trained_and_typed_ones_here(
+def test_paths_of_a_run_start_where_it_was_trained_typed_ones_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("trained", "here"):

@@ -89,7 +89,7 @@ def test_the_rule_is_told_to_the_last_bit(rule: str, told: int | None) -> None:
     assert described.get("labels_with_global_threshold") == told
 
 
-def test_shrinkage_draws_the_thresholds_of_few_documents_towards_the_global_one() -> None:
+def test_shrinkage_draws_thresholds_of_rare_labels_to_the_global_one() -> None:
     scores = torch.tensor([[0.9, 0.2], [0.6, 0.3], [0.1, 0.8]])
     targets = torch.tensor([[1, 0], [1, 1], [0, 1]]).bool()
 

@@ -170,7 +170,7 @@ def own_names(made: RecurrentNetwork, gradient: bool = False) -> dict[str, Tenso
     return found
 
 
-def test_a_one_hot_network_trains_a_row_of_gate_inputs_for_each_word_and_no_identity() -> None:
+def test_a_one_hot_network_trains_a_row_of_gate_inputs_for_each_word() -> None:
     made = initial(OneHotEmbedding(len(WORDS)), directions="both")
     trained = {name: weights for name, weights in made.named_parameters() if weights.requires_grad}
     assert trained["embedding.table.weight"].shape == (len(WORDS), 2 * 4 * H)
@@ -182,7 +182,7 @@ def test_a_one_hot_network_trains_a_row_of_gate_inputs_for_each_word_and_no_iden
 
 
 @pytest.mark.parametrize("cell", UNROLLED)
-def test_dropped_recurrent_weights_are_the_same_at_every_step_and_only_while_training(cell: str) -> None:
+def test_dropped_recurrent_weights_are_the_same_at_every_step(cell: str) -> None:
     made = network(cell=cell, directions="both", recurrent_dropout=0.5)
     kept = made(TOKEN_IDS, LENGTHS)
     torch.manual_seed(5)

@@ -94,7 +94,7 @@ def test_counts_from_the_sgml_files_are_the_published_ones(
         assert corpus.tables[table]["labels"][:] == registry.tables[table]["labels"][:]
 
 
-def test_both_sources_have_the_same_stories_but_for_what_makes_a_copy_an_altered_one(
+def test_both_sources_have_the_same_stories_but_for_known_changes(
     archive: Path, sgml: Stories, registry: Stories, cache: Path
 ) -> None:
     """All 21,578: ids, order, splits, topics and marks alike, and every text, unless the copy is refused for it."""

@@ -62,7 +62,7 @@ def test_seeds_are_averaged_and_the_best_by_validation_comes_first(tmp_path: Pat
     assert "In common: data=imdb, model=bow." in comparison.text()
 
 
-def test_only_settings_that_differ_are_columns_and_a_changed_default_is_one(tmp_path: Path) -> None:
+def test_columns_are_settings_that_differ_changed_defaults_too(tmp_path: Path) -> None:
     write_run(tmp_path / "old", ["model=bow", "data.source=local"], (0.7, 0.7), training={"learning_rate": 0.1})
     write_run(tmp_path / "new", ["model=bow", "data.source=local"], (0.8, 0.8), training={"learning_rate": 0.2})
     comparison = Comparison(find_runs([tmp_path / "old", tmp_path / "new"]))

@@ -52,7 +52,7 @@ def test_the_counts_are_of_40_letters_in_15_chapters_of_each_language(table: Let
     assert (column.mean(), column.std()) == (2716.5, pytest.approx(1236.2119761594288))  # as the lecture prints them
 
 
-def test_chapters_have_the_singular_values_and_coordinates_that_the_lecture_publishes(table: LetterCounts) -> None:
+def test_chapters_have_the_singular_values_that_the_lecture_publishes(table: LetterCounts) -> None:
     chapters = decompose(table.counts, standardize=True)
     published = [3.0176e01, 9.1895e00, 7.7380e00, 5.7478e00, 4.7188e00, 4.4547e00, 3.7848e00, 3.5233e00, 2.8713e00]
     assert chapters.singular_values[:9] == pytest.approx(published, abs=6e-4)
@@ -72,7 +72,7 @@ def test_standardised_views_are_principal_component_analyses(table: LetterCounts
         np.testing.assert_allclose(found.shares, pca.explained_variance_ratio_, atol=1e-12)
 
 
-def test_without_standardising_it_is_the_decomposition_of_the_rows_of_length_1(made_up_counts: np.ndarray) -> None:
+def test_without_standardising_rows_of_length_1_are_decomposed(made_up_counts: np.ndarray) -> None:
     rows = Normalizer().fit_transform(made_up_counts)
     found = decompose(made_up_counts, standardize=False)
     np.testing.assert_allclose(found.singular_values, scipy.linalg.svdvals(rows))
@@ -108,7 +108,7 @@ def test_a_neuron_is_logistic_regression() -> None:
     np.testing.assert_array_equal(neuron.predict(inputs), expected.predict(StandardScaler().fit_transform(inputs)))
 
 
-def test_a_neuron_tells_chapters_it_was_not_trained_on_as_scikit_learn_does(table: LetterCounts) -> None:
+def test_a_neuron_tells_unseen_chapters_as_scikit_learn_does(table: LetterCounts) -> None:
     letters_and_a = np.column_stack([table.counts.sum(axis=1), table.counts[:, 0]])
     for counts, wrong in ((table.counts, []), (letters_and_a, ["15_fr"])):
         pipeline = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression())
@@ -146,7 +146,7 @@ def read_projector(folder: Path) -> dict[str, tuple[np.ndarray, pl.DataFrame]]:
     }
 
 
-def test_the_command_prints_the_numbers_and_writes_figures_and_projector_data(
+def test_the_command_prints_numbers_and_writes_figures_and_vectors(
     command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, table: LetterCounts
 ) -> None:
     done = command("scripts/salammbo.py")

@@ -67,8 +67,9 @@ def test_lightnings_private_attributes_mean_what_newsreel_takes_them_for() -> No
         trainer.fit(Line(), DataLoader(TensorDataset(torch.ones(12, 1)), batch_size=3))
     assert trainer.received_sigterm
     assert watch.accumulated == [True, False]
-    assert watch.steps[-1] == trainer.global_step == 1
+    assert watch.steps == [0, 0]  # they are counted when a batch has ended
+    assert num_logged_steps(trainer) == trainer.global_step == 1
     (name,) = watch.sums
     assert name.startswith("training_step.train/number")
-    assert watch.sums[name] == (1 * 3 + 2 * 3, 6)
+    assert watch.sums[name] == (1 * 3 + 2 * 3, 6)  # the numbers of two batches of three documents
     assert watch.doubled[name] == (18, 12)

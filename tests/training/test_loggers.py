@@ -79,7 +79,7 @@ def test_without_being_asked_for_there_are_no_histograms(tmp_path: Path) -> None
         read_tiny(tmp_path, "logger=csv", "trainer.histograms=true")
 
 
-def test_hparams_hold_what_was_asked_for_and_leave_the_columns_to_tensorboard(tmp_path: Path) -> None:
+def test_hparams_hold_what_was_asked_for_and_no_columns(tmp_path: Path) -> None:
     results = train_tiny(
         tmp_path, "model=bow", "training.learning_rate=0.03", "model.hidden_sizes=[4]", "evaluation.hierarchy=none"
     )

@@ -104,7 +104,7 @@ def test_two_processes_train_as_one_does_with_the_documents_of_both(together: Pa
     assert_alike(together / name, together / f"{name} alone", tolerance=2e-6)
 
 
-def test_a_run_of_two_processes_goes_on_to_the_numbers_of_one_that_was_not_stopped(together: Path) -> None:
+def test_a_stopped_run_of_two_processes_ends_with_the_same_numbers(together: Path) -> None:
     assert_alike(together / "stopped", together / "whole", tolerance=0)
     own, other = torch.load(together / "whole" / "checkpoints" / "last.ckpt", weights_only=True)["newsreel"]["random"]
     assert not torch.equal(own["torch"], other["torch"])  # each has its own dropout
@@ -129,9 +129,7 @@ QUICK = [*SYNTHETIC, "evaluation.figures=false", "trainer=ddp", "trainer.devices
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_each_job_in_its_own_processes_and_keeps_what_one_died_of(
-    command: Command, tmp_path: Path
-) -> None:
+def test_each_job_of_a_sweep_has_processes_and_failures_of_its_own(command: Command, tmp_path: Path) -> None:
     diverging = ["training.weight_decay=0,1e30", "training.learning_rate=1", "training.optimizer=sgd"]
     process = command("train.py", "-m", *QUICK, "batches.batch_size=10", *diverging)
     assert process.returncode == 1, process.stderr

@@ -94,7 +94,7 @@ def epochs_of(folder: Path) -> list[dict[str, float]]:
     ],
     ids=["lstm", "several labels", "accumulated", "lstm+", "several labels+", "accumulated+", "worker", "no progress"],
 )
-def test_a_run_goes_on_from_any_step_to_the_numbers_of_one_that_was_not_stopped(
+def test_a_run_resumed_at_any_step_ends_with_the_same_numbers(
     tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]], overrides: list[str], steps: list[int]
 ) -> None:
     _, killed = snapshots(*LONGER, *overrides)
@@ -139,7 +139,7 @@ def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(
     assert times == pytest.approx([3.0, 3.1 + 6.0, 9.2 + 3.0 + 0.1])  # the last: after the epoch and best.ckpt
 
 
-def test_a_last_checkpoint_that_is_torn_or_gone_gives_way_to_the_one_before_it(
+def test_a_torn_last_checkpoint_gives_way_to_the_one_before_it(
     tmp_path: Path, snapshots: Callable[..., tuple[dict[str, Any], Snapshots]], caplog: pytest.LogCaptureFixture
 ) -> None:
     _, killed = snapshots(*SMALL_LSTM, *LONGER)
@@ -210,9 +210,7 @@ def test_more_epochs_take_the_rates_that_the_schedule_has_for_them(tmp_path: Pat
     assert [rates[step] for step in range(48)] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_training_that_patience_ended_in_its_last_epoch_says_what_to_raise(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_training_that_patience_ended_says_what_to_raise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train_tiny(tmp_path, "model=bow", "training.learning_rate=1e-12", "training.max_epochs=2", "training.patience=1")
     assert go_on(tmp_path / "run", "training.max_epochs=5")["train/epochs"] == 2
     assert "to train longer, raise training.patience" in caplog.text

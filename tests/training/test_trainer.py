@@ -18,7 +18,7 @@ SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embe
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_the_run_that_it_would_have_been_and_its_folder_serves_every_command(tmp_path: Path) -> None:
+def test_a_compiled_run_is_as_an_eager_one_for_every_command(tmp_path: Path) -> None:
     plain = train_tiny(tmp_path, *PLAIN, folder="plain")
     compiled = train_tiny(tmp_path, *PLAIN, "trainer.compile=true")
     expected = pytest.approx(figures(plain, "test"), abs=1e-4)
@@ -59,7 +59,7 @@ def test_pooling_is_the_same_compiled(length: int, monkeypatch: pytest.MonkeyPat
     assert torch.equal(max_pool(states, 5), expected)
 
 
-def test_where_torch_cannot_compile_the_remedy_comes_before_any_document_is_read(
+def test_a_missing_compiler_is_told_before_any_document_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(function: object) -> object:
