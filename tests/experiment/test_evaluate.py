@@ -77,7 +77,7 @@ def test_a_setting_of_no_chosen_corpus_is_answered_with_the_choice(
 ) -> None:
     process = command("evaluate.py", "run=somewhere", "data.limit=5")
     assert process.returncode == 2
-    assert process.stderr.startswith("error: data.limit is not a setting as long as nothing is chosen for data: give")
+    assert process.stderr.startswith("error: data.limit is not a setting unless data is chosen: set")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_weights_that_depend_on_the_documents_are_refused_once_these_are_known()
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
+    monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
         read_experiment(composed("trainer=gpu"))
 

@@ -1,4 +1,4 @@
-"""What settings may be: ranges, written once in the signature that takes them, and hints at what was meant."""
+"""Ranges of settings, as annotations in the signature that takes them, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ RENAMED_SETTINGS = {
 
 
 def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
-    """A hint at the known name that was probably meant, or at all of them."""
+    """A hint for an error message: the most similar known name, or all known names."""
     if f"{prefix}{key}" in RENAMED_SETTINGS:
         return f"; it is now called {RENAMED_SETTINGS[f'{prefix}{key}']}"
     matches = difflib.get_close_matches(key, known, n=1)

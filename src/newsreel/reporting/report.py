@@ -98,8 +98,8 @@ def write_report(report: Report) -> None:
         *markdown_table(["", ""], report.rows()),
         "",
         *figure(report, "learning_curves"),
-        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the minimised "
-        "loss, with dropout; validation and test losses are the log loss.",
+        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the "
+        "minimised loss, with dropout; validation and test losses are the log loss.",
         "",
         "## Test documents",
         "",
