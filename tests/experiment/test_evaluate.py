@@ -142,7 +142,7 @@ def test_labels_of_other_documents_are_found_by_name(tmp_path: Path, monkeypatch
     write_films(tmp_path / "more.csv", ("fine", "odd", "dull"))
     with pytest.raises(UserError, match=r"1 labels that the run does not know: odd\. It knows bad, dull, fine"):
         evaluated(tmp_path / "more", "run=run", "data=files", "data.test=more.csv")
-    with pytest.raises(UserError, match="have lists of labels, and the run gives one label each"):
+    with pytest.raises(UserError, match="have lists of labels, but the run predicts one label each"):
         evaluated(tmp_path / "more", "run=run", "data=files", "data.test=some.csv", "data.separator=';'")
     with pytest.raises(UserError, match=r"data\.validation is null"):
         evaluated(tmp_path / "more", "run=run", "split=validation", "data=files", "data.test=some.csv")
@@ -197,9 +197,9 @@ def test_several_runs_decide_by_the_mean_of_their_thresholds(tmp_path: Path) -> 
 def test_runs_that_cannot_answer_together_are_named(tmp_path: Path) -> None:
     train_tiny(tmp_path, *BOW, *SEVERAL, folder="one")
     refused = {
-        "labels": (["data.num_labels=3", "data.multilabel=true"], "do not have the same labels: multilabel with 3"),
-        "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "decide by rules that have no mean"),
-        "documents": ([*SEVERAL, "data.seed=7"], "have other test documents"),
+        "labels": (["data.num_labels=3", "data.multilabel=true"], "have different labels: multilabel with 3"),
+        "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "cannot be averaged"),
+        "documents": ([*SEVERAL, "data.seed=7"], "have different test documents"),
     }
     for name, (overrides, message) in refused.items():
         train_tiny(tmp_path, *BOW, *overrides, folder=name)
@@ -217,15 +217,15 @@ def test_documents_that_changed_since_are_noted(
     train_files(tmp_path, f"data.train={write_films(tmp_path / 'films.csv')}")
     caplog.set_level("INFO")
     evaluated(tmp_path / "before", "run=run")
-    assert "in training  the same figures" in caplog.text
+    assert "in training  the same metrics" in caplog.text
     write_films(tmp_path / "films.csv", num_documents=60)
     evaluated(tmp_path / "after", "run=run")
-    assert "The documents are not those of the training" in caplog.text
+    assert "The documents have changed since the training" in caplog.text
 
 
 def test_results_are_never_lost(tmp_path: Path) -> None:
     train_tiny(tmp_path, *BOW)
-    with pytest.raises(UserError, match="holds results, which would be lost"):
+    with pytest.raises(UserError, match="contains results, which would be lost"):
         evaluated(tmp_path / "run", f"run={tmp_path / 'run'}")
 
 
@@ -233,7 +233,7 @@ def test_the_command_answers_and_refuses(command: Callable[..., CompletedProcess
     train_tiny(tmp_path, *BOW)
     done = command("evaluate.py", "run=run", "output=results")
     assert done.returncode == 0, done.stderr
-    assert "in training  the same figures" in done.stdout
+    assert "in training  the same metrics" in done.stdout
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
         "metrics.json",
         "predictions.parquet",

@@ -29,7 +29,7 @@ from newsreel.core.errors import (
     explain,
     missing_launcher,
 )
-from newsreel.runs.run_dir import INITIAL_FILES, CONFIG_FILE
+from newsreel.runs.run_dir import CONFIG_FILE, INITIAL_FILES
 from newsreel.sweeps.summary import summarize_sweep
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE

@@ -55,8 +55,8 @@ def dist_env() -> DistEnv:
         num_machines = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
         if world_size % num_machines:
             raise UserError(
-                f"srun has started {world_size} processes on {num_machines} machines: all machines need the same number "
-                "of processes, such as srun --ntasks-per-node=4."
+                f"srun has started {world_size} processes on {num_machines} machines: all need the same number of "
+                "processes, such as srun --ntasks-per-node=4."
             )
         rank, local_rank = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
         return DistEnv(rank, world_size, local_rank, world_size // num_machines)

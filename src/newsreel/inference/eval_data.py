@@ -41,8 +41,7 @@ def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:
 
 
 def find_documents(runs: list[TrainedRun], split: str, overrides: PathOverrides, reader: CorpusReader | None) -> Corpus:
-    """The split to evaluate on, with the runs' labels: of the reader's corpus, or else of the corpus that all runs share.
-    """
+    """The split to evaluate on, with the runs' labels: of the reader's corpus, else of the runs' common corpus."""
     paths = [paths_of(run, overrides) for run in runs]
     if reader is not None:
         return with_labels(reader.load_split(split, paths[0]), split, runs[0].labels)

@@ -27,7 +27,7 @@ from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
 from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
-from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
+from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents, read_reader
 from newsreel.models.decisions import DecisionRule
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
@@ -65,7 +65,7 @@ class Machine:
 
 
 def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
-    """Evaluate runs with the settings of configs/evaluate.yaml; returns the content of metrics.json. Raises UserError."""
+    """Evaluate runs as configs/evaluate.yaml says; returns the content of metrics.json. Raises UserError."""
     started = time.perf_counter()
     request, machine, path_overrides, reader = read_request(settings)
     if (output_dir / METRICS_FILE).exists():
@@ -161,7 +161,7 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) 
         run.experiment.trainer.precision,
     )
     device = tester.strategy.root_device
-    tokenized = encoded(corpus, split, run.tokenizer)
+    tokenized = encode_split(corpus, split, run.tokenizer)
     data = TextDataModule(
         corpus, tokenized, run.experiment.batches, run.experiment.seed, pin_memory=device.type != "cpu"
     )
@@ -214,7 +214,9 @@ def headline(evaluate_run: EvalResult, metric: str) -> str:
     return "  ".join(f"{name} {evaluate_run.metrics[name]:.4f}" for name in names if name in evaluate_run.metrics)
 
 
-def compare_with_training(metrics: dict[str, float], stage: str, corpus: Corpus, training: dict[str, Any]) -> list[tuple[str, str]]:
+def compare_with_training(
+    metrics: dict[str, float], stage: str, corpus: Corpus, training: dict[str, Any]
+) -> list[tuple[str, str]]:
     """Lines of the closing table that compare metrics with those of the run's training."""
     if not training:
         return [("note", "The run was stopped before its end: there are no metrics of its training to compare with.")]

@@ -122,7 +122,10 @@ class Explainer:
         """
         device = next(self.network.parameters()).device
         token_ids, lengths = batch.token_ids.to(device), batch.lengths.to(device)
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN has no gradients of RNNs in evaluation mode
+        with (
+            torch.enable_grad(),
+            torch.backends.cudnn.flags(enabled=False),
+        ):  # cuDNN has no gradients of RNNs in evaluation mode
             reading = self.network.attribution_inputs(token_ids, lengths)
 
             def logit(values: Tensor) -> Tensor:

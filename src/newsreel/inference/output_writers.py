@@ -24,7 +24,7 @@ from newsreel.inference.explain import Explanation
 JSON_ENDINGS = (".jsonl", ".ndjson")
 SEPARATOR = ";"  # between labels in a CSV field
 
-Write = Callable[["Answers"], None]
+Write = Callable[["PredictionBatch"], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class PredictionBatch:
             ]
         rows = [
             {**prediction, "probabilities": row}
-            for prediction, row in zip(shortest_decimals(self.predicted_labels()).to_dicts(), probabilities, strict=True)
+            for prediction, row in zip(
+                shortest_decimals(self.predicted_labels()).to_dicts(), probabilities, strict=True
+            )
         ]
         if self.explanations is not None:
             rows = [row | explanation.fields() for row, explanation in zip(rows, self.explanations, strict=True)]
@@ -87,12 +89,12 @@ class PredictionBatch:
         """The columns `label` and `probability`, or `labels`."""
         names = self.names
         if self.task == "multilabel":
-            labels = [[names[label] for label in np.flatnonzero(row).tolist()] for row in self.decided]
+            labels = [[names[label] for label in np.flatnonzero(row).tolist()] for row in self.preds]
             return pl.DataFrame({"labels": labels}, schema={"labels": pl.List(pl.String())})
         return pl.DataFrame(
             {
-                "label": pl.Series([names[label] for label in self.decided.tolist()], dtype=pl.String),
-                "probability": self.probabilities[np.arange(len(self.decided)), self.decided],
+                "label": pl.Series([names[label] for label in self.preds.tolist()], dtype=pl.String),
+                "probability": self.probabilities[np.arange(len(self.preds)), self.preds],
             }
         )
 
@@ -144,19 +146,21 @@ def check_output(path: Path | None, kept: Sequence[str], none: PredictionBatch, 
         )
     if explained and ending not in JSON_ENDINGS:
         raise UserError(f"output={path}: explanations (explain=true) can only be written as JSON Lines (.jsonl).")
-    if ending == ".csv" and none.task == "multilabel" and (invalid := [name for name in none.names if SEPARATOR in name]):
+    if (
+        ending == ".csv"
+        and none.task == "multilabel"
+        and (invalid := [name for name in none.names if SEPARATOR in name])
+    ):
         raise UserError(
-            f"output={path}: {SEPARATOR!r} separates labels in CSV, but the label {invalid[0]!r} contains it. Use .jsonl "
-            "or .parquet."
+            f"output={path}: {SEPARATOR!r} separates labels in CSV, but the label {invalid[0]!r} contains it. Use "
+            ".jsonl or .parquet."
         )
 
 
 def require_writable(setting: str, path: Path) -> None:
     """Raise UserError if the directory of the path in `setting` is not writable."""
     if not os.access(path.parent, os.W_OK):
-        raise UserError(
-            f"{setting}={path}: {path.parent} is not a writable directory. Create it, or name another one."
-        )
+        raise UserError(f"{setting}={path}: {path.parent} is not a writable directory. Create it, or name another one.")
 
 
 @contextmanager

@@ -154,8 +154,8 @@ class Search:
                 if json.loads(json.dumps(now.get(key))) != previous[section].get(key)
             )
             raise UserError(
-                f"{self.search_dir} contains a search with other settings ({', '.join(changes)}). Choose another name for "
-                "this one, hydra.sweeper.name=…, or remove that directory."
+                f"{self.search_dir} contains a search with other settings ({', '.join(changes)}). Choose another name "
+                "for this one, hydra.sweeper.name=…, or remove that directory."
             )
 
     def unfinished_trials(self) -> list[int]:

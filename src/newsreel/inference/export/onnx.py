@@ -179,8 +179,7 @@ def short_documents(batch: Batch) -> Iterator[Batch]:
 
 
 def largest_difference(run: TrainedRun, file: Path, batches: Iterable[Batch]) -> float:
-    """The largest difference between probabilities of an ONNX file and a run. Raises UserError if the file cannot run.
-    """
+    """The largest difference between probabilities of a file and a run. Raises UserError if the file cannot run."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(ERRORS_ONLY)
