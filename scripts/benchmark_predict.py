@@ -50,7 +50,7 @@ def main() -> None:
         source = file_source(arguments.documents, arguments.column, [])
         with writing(output) as write:
             for chunk in chunks(source, MAX_DOCUMENTS):
-                write(predictor.answer(predictor.documents([row[1] for row in chunk])))
+                write(predictor.predict_batch(predictor.documents([row[1] for row in chunk])))
 
     with TemporaryDirectory() as folder:
         for ending in (".jsonl", ".parquet"):

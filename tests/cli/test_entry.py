@@ -100,7 +100,7 @@ def test_a_run_never_writes_over_another(command_here: Command, tmp_path: Path) 
     before = (tmp_path / "mine" / "metrics.json").read_text()
     process = command_here("train.py", *QUICK, "seed=2", "hydra.run.dir=mine")
     assert process.returncode == 2
-    assert "holds another run" in process.stderr
+    assert "contains another run" in process.stderr
     assert (tmp_path / "mine" / "metrics.json").read_text() == before
 
 

@@ -146,7 +146,7 @@ def test_weights_too_large_for_the_documents_are_refused() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
+    monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
         read_experiment(composed("trainer=gpu"))
 

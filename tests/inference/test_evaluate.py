@@ -55,7 +55,7 @@ def test_a_setting_of_no_chosen_corpus_is_answered_with_the_choice(
 ) -> None:
     process = command_here("evaluate.py", "run=somewhere", "data.limit=5")
     assert process.returncode == 2
-    assert process.stderr.startswith("error: data.limit is not a setting as long as nothing is chosen for data: give")
+    assert process.stderr.startswith("error: data.limit is not a setting unless data is chosen: set")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_labels_of_other_documents_are_found_by_name(tmp_path: Path, monkeypatch
     write_films(tmp_path / "more.csv", ("fine", "odd", "dull"))
     with pytest.raises(UserError, match=r"1 labels that the run does not know: odd\. It knows bad, dull, fine"):
         evaluated(tmp_path / "more", "run=run", "data=files", "data.test=more.csv")
-    with pytest.raises(UserError, match="have lists of labels, and the run gives one label each"):
+    with pytest.raises(UserError, match="have lists of labels, but the run predicts one label each"):
         evaluated(tmp_path / "more", "run=run", "data=files", "data.test=some.csv", "data.separator=';'")
     with pytest.raises(UserError, match=r"data\.validation is null"):
         evaluated(tmp_path / "more", "run=run", "split=validation", "data=files", "data.test=some.csv")
@@ -175,8 +175,8 @@ def test_several_runs_decide_by_the_mean_of_their_thresholds(tmp_path: Path) -> 
 def test_runs_that_cannot_answer_together_are_named(tmp_path: Path, shared_runs: SharedRuns) -> None:
     shared_runs.copy(tmp_path / "one", *BOW, *SEVERAL)
     refused = {
-        "labels": (["data.num_labels=3", "data.multilabel=true"], "do not have the same labels: multilabel with 3"),
-        "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "decide by rules that have no mean"),
+        "labels": (["data.num_labels=3", "data.multilabel=true"], "have different labels: multilabel with 3"),
+        "rule": ([*SEVERAL, "evaluation.thresholds=top_k"], "cannot be averaged"),
         "documents": ([*SEVERAL, "data.seed=7"], "have different test documents"),
     }
     for name, (overrides, message) in refused.items():
@@ -195,15 +195,15 @@ def test_documents_that_changed_since_are_noted(
     train_files(tmp_path, f"data.train={write_films(tmp_path / 'films.csv')}")
     caplog.set_level("INFO")
     evaluated(tmp_path / "before", "run=run")
-    assert "in training  the same figures" in caplog.text
+    assert "in training  the same metrics" in caplog.text
     write_films(tmp_path / "films.csv", num_documents=60)
     evaluated(tmp_path / "after", "run=run")
-    assert "The documents are not those of the training" in caplog.text
+    assert "The documents have changed since the training" in caplog.text
 
 
 def test_results_are_never_lost(tmp_path: Path, shared_runs: SharedRuns) -> None:
     shared_runs.copy(tmp_path / "run", *BOW)
-    with pytest.raises(UserError, match="holds results, which would be lost"):
+    with pytest.raises(UserError, match="contains results, which would be lost"):
         evaluated(tmp_path / "run", f"run={tmp_path / 'run'}")
 
 
@@ -213,7 +213,7 @@ def test_the_command_answers_and_refuses(
     shared_runs.copy(tmp_path / "run", *BOW)
     done = command("evaluate.py", "run=run", "output=results")
     assert done.returncode == 0, done.stderr
-    assert "in training  the same figures" in done.stdout
+    assert "in training  the same metrics" in done.stdout
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
         "metrics.json",
         "predictions.parquet",

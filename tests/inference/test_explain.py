@@ -208,7 +208,7 @@ def test_the_most_probable_label_is_explained_unless_another_is_named() -> None:
     assert [explanation.target for explanation in explanations] == ["b", "a"]
     explanations = explainer(network, ["a", "b"], "b")(Documents(), probabilities, [None, None])  # type: ignore[arg-type]
     assert [explanation.target for explanation in explanations] == ["b", "b"]
-    with pytest.raises(UserError, match="explain_label=c is no label of this run"):
+    with pytest.raises(UserError, match="explain_label=c is not a label of this run"):
         explainer(network, ["a", "b"], "c")
 
 

@@ -139,7 +139,7 @@ def test_the_command_verifies_on_other_documents_and_refuses(
     assert done.returncode == 0, done.stderr
     assert "verified    on 2 test documents of files" in done.stdout
     again = command_here(*asked)
-    assert (again.returncode, again.stderr) == (2, "error: onnx is there already: name another folder with output=…\n")
+    assert (again.returncode, again.stderr) == (2, "error: onnx exists already: name another directory with output=…\n")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime.*pip install"):
         exported(tmp_path / "another", f"run={tmp_path / 'run'}")

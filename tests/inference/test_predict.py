@@ -24,7 +24,7 @@ from helpers.tiny_runs import SMALL_LSTM, read_tiny
 from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
 from newsreel.inference.input_stream import Source, StreamLines, chunks
-from newsreel.inference.output_writers import Answers, dumps
+from newsreel.inference.output_writers import PredictionBatch, dumps
 from newsreel.inference.predict import batches_of_similar_length, predict
 
 LSTM = [*SMALL_LSTM, "batches.max_tokens=9", "batches.batch_size=8", "training.max_epochs=1"]
@@ -228,8 +228,8 @@ def test_lines_are_the_rows() -> None:
     kept: dict[str, list[Any]] = {"id": [1, None], "über": ["x", {"y": 2.5}]}
     for task, decided in (("multiclass", np.array([1, 2])), ("multilabel", np.array([[1, 1, 0], [0, 0, 0]]))):
         for answers in (
-            Answers(task, names, probabilities, decided),  # type: ignore[arg-type]
-            Answers(task, names, probabilities, decided, kept=kept),  # type: ignore[arg-type]
+            PredictionBatch(task, names, probabilities, decided),  # type: ignore[arg-type]
+            PredictionBatch(task, names, probabilities, decided, kept_columns=kept),  # type: ignore[arg-type]
         ):
             assert read_lines(answers.lines()) == read_lines("\n".join(map(dumps, answers.rows())))
     assert answers.rows()[0] == {
@@ -244,19 +244,19 @@ def test_lines_are_the_rows() -> None:
         (b"text\nfine\n", "a.csv", ["column=review"], ["column=review", "has the columns text"]),
         (b'{"text": "fine"}\n', "a.jsonl", ["keep=[id]"], ["keep=id", "has the columns text"]),
         (b'{"text": "fine"}\n{"text": 3}\n', "a.jsonl", [], ["a.jsonl, line 2: the document is 3", "column="]),
-        (b'{"text": "\\ud800"}\n', "a.jsonl", [], ["a.jsonl, line 1: '\\ud800' is half of a character"]),
+        (b'{"text": "\\ud800"}\n', "a.jsonl", [], ["a.jsonl, line 1: '\\ud800' is not a complete character"]),
         (b'{"text": \n', "a.jsonl", [], ["a.jsonl, line 1: this is no JSON", 'such as {"text": "…"}']),
         (b'text\n"fine\n', "a.csv", [], ["a.csv, line 2: the row that begins there cannot be read"]),
         (b"no\n", "a.parquet", [], ["a.parquet cannot be read as Parquet"]),
-        (b"fine\n", "a.doc", [], ["a.doc: this is no file that can be read", ".txt", ".parquet"]),
+        (b"fine\n", "a.doc", [], ["a.doc: this is not a readable file", ".txt", ".parquet"]),
         (b"fine\n", "a.txt", ["keep=[id]"], ["keep=id", "without columns"]),
-        (b"text,label\nfine,1\n", "a.csv", ["keep=[label]"], ["keep=label", "have a column of this name themselves"]),
-        (b"fine\n", "a.txt", ["text=fine"], ["text and input are both given"]),
+        (b"text,label\nfine,1\n", "a.csv", ["keep=[label]"], ["keep=label", "have a column of the same name"]),
+        (b"fine\n", "a.txt", ["text=fine"], ["text and input are both set"]),
         (b"fine\n", "a.txt", ["output=b.xls"], ["output=b.xls", ".jsonl, .ndjson, .csv or .parquet"]),
-        (b"fine\n", "a.txt", ["output=nowhere/b.csv"], ["nowhere is no folder that can be written to"]),
-        (b"fine\n", "a.txt", ["output=b.csv", "explain=true"], ["output=b.csv", "JSON StreamLines alone"]),
+        (b"fine\n", "a.txt", ["output=nowhere/b.csv"], ["nowhere is not a writable directory"]),
+        (b"fine\n", "a.txt", ["output=b.csv", "explain=true"], ["output=b.csv", "JSON Lines"]),
         (b"fine\n", "a.txt", ["html=b.html"], ["explain=true"]),
-        (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is no label"]),
+        (b"fine\n", "a.txt", ["explain=true", "explain_label=poss"], ["explain_label=poss is not a label"]),
         (b"fine\n", "a.txt", ["top_k=3"], ["top_k is 3: it has to be 1 to 2"]),
         (b"fine\n", "a.txt", ["run=nowhere"], ["nowhere is not a run directory"]),
         (b"fine\n", "a.txt", ["top_k=0", "accelerator=tpu"], ["top_k is 0", "accelerator is tpu"]),
@@ -283,18 +283,18 @@ def test_other_refusals(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     run = f"run={folder / 'lstm'}"
     with pytest.raises(UserError, match=r"input=.*nowhere\.txt: there is no such file"):
         ask(run, f"input={tmp_path / 'nowhere.txt'}")
-    with pytest.raises(UserError, match="run is null: name the folder"):
+    with pytest.raises(UserError, match="run is null: name the directory"):
         ask("text=fine")
-    with pytest.raises(UserError, match="only files have such"):
+    with pytest.raises(UserError, match="only files have columns"):
         ask(run, "keep=[id]")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"fine\n\xff\n")))
     with pytest.raises(UserError, match="standard input, line 2: byte 0xff at 1 is not UTF-8"):
         ask(run)
-    with pytest.raises(UserError, match="One text was given, 'fine', where a list"):
+    with pytest.raises(UserError, match="Expected a list of texts, got a single string, 'fine'"):
         newsreel.load(folder / "lstm")("fine")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match="accelerator is gpu, and torch finds no GPU"):
+    with pytest.raises(UserError, match="accelerator is gpu, but torch finds no GPU"):
         ask(run, "text=fine", "accelerator=gpu")
 
 

@@ -129,7 +129,7 @@ def test_naive_bayes_ratios_of_documents_with_several_labels() -> None:
 def test_ratios_of_several_labels_need_outputs_that_the_words_lead_to() -> None:
     dense = TableEmbedding(torch.randn(VOCABULARY_SIZE, 5))
     for embedding, hidden in ((OneHotEmbedding(VOCABULARY_SIZE), [4]), (dense, [])):
-        with pytest.raises(UserError, match=r"model\.weighting=nb .* 3 labels"):
+        with pytest.raises(UserError, match=r"model\.weighting=nb .* \(3 in this corpus\)"):
             BagOfWords(embedding, 3, weighting="nb", sublinear_tf=False, hidden_sizes=hidden, dropout=0.0)
         BagOfWords(embedding, 1, weighting="nb", sublinear_tf=False, hidden_sizes=hidden, dropout=0.0)
 

@@ -20,7 +20,7 @@ def settings(schedule: str, warmup_fraction: float) -> TrainingSettings:
         gradient_clip=None,
         max_epochs=1,
         patience=None,
-        keep="best",
+        checkpoint="best",
     )
 
 

@@ -61,7 +61,7 @@ def test_the_surest_right_and_wrong_documents_of_several_labels_are_shown() -> N
     ]
     wrong = cells(tables["wrong"])
     assert [row[:3] for row in wrong] == [
-        ["3", "label1 0.2000", "nothing"],
+        ["3", "label1 0.2000", "none"],
         ["4", "label0 0.9500", "label0 0.9500, label1 0.6000"],
     ]
     assert wrong[1][3] == words[:LENGTH].strip() + " …"

@@ -68,7 +68,7 @@ def test_a_profile_ends_with_where_the_time_went(tmp_path: Path, caplog: pytest.
     results = train_tiny(tmp_path, *SMALL_LSTM, "debug=profile", "training.max_epochs=1")
     table = caplog.records[-1].message
     rows = dict(re.findall(r"^(\w[\w ]+?) {2,}(-?[\d.]+) +-?[\d.]+%$", table, re.MULTILINE))
-    assert {"before training", "reading batches", "forward and loss", "backward", "optimiser", "validation"} <= set(
+    assert {"before training", "reading batches", "forward and loss", "backward", "optimizer", "validation"} <= set(
         rows
     )
     total = float(rows.pop("total"))

@@ -178,7 +178,7 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:
 
     refused = torchrun("-m", *QUICK, "seed=1,2")
     assert refused.returncode != 0
-    assert refused.stderr.count("error: A sweep starts its jobs itself") == 1
+    assert refused.stderr.count("error: A sweep cannot run under torchrun") == 1
     assert not (tmp_path / "outputs").exists()
     process = torchrun(*SYNTHETIC, "trainer=ddp")
     assert process.returncode == 0, process.stderr
@@ -245,7 +245,7 @@ def test_processes_know_who_they_are(tmp_path: Path) -> None:
 def test_what_one_process_dies_of_ends_all() -> None:
     with pytest.raises(UserError, match=r"^no$"):
         spawn(process_work.refuse_in_one, 2)
-    with pytest.raises(UserError, match=r"One of the 2 processes of the training was ended by signal 9"):
+    with pytest.raises(UserError, match=r"One of the 2 processes of the training was killed by signal 9"):
         spawn(process_work.die_in_one, 2)
     with pytest.raises(ProcessError, match=r"process 1 of 2 failed:(.|\n)*ZeroDivisionError: by hand"):
         spawn(process_work.fail_in_one, 2)

@@ -147,13 +147,13 @@ def test_a_torn_last_checkpoint_gives_way_to_the_one_before_it(
     truncate(torn / "last.ckpt")
     assert_same_run(killed[11], go_on(killed[11]), tmp_path / "run")
     assert "last.ckpt cannot be read" in caplog.text
-    assert "last-1.ckpt, is taken instead" in caplog.text
+    assert "last-1.ckpt, is used instead" in caplog.text
     (gone / "last.ckpt").rename(gone / ".last.ckpt.partial-01234567")  # killed between two renames
     assert_same_run(killed[12], go_on(killed[12]), tmp_path / "run")
     assert {file.name for file in gone.iterdir()} == {"best.ckpt", "last.ckpt", "last-1.ckpt"}
     for name in ("last.ckpt", "last-1.ckpt"):
         truncate(killed[13] / "checkpoints" / name)
-    with pytest.raises(UserError, match=r"last-1\.ckpt cannot be read(.|\n)*to start this run from its beginning"):
+    with pytest.raises(UserError, match=r"last-1\.ckpt cannot be read(.|\n)*to restart this run from the beginning"):
         go_on(killed[13])
 
 
@@ -275,7 +275,7 @@ def test_other_documents_are_refused(
     _, killed = snapshots(*SMALL_LSTM, *LONGER)
     config = killed[5] / "config.yaml"
     config.write_text(config.read_text().replace("difficulty: 0.5", "difficulty: 0.4"))
-    with pytest.raises(UserError, match="The documents are not those"):
+    with pytest.raises(UserError, match="The documents differ from those"):
         go_on(killed[5])
 
 

@@ -108,6 +108,6 @@ def test_half_precision_learns_what_full_precision_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("accelerator", ["cpu", "auto"])
 def test_half_precision_of_gpus_is_refused_on_a_processor(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("newsreel.config.schema.gpu_is_there", lambda: False)
+    monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match=r"16-mixed, which needs a GPU: use bf16-mixed or 32-true"):
         read_experiment(composed(f"trainer={accelerator}", "trainer.precision=16-mixed"))

@@ -82,6 +82,7 @@ def run(application: Callable[[], object]) -> None:
         if not is_rank_zero:
             silence_nonzero_ranks()
         application()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
     except SystemExit as stopped:

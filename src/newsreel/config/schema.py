@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
-from newsreel.core.dist import dist_env, gpu_is_there
+from newsreel.core.dist import dist_env, is_gpu_available
 from newsreel.core.errors import UserError, suggest
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
@@ -299,13 +299,13 @@ def show(value: Any) -> str:
 def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
     """Problems that no section has alone."""
     problems = []
-    if config["trainer"]["accelerator"] == "gpu" and not gpu_is_there():
+    if config["trainer"]["accelerator"] == "gpu" and not is_gpu_available():
         problems.append(
             "trainer.accelerator is gpu, and torch finds no GPU here: use trainer=cpu or trainer=auto, or install a "
             "torch build for your GPU (README, Installation)"
         )
     if config["trainer"]["precision"] == "16-mixed" and (
-        config["trainer"]["accelerator"] == "cpu" or not gpu_is_there()
+        config["trainer"]["accelerator"] == "cpu" or not is_gpu_available()
     ):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
     if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
@@ -376,7 +376,7 @@ def check_processes(config: Settings) -> list[str]:
             f"trainer.devices is {devices}, and torch finds {num_gpus} GPU{'s' * (num_gpus > 1)} here: lower it, or "
             "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine (--gpus-per-node)"
         )
-    if trainer["accelerator"] == "gpu" and not num_gpus and gpu_is_there():
+    if trainer["accelerator"] == "gpu" and not num_gpus and is_gpu_available():
         problems.append(f"trainer.devices is {devices}, and only NVIDIA and AMD GPUs train together: use trainer=gpu")
     if config["embedding"].get("max_norm") is not None:
         problems.append(

@@ -1,6 +1,6 @@
-"""The processes, threads and devices of this machine, as the environment says.
+"""Processes, threads and devices of this machine, according to environment variables.
 
-Imports little: libraries with threads of their own may have to wait for `limit_threads`.
+Imports torch lazily: libraries with thread pools must be imported after `limit_threads`.
 """
 
 import logging
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 
-ON_PROCESSORS = 2  # processes of trainer=ddp where there is no GPU
-FIRST_PORT, NUM_PORTS = 15_000, 10_000  # where the processes that srun started meet, unless MASTER_PORT says
+NUM_CPU_PROCESSES = 2  # of trainer=ddp without a GPU
+FIRST_PORT, NUM_PORTS = 15_000, 10_000  # range of the rendezvous port under srun, unless MASTER_PORT is set
 _groups = count()
 
 
 @dataclass(frozen=True)
 class DistEnv:
-    """Where a process stands among those of one training."""
+    """The rank of a process among those of one training."""
 
     rank: int  # from 0
     world_size: int  # number of processes
@@ -39,61 +39,64 @@ class DistEnv:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the one process that writes and speaks."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
 
 def dist_env() -> DistEnv:
-    """This process's, as its environment says. Raises UserError."""
+    """The DistEnv of this process, from the environment variables of torchrun or srun. Raises UserError."""
     environment = os.environ
-    if "RANK" in environment and (size := int(environment.get("WORLD_SIZE", "1"))) > 1:
-        number = int(environment["RANK"])
-        local_number = int(environment.get("LOCAL_RANK", number))
-        return DistEnv(number, size, local_number, int(environment.get("LOCAL_WORLD_SIZE", size)))
-    if (size := int(environment.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:  # of srun; sbatch alone starts one process
+    if "RANK" in environment and (world_size := int(environment.get("WORLD_SIZE", "1"))) > 1:
+        rank = int(environment["RANK"])
+        local_rank = int(environment.get("LOCAL_RANK", rank))
+        return DistEnv(rank, world_size, local_rank, int(environment.get("LOCAL_WORLD_SIZE", world_size)))
+    # Set by srun; sbatch alone starts one process
+    if (world_size := int(environment.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
         num_machines = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
-        if size % num_machines:
+        if world_size % num_machines:
             raise UserError(
-                f"srun has started {size} processes on {num_machines} machines: every machine needs as many as the "
-                "others, such as srun --ntasks-per-node=4."
+                f"srun has started {world_size} processes on {num_machines} machines: all need the same number of "
+                "processes, such as srun --ntasks-per-node=4."
             )
-        number, local_number = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
-        return DistEnv(number, size, local_number, size // num_machines)
+        rank, local_rank = int(environment["SLURM_PROCID"]), int(environment["SLURM_LOCALID"])
+        return DistEnv(rank, world_size, local_rank, world_size // num_machines)
     return DistEnv(0, 1, 0, 1)
 
 
 def processes() -> int:
-    """`${processes:}` in configs: as many as were started env, else one for each GPU, or ON_PROCESSORS."""
+    """`${processes:}` in configs: the local world size under torchrun or srun, else the number of GPUs, or
+    NUM_CPU_PROCESSES without a GPU.
+    """
     env = dist_env()
     if env.world_size > 1:
         return env.local_world_size
     import torch
 
-    return torch.cuda.device_count() or ON_PROCESSORS
+    return torch.cuda.device_count() or NUM_CPU_PROCESSES
 
 
 OmegaConf.register_new_resolver("processes", processes, replace=True)
 
 
 def broadcast_from_rank_zero(value: str) -> str:
-    """What the first process says where each would say something else, such as the time."""
+    """The value of rank 0, for values such as the time that differ between processes."""
     env = dist_env()
     if env.world_size == 1:
         return value
     if env.is_rank_zero:
-        return str(store().compare_set("value", "", value), "utf-8")  # as it was when this was first asked
+        return str(store().compare_set("value", "", value), "utf-8")  # the value of the first call
     return str(store().get("value"), "utf-8")
 
 
 def silence_nonzero_ranks() -> None:
-    """Let this process, which is not the first, say nothing of what all of them would say."""
+    """Disable logging and warnings in this process; rank 0 logs for all."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
 
 @cache
 def store() -> "Store":
-    """What the processes tell each other by before they have tensors."""
+    """The key-value store that the processes share before there is a process group."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -105,14 +108,14 @@ def store() -> "Store":
 
         address = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
         port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % NUM_PORTS  # other jobs may share the machine
-    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by whoever has started the processes
+    served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher
     server = TCPStore(address, port, is_master=env.is_rank_zero and not served, wait_for_workers=False)
     return PrefixStore(f"newsreel/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)
 
 
 @contextmanager
 def process_group(env: DistEnv, on_gpus: bool) -> Iterator[None]:
-    """Around what several processes do together: Gloo adds up their tensors, or NCCL on GPUs."""
+    """Context with an initialised process group (Gloo, or NCCL on GPUs) if there are several processes."""
     if env.world_size == 1:
         yield
         return
@@ -130,13 +133,13 @@ def process_group(env: DistEnv, on_gpus: bool) -> Iterator[None]:
         world_size=env.world_size,
     )
     yield
-    distributed.destroy_process_group()  # not after an error: it could wait for those that failed
+    distributed.destroy_process_group()  # not after an error: it could wait for failed processes
 
 
 def jobs_at_once(threads: int | None, processes: int | None = None) -> int:
-    """`${jobs_at_once:…}` in configs: how many jobs the cores here can run.
+    """`${jobs_at_once:…}` in configs: the number of jobs that the cores of this machine can run in parallel.
 
-    threads: of each process. processes: of each job. null: one.
+    threads: per process. processes: per job. null: one.
     """
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, cores // ((threads or 1) * (processes or 1)))
@@ -146,27 +149,27 @@ OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
 def limit_threads(config: dict[Any, Any]) -> None:
-    """Tell the libraries with threads of their own, before they are imported, how many to use."""
+    """Set the thread counts of Polars and tokenizers by environment variables, before they are imported."""
     trainer = config.get("trainer")
     threads = trainer.get("threads") if isinstance(trainer, dict) else None
-    threads = threads or os.environ.get("OMP_NUM_THREADS")  # a launcher's processes have their share from there
+    threads = threads or os.environ.get("OMP_NUM_THREADS")  # set by launchers
     if threads is None and dist_env().local_world_size > 1:
-        threads = jobs_at_once(dist_env().local_world_size)  # so many such processes, or so many threads of each
+        threads = jobs_at_once(dist_env().local_world_size)  # cores per process
     if threads is not None and str(threads).isdecimal():
         for variable in ("POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
             os.environ.setdefault(variable, str(threads))
 
 
-def gpu_is_there() -> bool:
+def is_gpu_available() -> bool:
     import torch
 
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def device_of(accelerator: str) -> "torch.device":
-    """What a checked setting `accelerator` comes to env."""
+    """The device for a setting `accelerator`: the GPU if there is one, unless it is `cpu`."""
     import torch
 
-    if accelerator == "cpu" or not gpu_is_there():
+    if accelerator == "cpu" or not is_gpu_available():
         return torch.device("cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "mps")

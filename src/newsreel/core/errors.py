@@ -1,4 +1,4 @@
-"""What goes wrong because of what the user gave: shown as one message, without a traceback."""
+"""Errors caused by user input, and their messages, which are shown without a traceback."""
 
 import difflib
 import re
@@ -23,14 +23,14 @@ RENAMED_SETTINGS = {
 
 
 class UserError(ValueError):
-    """Input that breaks a rule. The message names what was read, the value, the rule and the remedy."""
+    """Invalid input. The message names what was read, the value, the rule and the remedy."""
 
 
 EXPECTED_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 
 def explain(error: Exception) -> str:
-    """What was wrong with the command line, the config or the disk, without the names of the code that noticed."""
+    """The message for an error in the command line, the config or the file system."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
@@ -39,8 +39,8 @@ def explain(error: Exception) -> str:
         return _missing_choice(error)
     if isinstance(error, OSError):
         return (
-            f"{error.filename or 'the system'}: {error.strerror or error}. Runs are written under paths.output_dir and "
-            "what is prepared under paths.cache_dir: both have to be folders that can be written to, with space left."
+            f"{error.filename or 'the system'}: {error.strerror or error}. Runs are written to paths.output_dir and "
+            "prepared data to paths.cache_dir: both must be writable directories with free space."
         )
     if launcher := missing_launcher(error):
         install = f"{Path(sys.executable).name} -m pip install hydra-{launcher}-launcher"
@@ -51,7 +51,7 @@ def explain(error: Exception) -> str:
             return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
-        cause = cause.__cause__ or cause.__context__  # OmegaConf leaves out the causes of what a resolver raises
+        cause = cause.__cause__ or cause.__context__  # OmegaConf does not chain errors of resolvers
     message = str(error.__cause__ or error)
     key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
     return key + "\n".join(
@@ -70,9 +70,9 @@ def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
 
 
 def missing_launcher(error: Exception) -> str | None:
-    """The name of the launcher whose package Hydra has not found, if that is the error."""
-    found = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_launcher\.", str(error))
-    return found[1] if found else None
+    """The name of the launcher whose package is not installed, if that is the error."""
+    match = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_launcher\.", str(error))
+    return match[1] if match else None
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
@@ -82,7 +82,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
     if parent and not siblings:
-        return f"{key} is not a setting as long as nothing is chosen for {parent}: give {parent}=… too (see --help)"
+        return f"{key} is not a setting unless {parent} is chosen: set {parent}=… too (see --help)"
     return f"{key} is not a setting" + (suggest(name, known, prefix) if known else "")
 
 
@@ -90,13 +90,13 @@ def _unreadable(error: OverrideParseException) -> str:
     key, equals, value = str(error.override).partition("=")
     reason = str(error.__cause__ or error).partition("\nSee https:")[0].rstrip(" ^\n").splitlines()[-1]
     if not equals:
-        return f"{error.override} cannot be read: {reason}. Settings and choices are given as key=value."
+        return f"{error.override} cannot be read: {reason}. Settings and choices have the form key=value."
     text = value.replace("\\", "\\\\").replace("'", "\\'")
     argument = f"{key}='{text}'"
-    typed = shlex.quote(argument) if set(text) & set('"$`\\!') else f'"{argument}"'
+    quoted = shlex.quote(argument) if set(text) & set('"$`\\!') else f'"{argument}"'
     return (
         f"{key}={value} cannot be read: {reason}.\n"
-        f"A text with signs of Hydra's own needs quotes within the shell's: {typed}"
+        f"Text with special characters of Hydra's grammar needs quotes inside the shell's quotes: {quoted}"
     )
 
 
@@ -110,5 +110,5 @@ def _missing_choice(error: MissingConfigException) -> str:
     return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
 
 
-class TrialPruned(Exception):  # noqa: N818  (no error: the search has seen enough)
-    """A training that a search gives up. The message says why."""
+class TrialPruned(Exception):  # noqa: N818  (not an error)
+    """Raised to stop a training that a search prunes. The message gives the reason."""

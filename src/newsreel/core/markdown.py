@@ -1,4 +1,4 @@
-"""Markdown: tables, and any text so that Markdown shows it as it is."""
+"""Markdown: tables, and escaped text."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from html import escape
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table whose columns have even widths."""
+    """The lines of a table with aligned columns."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(len(cell) for cell in column)) for column in zip(*cells, strict=True)]
     lines = [f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in cells]
@@ -14,22 +14,22 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 
 def excerpt(text: str, length: int) -> str:
-    """The beginning of a document, in Markdown that shows it as it is."""
+    """The first `length` characters of a document, escaped for Markdown."""
     return literal(text[:length]) + (" …" if len(text) > length else "")
 
 
 def literal(text: str) -> str:
-    """Any text so that Markdown shows it as it is: nothing in it is emphasis, code, a link or an image."""
+    """Escape text for Markdown, so that nothing in it is emphasis, code, a link or an image."""
     return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is, in one line and within a table."""
+    """Escape HTML and `|`, and join lines, for a Markdown table cell."""
     return escape(" ".join(text.split())).replace("|", "&#124;")
 
 
 def format_mean_std(mean: float | None, deviation: float | None) -> str:
-    """Mean ± standard deviation, as far as they are known."""
+    """Mean ± standard deviation, without unknown parts."""
     if mean is None:
         return ""
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"

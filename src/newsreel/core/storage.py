@@ -1,4 +1,4 @@
-"""Folders and files that are either whole or absent, whoever is killed and however many ask at once."""
+"""Atomic writes of files and directories, and locks, safe against killed and concurrent processes."""
 
 import fcntl
 import logging
@@ -16,15 +16,15 @@ from newsreel.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 10.0  # for the workers of a process that was killed, which notice it within five
+PATIENCE_SECONDS = 10.0  # data-loader workers of a killed process hold the lock for up to 5 s
 
 
 def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
-    """Return `folder`, built by `build(empty folder)` if it is not there yet.
+    """Return the directory `folder`; if it does not exist, `build` fills an empty directory that becomes it.
 
-    The work happens in a sibling folder that takes the final name by one rename when it is complete, under a lock
-    that the system frees when its holder dies: a killed process leaves nothing that could be taken for the result,
-    and of several processes one builds while the others wait for it.
+    The work happens in a sibling directory that is renamed when it is complete, under a lock that the system releases
+    if the process dies. So a killed process leaves no incomplete result, and of several processes one builds while
+    the others wait.
     """
     if folder.is_dir():
         return folder
@@ -38,7 +38,7 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
     try:
         if folder.is_dir():
             return folder
-        for abandoned in folder.parent.glob(f".{folder.name}.partial-*"):  # its builder died: we hold the lock
+        for abandoned in folder.parent.glob(f".{folder.name}.partial-*"):  # of a killed process, since we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
         partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
         partial.mkdir()
@@ -56,14 +56,14 @@ def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part of it."""
+    """Write a file so that readers see either the old or the new content, never a part."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name of a file to write, which takes the place of `path` by one rename when the block ends without error."""
+    """Context with a temporary path to write to, which replaces `path` if the block ends without an error."""
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     try:
         yield partial
@@ -74,16 +74,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left under a folder."""
+    """Remove the temporary files that killed processes have left below a directory."""
     for partial in folder.rglob(".*.partial-*"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def lock_dir(folder: Path) -> Iterator[None]:
-    """Around the work of the one process that may write into a folder; the system frees it when that process dies.
+    """Context with an exclusive lock on a directory, which the system releases if the process dies.
 
-    Raises UserError if another process holds it, some seconds after which those that died are not taken for alive.
+    Raises UserError if another process holds the lock for more than PATIENCE_SECONDS.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -98,9 +98,9 @@ def lock_dir(folder: Path) -> Iterator[None]:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Whether this process now has the only lock; True too on disks that know no locks.
+    """Try to lock an open directory; returns whether it succeeded, and True on file systems without locks.
 
-    By `flock` rather than filelock: on the folder itself, so that a run folder gets no file for it.
+    Uses `flock` rather than filelock, since it needs no lock file in the run directory.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,6 +112,6 @@ def try_lock(descriptor: int) -> bool:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until the file's content would survive a power cut, so that a rename never outruns it."""
+    """Flush a file to disk, so that a later rename cannot become durable before its content."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

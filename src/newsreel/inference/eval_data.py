@@ -1,4 +1,4 @@
-"""The documents that finished runs are asked about: those of their own corpora, or others with the same labels."""
+"""Documents to evaluate finished runs on: those of their own corpora, or others with the same labels."""
 
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PathOverrides:
-    """The section `paths`: folders in place of those in a run's config; None: the run's."""
+    """The section `paths`: directories that replace those in a run's config; None: those of the run."""
 
     corpora_dir: str | None
     cache_dir: str | None
@@ -29,50 +29,50 @@ class PathOverrides:
 
 
 def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:
-    """The reader of another corpus than a run's, or None if there is none or its settings are problems."""
+    """The reader of the corpus in the section `data`; None if it is empty or invalid, which is added to `problems`."""
     target = find_target("data", data, CorpusReader, problems) if data else None
     if target is None:
         return None
-    if found := check_section("data", data, target):
-        problems += found
+    if data_problems := check_section("data", data, target):
+        problems += data_problems
         return None
     reader: CorpusReader = target(**{name: value for name, value in data.items() if name != "_target_"})
     return reader
 
 
-def find_documents(runs: list[TrainedRun], split: str, places: PathOverrides, reader: CorpusReader | None) -> Corpus:
-    """The split to measure on, with the runs' labels: of the corpus that all of them have, or of another."""
-    paths = [paths_of(run, places) for run in runs]
+def find_documents(runs: list[TrainedRun], split: str, overrides: PathOverrides, reader: CorpusReader | None) -> Corpus:
+    """The split to evaluate on, with the runs' labels: of the reader's corpus, else of the runs' common corpus."""
+    paths = [paths_of(run, overrides) for run in runs]
     if reader is not None:
         return with_labels(reader.load_split(split, paths[0]), split, runs[0].labels)
-    corpora = [own_corpus(run, own_paths) for run, own_paths in zip(runs, paths, strict=True)]
+    corpora = [load_corpus(run, run_paths) for run, run_paths in zip(runs, paths, strict=True)]
     require_same_documents(runs, corpora, split)
     return with_labels(corpora[0], split, runs[0].labels)
 
 
-def paths_of(run: TrainedRun, places: PathOverrides) -> Paths:
-    """A run's paths, absolute; folders that are given here take the place of its own, and start here."""
+def paths_of(run: TrainedRun, overrides: PathOverrides) -> Paths:
+    """Absolute paths for a run; overrides are relative to the current directory, the run's own to its start."""
 
-    def absolute(given: str | None, own: str) -> str:
-        start, path = (run.command.start, own) if given is None else (Path.cwd(), given)
+    def absolute(override: str | None, path: str) -> str:
+        start, path = (run.command.start, path) if override is None else (Path.cwd(), override)
         return str(start / Path(path).expanduser())
 
-    own = run.experiment.paths
+    run_paths = run.experiment.paths
     return Paths(
-        corpora_dir=absolute(places.corpora_dir, own.corpora_dir),
-        cache_dir=absolute(places.cache_dir, own.cache_dir),
-        output_dir=own.output_dir,
+        corpora_dir=absolute(overrides.corpora_dir, run_paths.corpora_dir),
+        cache_dir=absolute(overrides.cache_dir, run_paths.cache_dir),
+        output_dir=run_paths.output_dir,
     )
 
 
-def own_corpus(run: TrainedRun, paths: Paths) -> Corpus:
-    """The corpus of a run, divided as for its training. Raises UserError."""
+def load_corpus(run: TrainedRun, paths: Paths) -> Corpus:
+    """The corpus of a run, with the same splits as in its training. Raises UserError."""
     with chdir(run.command.start):
         return run.experiment.reader.load(paths)
 
 
 def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split: str) -> None:
-    """Raise UserError if runs do not have the same documents in a split."""
+    """Raise UserError unless all runs have the same documents in a split."""
     first = corpora[0]
     for run, corpus in zip(runs, corpora, strict=True):
         if corpus.fingerprint != first.fingerprint or not np.array_equal(
@@ -80,24 +80,24 @@ def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split:
         ):
             raise UserError(
                 f"{run.run_dir} and {runs[0].run_dir} have different {split} documents ({corpus.name!r} from "
-                f"{corpus.source}, {first.name!r} from {first.source}; or their limits or split seeds differ), so that "
-                "documents to measure on may have been trained on.\nName the documents to measure on with data=…, or "
-                "runs on the same ones."
+                f"{corpus.source} and {first.name!r} from {first.source}, perhaps with different limits or splits): "
+                f"training documents of one run may be {split} documents of the other.\nName the documents to evaluate "
+                "on with data=…, or name runs on the same documents."
             )
 
 
 def with_labels(corpus: Corpus, split: str, labels: Labels) -> Corpus:
-    """One split of a corpus alone, its labels being a run's, found by their names.
+    """One split of a corpus with the labels of a run, matched by name.
 
-    Raises UserError if documents have labels that the run does not know, or several where it gives one.
+    Raises UserError if documents have labels unknown to the run, or if only one of corpus and run is `multilabel`.
     """
     if split not in corpus.splits:
         raise UserError(f"{corpus.name!r} from {corpus.source} has no {split} documents: it has {list(corpus.splits)}.")
     if (corpus.task == "multilabel") != (labels.task == "multilabel"):
         raise UserError(
-            f"The documents of {corpus.name!r} from {corpus.source} have {labels_a_document(corpus.task)}, and the run "
-            f"gives {labels_a_document(labels.task)} (its task is {labels.task}).\nName documents that are labelled "
-            "alike; data.separator says what stands between labels, if one text holds several."
+            f"The documents of {corpus.name!r} from {corpus.source} have {labels_a_document(corpus.task)}, but the run "
+            f"predicts {labels_a_document(labels.task)} (its task is {labels.task}).\nName documents labelled in the "
+            "same way; if a field contains several labels, set data.separator."
         )
     numbers = {name: number for number, name in enumerate(labels.names)}
     mapping = np.array([numbers.get(name, -1) for name in corpus.label_names])  # to the run's numbers
@@ -110,10 +110,10 @@ def with_labels(corpus: Corpus, split: str, labels: Labels) -> Corpus:
         raise UserError(
             f"The {split} documents of {corpus.name!r} from {corpus.source} have {len(unknown)} labels that the run "
             f"does not know: {named_in_short(unknown)}. It knows {named_in_short(labels.names)}.\n"
-            "Remove those documents, or write their labels as the run does."
+            "Remove these documents, or rename their labels to those of the run."
         )
     same = corpus.label_names == tuple(labels.names)
-    table = corpus[split] if same else renumbered(corpus[split], corpus.task, mapping)
+    table = corpus[split] if same else renumber(corpus[split], corpus.task, mapping)
     return replace(
         corpus,
         task=labels.task,
@@ -127,12 +127,12 @@ def with_labels(corpus: Corpus, split: str, labels: Labels) -> Corpus:
     )
 
 
-def renumbered(table: "Dataset", task: Task, mapping: np.ndarray) -> "Dataset":
-    """A table with other numbers for its labels. mapping: (L,) the new number of each, of those that occur."""
+def renumber(table: "Dataset", task: Task, mapping: np.ndarray) -> "Dataset":
+    """A table with renumbered labels. mapping: (L,) the new index of each label."""
     from datasets import Dataset
 
     columns = table.select_columns(["text", "labels"]).with_format("arrow")[:]
-    labels = [sorted(mapping[given].tolist()) if task == "multilabel" else mapping[given] for given in table["labels"]]
+    labels = [sorted(mapping[old].tolist()) if task == "multilabel" else mapping[old] for old in table["labels"]]
     schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
     return Dataset(pa.table([columns["text"].cast(schema.types[0]), pa.array(labels, schema.types[1])], schema=schema))
 
@@ -141,8 +141,8 @@ def labels_a_document(task: str) -> str:
     return "lists of labels" if task == "multilabel" else "one label each"
 
 
-def encoded(corpus: Corpus, split: str, tokenizer: FittedTokenizer) -> TokenizedCorpus:
-    """The documents of a corpus's table as a finished run's tokenizer reads them."""
+def encode_split(corpus: Corpus, split: str, tokenizer: FittedTokenizer) -> TokenizedCorpus:
+    """Tokenize a split with the tokenizer of a run."""
     chunks = [tokenizer.encode(texts.to_pylist()) for texts in corpus.texts(split)]
     lengths = np.concatenate([chunk.lengths for chunk in chunks])
     offsets = np.concatenate([[0], np.cumsum(lengths)])

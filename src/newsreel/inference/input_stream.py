@@ -1,4 +1,4 @@
-"""Documents to classify, read piece by piece: from standard input or from a file of any size."""
+"""Documents to classify, streamed from standard input or from a file of any size."""
 
 import select
 import sys
@@ -26,24 +26,24 @@ from newsreel.files.readers import (
     shown,
 )
 
-MAX_DOCUMENTS = 4_096  # that are held at a time
-MAX_CHARACTERS = 2**23  # of theirs, all but the last one's
-BLOCK_BYTES = 2**20  # of a file whose lines are counted, and of standard input at most at a time
-PATIENCE_SECONDS = 0.2  # that a document on standard input waits for others, at most
+MAX_DOCUMENTS = 4_096  # per chunk
+MAX_CHARACTERS = 2**23  # per chunk, without its last document
+BLOCK_BYTES = 2**20  # read at a time
+PATIENCE_SECONDS = 0.2  # maximum time that a document on standard input waits for others
 
 
 class Source(NamedTuple):
-    """Where documents come from."""
+    """A source of documents."""
 
     where: str  # in messages
-    unit: Unit  # of the places
-    rows: Iterator[Row]  # place, text, values of the columns that are kept
+    unit: Unit  # line or row, in messages
+    rows: Iterator[Row]  # (line or row number, text, values of the kept columns)
     path: Path | None = None
-    pauses: Callable[[float], bool] | None = None  # whether no row comes within so many seconds; None: never
+    pauses: Callable[[float], bool] | None = None  # whether no row arrives within this many seconds; None: never
 
 
 def standard_input() -> Source:
-    """One document a line."""
+    """Standard input, with one document per line."""
     lines = StreamLines(sys.stdin.buffer)  # type: ignore[arg-type]
 
     def rows() -> Iterator[Row]:
@@ -52,18 +52,18 @@ def standard_input() -> Source:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise line_not_utf8("standard input", number, error) from error
-            yield number, document_of(text.removeprefix("\ufeff") if number == 1 else text)
+            yield number, strip_newline(text.removeprefix("\ufeff") if number == 1 else text)
 
     return Source("standard input", "line", rows(), pauses=lines.pause)
 
 
 class StreamLines:
-    """The lines of a stream, read as they come."""
+    """The lines of a stream, as they arrive."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
         self._ready: deque[bytes] = deque()
-        self._begun: list[bytes] = []  # parts of a line whose end has not come
+        self._incomplete: list[bytes] = []  # parts of an incomplete line
 
     def __iter__(self) -> Iterator[bytes]:
         while self._ready or self._read():
@@ -71,67 +71,68 @@ class StreamLines:
                 yield self._ready.popleft()
 
     def _read(self) -> bool:
-        """Wait for some bytes. Returns whether the stream goes on."""
+        """Read the next block; returns False at the end of the stream."""
         block = self._stream.read1(BLOCK_BYTES)
         if not block:
-            if self._begun:
-                self._ready.append(b"".join(self._begun))
-                self._begun = []
+            if self._incomplete:
+                self._ready.append(b"".join(self._incomplete))
+                self._incomplete = []
             return bool(self._ready)
         if b"\n" not in block:
-            self._begun.append(block)
+            self._incomplete.append(block)
             return True
-        *whole, rest = b"".join([*self._begun, block]).split(b"\n")
-        self._ready.extend(whole)
-        self._begun = [rest] if rest else []
+        *lines, rest = b"".join([*self._incomplete, block]).split(b"\n")
+        self._ready.extend(lines)
+        self._incomplete = [rest] if rest else []
         return True
 
     def pause(self, patience: float) -> bool:
-        """Whether nothing comes within so many seconds; False where that cannot be told."""
+        """Whether nothing arrives within `patience` seconds; False if that cannot be determined."""
         if self._ready:
             return False
         try:
             return not select.select([self._stream], [], [], max(0.0, patience))[0]
-        except (OSError, ValueError):  # no pipe or file of the system
+        except (OSError, ValueError):  # without a file descriptor
             return False
 
 
 def file_source(path: Path, column: str, keep: Sequence[str]) -> Source:
-    """The documents of a file, by the end of its name. Raises UserError here or, for what is in it, while it is read.
+    """The documents of a file, whose format depends on its extension.
 
-    column: that holds the texts of a table; keep: columns whose values come with them.
+    column: the column with the texts. keep: further columns to read. Raises UserError, for invalid content while
+    reading.
     """
     require_there(path, "input")
-    wanted = [("column", column), *(("keep", name) for name in keep)]
+    columns = [("column", column), *(("keep", name) for name in keep)]
     name = path.name.lower()
     if path.is_file() and name.endswith(".parquet"):
-        return Source(str(path), "row", parquet_rows(path, wanted), path)
+        return Source(str(path), "row", parquet_rows(path, columns), path)
     name = name.removesuffix(".gz")
     if path.is_file() and name.endswith(".txt"):
         if keep:
-            raise UserError(f"keep={keep[0]}: {path} is a text of one document a line, without columns to keep.")
+            raise UserError(f"keep={keep[0]}: {path} is a text file with one document per line, without columns.")
         return Source(str(path), "line", text_rows(path), path)
     for suffix, rows in TEXT_FORMATS.items():
         if path.is_file() and name.endswith(suffix):
-            return Source(str(path), "line", rows(path, wanted), path)
+            return Source(str(path), "line", rows(path, columns), path)
     raise UserError(
-        f"input={path}: this is no file that can be read. These end in .txt (one document a line), "
-        f"{', '.join(TEXT_FORMATS)} (all also followed by .gz) and .parquet: name the file after what it holds."
+        f"input={path}: this is not a readable file. The extension must be .txt (one document per line), "
+        f"{', '.join(TEXT_FORMATS)} (each optionally with .gz) or .parquet, and match the format."
     )
 
 
 def text_rows(path: Path) -> Iterator[Row]:
     with opened(path, newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            yield number, document_of(line)
+            yield number, strip_newline(line)
 
 
-def document_of(line: str) -> str:
+def strip_newline(line: str) -> str:
     return line.removesuffix("\n").removesuffix("\r")
 
 
 def count_documents(path: Path) -> int | None:
-    """How many documents a file has, where that is soon told: for a progress bar."""
+    """Number of documents in a file, for a progress bar; None if counting is slow."""
     if path.name.lower().endswith(".parquet"):
         return int(pq.read_metadata(path).num_rows)
     if not path.name.lower().endswith((".txt", ".jsonl", ".ndjson")):
@@ -141,16 +142,16 @@ def count_documents(path: Path) -> int | None:
 
 
 def chunks(source: Source, num_documents: int) -> Iterator[list[Row]]:
-    """Rows of at most `num_documents` at a time, and one chunk at least, if an empty one; missing texts are empty.
+    """Chunks of at most `num_documents` rows, with at least one chunk, which may be empty; missing texts become empty.
 
-    Fewer where the source pauses, so that those who watch a pipe have their answers. Raises UserError for values that
-    are no text.
+    A chunk ends early if the source pauses, so that a pipe gets its predictions soon. Raises UserError for values that
+    are not text.
     """
     chunk: list[Row] = []
     num_characters = 0
-    deadline = 0.0  # of the monotonic clock, when those in the chunk are not to wait any longer
+    deadline = 0.0  # on the monotonic clock, for the rows in the chunk
     for row in source.rows:
-        row = checked(source, row)
+        row = check_row(source, row)
         deadline = deadline if chunk else time.monotonic() + PATIENCE_SECONDS
         chunk.append(row)
         num_characters += len(row[1])
@@ -162,21 +163,21 @@ def chunks(source: Source, num_documents: int) -> Iterator[list[Row]]:
         yield chunk
 
 
-def checked(source: Source, row: Row) -> Row:
-    """The row with its text as a training would have read it. Raises UserError if that is none."""
-    place, value, *kept = row
+def check_row(source: Source, row: Row) -> Row:
+    """The row with its text as read in training. Raises UserError if it is not text."""
+    number, value, *kept_values = row
     text = document_text(value)
     if text is None:
         raise UserError(
-            f"{source.where}, {source.unit} {place}: the document is {shown(value)}, and has to be a text.\n"
-            "Name the column of the texts with column=…, or write this one as a text."
+            f"{source.where}, {source.unit} {number}: the document is {shown(value)}, but must be text.\n"
+            "Set column=… to the column with the texts, or convert this value to text."
         )
     try:
         if not text.isascii():
             text.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"{source.where}, {source.unit} {place}: {text[error.start]!a} is half of a character or none. Write the "
-            "whole character, or leave it out."
+            f"{source.where}, {source.unit} {number}: {text[error.start]!a} is not a complete character. Write the "
+            "complete character, or remove it."
         ) from error
-    return (place, text, *kept)
+    return (number, text, *kept_values)

@@ -1,4 +1,4 @@
-"""What a finished run says of documents, as Python values, lines of JSON, and tables in files.
+"""Predictions for documents as Python values, JSON Lines, CSV and Parquet.
 
 Axes: N documents, L labels.
 """
@@ -22,25 +22,25 @@ from newsreel.corpora.corpus import Task
 from newsreel.inference.explain import Explanation
 
 JSON_ENDINGS = (".jsonl", ".ndjson")
-SEPARATOR = ";"  # of several labels in a field of CSV
+SEPARATOR = ";"  # between labels in a CSV field
 
-Write = Callable[["Answers"], None]
+Write = Callable[["PredictionBatch"], None]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """The labels of documents, in the documents' order."""
+class PredictionBatch:
+    """Predictions for documents, in input order."""
 
     task: Task
     names: Sequence[str]  # of the labels
     probabilities: np.ndarray  # (N, L) float32
-    decided: np.ndarray  # (N,) class numbers, or (N, L) indicators for `multilabel`
-    top_k: int | None = None  # how many labels are told with their probabilities; None: all
-    kept: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # N values each, from the documents' file
+    preds: np.ndarray  # (N,) class indices, or (N, L) indicators for `multilabel`
+    top_k: int | None = None  # number of labels with probabilities in the output; None: all
+    kept_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # N values each, from the input file
     explanations: Sequence[Explanation] | None = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """For each document its label with the label's probability, or its labels; and the labels' probabilities."""
+        """One dict per document: label and probability, or labels; probabilities; explanation; kept columns."""
         probabilities = shortest_decimals(self.by_label()).to_dicts()
         if self.top_k is not None:
             best = [[self.names[label] for label in labels] for labels in self.ranking().tolist()]
@@ -48,65 +48,70 @@ class Answers:
                 {name: row[name] for name in names} for row, names in zip(probabilities, best, strict=True)
             ]
         rows = [
-            {**decided, "probabilities": row}
-            for decided, row in zip(shortest_decimals(self.verdicts()).to_dicts(), probabilities, strict=True)
+            {**prediction, "probabilities": row}
+            for prediction, row in zip(
+                shortest_decimals(self.predicted_labels()).to_dicts(), probabilities, strict=True
+            )
         ]
         if self.explanations is not None:
-            rows = [row | reason.fields() for row, reason in zip(rows, self.explanations, strict=True)]
-        return [kept | row for kept, row in zip(self.kept_rows(), rows, strict=True)] if self.kept else rows
+            rows = [row | explanation.fields() for row, explanation in zip(rows, self.explanations, strict=True)]
+        if not self.kept_columns:
+            return rows
+        return [kept_row | row for kept_row, row in zip(self.kept_rows(), rows, strict=True)]
 
     def lines(self) -> str:
         """`rows` as JSON Lines."""
         if self.top_k is not None or self.explanations is not None:
             return "".join(f"{dumps(row)}\n" for row in self.rows())
-        told = self.verdicts().with_columns(self.by_label().to_struct("probabilities"))
-        lines = told.to_struct().struct.json_encode().to_list()  # the same, many times as fast
-        if self.kept:
-            lines = [f"{dumps(kept)[:-1]},{line[1:]}" for kept, line in zip(self.kept_rows(), lines, strict=True)]
+        frame = self.predicted_labels().with_columns(self.by_label().to_struct("probabilities"))
+        lines = frame.to_struct().struct.json_encode().to_list()  # the same as `rows`, but many times faster
+        if self.kept_columns:
+            lines = [f"{dumps(row)[:-1]},{line[1:]}" for row, line in zip(self.kept_rows(), lines, strict=True)]
         return "".join(f"{line}\n" for line in lines)
 
     def frame(self) -> pl.DataFrame:
-        """A row a document: what is kept of it as text, its label or labels, and the labels' probabilities."""
-        kept = [
-            pl.Series(name, [as_text(value) for value in values], dtype=pl.String) for name, values in self.kept.items()
+        """One row per document: kept columns as text, label or labels, and probabilities."""
+        kept_columns = [
+            pl.Series(name, [as_text(value) for value in values], dtype=pl.String)
+            for name, values in self.kept_columns.items()
         ]
         if self.top_k is None:
-            told = [column.alias(f"p({column.name})") for column in self.by_label()]
+            scores = [column.alias(f"p({column.name})") for column in self.by_label()]
         else:
-            told = []
-            for place, labels in enumerate(self.ranking().T, start=1):
+            scores = []
+            for rank, labels in enumerate(self.ranking().T, start=1):
                 names = [self.names[label] for label in labels.tolist()]
-                told.append(pl.Series(f"label_{place}", names, dtype=pl.String))
-                told.append(pl.Series(f"probability_{place}", self.probabilities[np.arange(len(labels)), labels]))
-        return pl.DataFrame([*kept, *self.verdicts(), *told])
+                scores.append(pl.Series(f"label_{rank}", names, dtype=pl.String))
+                scores.append(pl.Series(f"probability_{rank}", self.probabilities[np.arange(len(labels)), labels]))
+        return pl.DataFrame([*kept_columns, *self.predicted_labels(), *scores])
 
-    def verdicts(self) -> pl.DataFrame:
-        """What is predicted: the columns `label` and `probability`, or `labels`."""
+    def predicted_labels(self) -> pl.DataFrame:
+        """The columns `label` and `probability`, or `labels`."""
         names = self.names
         if self.task == "multilabel":
-            labels = [[names[label] for label in np.flatnonzero(row).tolist()] for row in self.decided]
+            labels = [[names[label] for label in np.flatnonzero(row).tolist()] for row in self.preds]
             return pl.DataFrame({"labels": labels}, schema={"labels": pl.List(pl.String())})
         return pl.DataFrame(
             {
-                "label": pl.Series([names[label] for label in self.decided.tolist()], dtype=pl.String),
-                "probability": self.probabilities[np.arange(len(self.decided)), self.decided],
+                "label": pl.Series([names[label] for label in self.preds.tolist()], dtype=pl.String),
+                "probability": self.probabilities[np.arange(len(self.preds)), self.preds],
             }
         )
 
     def by_label(self) -> pl.DataFrame:
-        """The probabilities of each label as a column."""
+        """One column of probabilities per label."""
         return pl.DataFrame(dict(zip(self.names, self.probabilities.T, strict=True)))
 
     def kept_rows(self) -> list[dict[str, Any]]:
-        return [dict(zip(self.kept, values, strict=True)) for values in zip(*self.kept.values(), strict=True)]
+        return [dict(zip(self.kept_columns, row, strict=True)) for row in zip(*self.kept_columns.values(), strict=True)]
 
     def ranking(self) -> np.ndarray:
-        """(N, top_k) the most probable labels, the first among equals first."""
+        """(N, top_k) the most probable labels; ties go to the label with the lower index."""
         return np.argsort(-self.probabilities, axis=1, kind="stable")[:, : self.top_k]
 
 
 def shortest_decimals(frame: pl.DataFrame) -> pl.DataFrame:
-    """With 32-bit numbers as the 64-bit ones that are written with the fewest digits: 0.1, not 0.10000000149."""
+    """Cast float32 columns to the float64 numbers with the shortest representation: 0.1, not 0.10000000149."""
     return frame.with_columns(pl.col(pl.Float32).cast(pl.String).cast(pl.Float64))
 
 
@@ -118,17 +123,17 @@ def as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else dumps(value)
 
 
-def check_output(path: Path | None, kept: Sequence[str], none: Answers, explained: bool) -> None:
-    """Raise UserError before any work if answers cannot be written there.
+def check_output(path: Path | None, kept: Sequence[str], none: PredictionBatch, explained: bool) -> None:
+    """Raise UserError, before any work, if predictions cannot be written to `path`.
 
-    kept: columns that are to stand beside them. none: answers of the same kind about no document.
+    kept: names of the columns to keep. none: predictions of the same kind for no documents.
     """
-    told = [*none.frame().columns, "probabilities", *Explanation.FIELDS]
+    reserved = [*none.frame().columns, "probabilities", *Explanation.FIELDS]
     for name in kept:
-        if name in told or kept.count(name) > 1:
+        if name in reserved or kept.count(name) > 1:
             raise UserError(
-                f"keep={name}: predictions have a column of this name themselves, or it is kept twice. Rename it in "
-                "the file, or leave it out."
+                f"keep={name}: predictions have a column of the same name, or it is kept twice. Rename it in the "
+                "file, or leave it out."
             )
     if path is None:
         return
@@ -136,39 +141,44 @@ def check_output(path: Path | None, kept: Sequence[str], none: Answers, explaine
     ending = path.suffix.lower()
     if path.is_dir() or ending not in (*JSON_ENDINGS, ".csv", ".parquet"):
         raise UserError(
-            f"output={path}: this is no file that can be written. Its name has to end in {', '.join(JSON_ENDINGS)}, "
+            f"output={path}: this is not a file that can be written. The extension must be {', '.join(JSON_ENDINGS)}, "
             ".csv or .parquet."
         )
     if explained and ending not in JSON_ENDINGS:
-        raise UserError(f"output={path}: contributions of tokens (explain=true) are written as JSON Lines alone.")
-    if ending == ".csv" and none.task == "multilabel" and (odd := [name for name in none.names if SEPARATOR in name]):
+        raise UserError(f"output={path}: explanations (explain=true) can only be written as JSON Lines (.jsonl).")
+    if (
+        ending == ".csv"
+        and none.task == "multilabel"
+        and (invalid := [name for name in none.names if SEPARATOR in name])
+    ):
         raise UserError(
-            f"output={path}: {SEPARATOR!r} stands between the labels of a document in CSV, and in the label {odd[0]!r} "
-            "itself. Use .jsonl or .parquet."
+            f"output={path}: {SEPARATOR!r} separates labels in CSV, but the label {invalid[0]!r} contains it. Use "
+            ".jsonl or .parquet."
         )
 
 
 def require_writable(setting: str, path: Path) -> None:
-    """Raise UserError if a file cannot be written where `setting` wants it."""
+    """Raise UserError if the directory of the path in `setting` is not writable."""
     if not os.access(path.parent, os.W_OK):
-        raise UserError(
-            f"{setting}={path}: {path.parent} is no folder that can be written to. Make it, or name another."
-        )
+        raise UserError(f"{setting}={path}: {path.parent} is not a writable directory. Create it, or name another one.")
 
 
 @contextmanager
 def writing(path: Path | None) -> Iterator[Write]:
-    """Where answers go, in the format of the file's name; None: standard output. A file is there when it is whole."""
+    """Context with a function that writes predictions, in the format of the extension; None: standard output.
+
+    The file appears when it is complete.
+    """
     if path is None:
         yield to_standard_output
         return
-    kinds = {".csv": csv_file, ".parquet": parquet_file}
-    with replacing(path) as partial, kinds.get(path.suffix.lower(), json_file)(partial) as write:
+    writers_by_ending = {".csv": csv_file, ".parquet": parquet_file}
+    with replacing(path) as partial, writers_by_ending.get(path.suffix.lower(), json_file)(partial) as write:
         yield write
 
 
-def to_standard_output(answers: Answers) -> None:
-    sys.stdout.buffer.write(answers.lines().encode())
+def to_standard_output(predictions: PredictionBatch) -> None:
+    sys.stdout.buffer.write(predictions.lines().encode())
     sys.stdout.buffer.flush()
 
 
@@ -176,8 +186,8 @@ def to_standard_output(answers: Answers) -> None:
 def json_file(path: Path) -> Iterator[Write]:
     with path.open("wb") as file:
 
-        def write(answers: Answers) -> None:
-            file.write(answers.lines().encode())
+        def write(predictions: PredictionBatch) -> None:
+            file.write(predictions.lines().encode())
 
         yield write
 
@@ -186,8 +196,8 @@ def json_file(path: Path) -> Iterator[Write]:
 def csv_file(path: Path) -> Iterator[Write]:
     with path.open("wb") as file:
 
-        def write(answers: Answers) -> None:
-            frame = answers.frame()
+        def write(predictions: PredictionBatch) -> None:
+            frame = predictions.frame()
             joined = [pl.col(name).list.join(SEPARATOR) for name, kind in frame.schema.items() if kind == pl.List]
             frame.with_columns(joined).write_csv(file, include_header=not file.tell())
 
@@ -199,8 +209,8 @@ def parquet_file(path: Path) -> Iterator[Write]:
     with ExitStack() as closing:
         writers: list[pq.ParquetWriter] = []  # one, once the columns are known
 
-        def write(answers: Answers) -> None:
-            table = answers.frame().to_arrow()
+        def write(predictions: PredictionBatch) -> None:
+            table = predictions.frame().to_arrow()
             if not writers:
                 writers.append(closing.enter_context(pq.ParquetWriter(path, table.schema)))
             writers[0].write_table(table)

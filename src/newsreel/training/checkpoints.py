@@ -1,4 +1,4 @@
-"""What a run keeps of its training: one epoch's weights, and all that is needed to go on after being stopped."""
+"""Checkpoints of a run: the weights of the selected epoch, and the state needed to resume after a stop."""
 
 import logging
 import math
@@ -25,132 +25,135 @@ from newsreel.training.lightning_private import accumulates_gradients, add_epoch
 log = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
-PREVIOUS_CHECKPOINT = Path("checkpoints") / "last-1.ckpt"  # the one before it
-STATE_KEY = "newsreel"  # the key of a checkpoint under which stands what Lightning does not keep
-MAX_SHARE = 0.02  # of the time that checkpoints within epochs may take
+PREVIOUS_CHECKPOINT = Path("checkpoints") / "last-1.ckpt"  # the previous last.ckpt
+STATE_KEY = "newsreel"  # checkpoint key of the state that Lightning does not save
+MAX_TIME_FRACTION = 0.02  # of the training time, for checkpoints within epochs
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """How far a training had come when its last checkpoint was written."""
+    """The progress of a training at its last checkpoint."""
 
     checkpoint: Path
     corpus: str  # fingerprint of the documents
-    epoch: int  # counted from 0, the one to go on with
-    num_batches: int  # of that epoch, done
-    log_step: int  # the first that TensorBoard has not been told of
+    epoch: int  # to resume in, counted from 0
+    num_batches: int  # done in that epoch
+    log_step: int  # the first one that has not been logged
 
     def __str__(self) -> str:
         done = f"{self.num_batches} batches of epoch {self.epoch + 1}" if self.num_batches else f"epoch {self.epoch}"
         return f"after {done}, from {self.checkpoint}"
 
 
-def read_resume_state(folder: Path) -> ResumeState | None:
-    """What the checkpoints of a run folder say; None if there are none.
+def read_resume_state(run_dir: Path) -> ResumeState | None:
+    """The resume state of a run directory, None if there are no checkpoints.
 
-    A last checkpoint that cannot be read gives way to the one before it, and the log says so. Raises UserError if
-    neither can be read.
+    Falls back to the previous checkpoint, with a warning, if the last one is corrupt. Raises UserError if both are.
     """
-    broken = []
-    for file in (folder / LAST_CHECKPOINT, folder / PREVIOUS_CHECKPOINT):
+    problems = []
+    for file in (run_dir / LAST_CHECKPOINT, run_dir / PREVIOUS_CHECKPOINT):
         if not file.exists():
             continue
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)[STATE_KEY]
             progress = ResumeState(file, state["corpus"], state["epoch"], state["num_batches"], state["log_step"])
-        except Exception as error:  # torn zip files, pickles and tensors each have their own
-            broken.append(f"{file} cannot be read: {type(error).__name__}: {error}".splitlines()[0])
+        except Exception as error:  # truncated zip files, pickles and tensors raise different errors
+            problems.append(f"{file} cannot be read: {type(error).__name__}: {error}".splitlines()[0])
             continue
-        for message in broken:
-            log.warning(f"note        {message}. The one before it, {file}, is taken instead")
+        for message in problems:
+            log.warning(f"note        {message}. The previous one, {file}, is used instead")
         return progress
-    if broken:
-        raise UserError("\n".join([*broken, f"Remove {folder / 'checkpoints'} to start this run from its beginning."]))
+    if problems:
+        raise UserError(
+            "\n".join([*problems, f"Remove {run_dir / 'checkpoints'} to restart this run from the beginning."])
+        )
     return None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that each is whole or absent; `last.ckpt` leaves the one before it as `last-1.ckpt`."""
+    """Writes checkpoints atomically, and keeps the previous `last.ckpt` as `last-1.ckpt`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            with partial.open("wb") as file:  # a full disk then is an OSError that names it
+            with partial.open("wb") as file:  # so that a full disk raises an OSError
                 torch.save(checkpoint, file)
             if path.name == LAST_CHECKPOINT.name and path.exists():
                 path.replace(path.with_name(PREVIOUS_CHECKPOINT.name))
 
 
 class RunCheckpoints(Checkpoint):
-    """Writes `best.ckpt` and `last.ckpt` of a run folder, and takes up from the latter what Lightning leaves out.
+    """Writes `best.ckpt` and `last.ckpt`, and restores from the latter the state that Lightning does not.
 
-    Lightning restores weights, optimiser, schedule and the loops' counts. Beside them a training that goes on with the
-    very numbers needs the states of all random generators, its place in the epoch's order of batches, the epoch's
-    sums of what is logged, and the figure of the best epoch so far.
+    Lightning restores weights, optimizer, schedule and the counters of the loops. To continue with identical numbers,
+    a training also needs the states of all random generators, its position in the epoch's order of batches, the
+    epoch's sums of logged values, and the best metric so far.
 
-    `best.ckpt` (weights alone) is written before `last.ckpt`: killed between the two, a training does the end of its
-    epoch again and writes the same. The last batch of an epoch is followed by validation and then a checkpoint, and
-    has none of its own.
+    `best.ckpt` (weights only) is written before `last.ckpt`: a training killed between the two repeats the end of its
+    epoch and writes the same `best.ckpt` again. There is no checkpoint within an epoch after its last batch, since
+    validation and the checkpoint of the epoch follow.
     """
 
     def __init__(
-        self, folder: Path, metric: str, checkpoint: CheckpointPolicy, every_seconds: float | None, corpus: str
+        self, run_dir: Path, metric: str, checkpoint: CheckpointPolicy, every_seconds: float | None, corpus: str
     ) -> None:
-        """metric: the highest decides which epoch is the best. corpus: fingerprint of the documents."""
-        self.best_file = folder / BEST_CHECKPOINT
-        self.last_file = folder / LAST_CHECKPOINT
+        """metric: the best epoch has the highest one. every_seconds: interval of checkpoints within epochs, in s; None:
+        none. corpus: fingerprint of the documents.
+        """
+        self.best_file = run_dir / BEST_CHECKPOINT
+        self.last_file = run_dir / LAST_CHECKPOINT
         self.monitor = f"val/{metric}"
         self.checkpoint_policy = checkpoint
         self.every_seconds = every_seconds
         self.corpus = corpus
         self.best = -math.inf
-        self._unfinished: dict[str, Any] | None = None  # own state of a checkpoint within an epoch, to be put back
+        self._mid_epoch_state: dict[str, Any] | None = None  # state of a checkpoint within an epoch, to be restored
         self._saved_at = 0.0  # seconds of the monotonic clock
-        self._took = 0.0  # seconds of the last checkpoint
+        self._duration_s = 0.0  # of the last checkpoint
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = time.monotonic()
-        follow_schedule(trainer)
-        if self._unfinished is not None:
-            set_random_states(self._unfinished["random"][trainer.global_rank])
+        update_learning_rates(trainer)
+        if self._mid_epoch_state is not None:
+            set_random_states(self._mid_epoch_state["random"][trainer.global_rank])
             assert isinstance(pl_module, TextClassifier)
             metric = pl_module.train_metric
-            for name, value in self._unfinished["train_metric"].items():
+            for name, value in self._mid_epoch_state["train_metric"].items():
                 setattr(metric, name, value.to(pl_module.device))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._unfinished is not None:
-            add_epoch_sums(trainer, self._unfinished["sums"])
-            self._unfinished = None
+        if self._mid_epoch_state is not None:
+            add_epoch_sums(trainer, self._mid_epoch_state["sums"])
+            self._mid_epoch_state = None
         if self._is_due(trainer):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        figure = float(trainer.callback_metrics[self.monitor])
-        if figure > self.best or self.checkpoint_policy == "last":
-            self.best = max(self.best, figure)
+        value = float(trainer.callback_metrics[self.monitor])
+        if value > self.best or self.checkpoint_policy == "last":
+            self.best = max(self.best, value)
             trainer.save_checkpoint(self.best_file, weights_only=True)
         self._save_last(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:
         accumulates = accumulates_gradients(trainer)
-        if trainer.is_last_batch or accumulates or trainer.world_size > 1:  # the sums are those of one process
+        if trainer.is_last_batch or accumulates or trainer.world_size > 1:  # epoch sums are per process
             return False
         if trainer.received_sigterm:  # Lightning stops after this batch
             return True
         if self.every_seconds is None:
             return False
-        wait = max(self.every_seconds, self._took / MAX_SHARE) if self.every_seconds else 0.0
+        wait = max(self.every_seconds, self._duration_s / MAX_TIME_FRACTION) if self.every_seconds else 0.0
         return time.monotonic() - self._saved_at >= wait
 
     def _save_last(self, trainer: Trainer) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         trainer.save_checkpoint(self.last_file, weights_only=False)
         self._saved_at = time.monotonic()
-        self._took = self._saved_at - begun
+        self._duration_s = self._saved_at - started
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, TextClassifier)
@@ -176,9 +179,11 @@ class RunCheckpoints(Checkpoint):
         assert isinstance(trainer.datamodule, TextDataModule)  # type: ignore[attr-defined]
         trainer.datamodule.resume_at(state["epoch"], state["num_batches"])  # type: ignore[attr-defined]
         if state["num_batches"]:
-            self._unfinished = state  # for the first batch: what comes before it draws random numbers too
+            self._mid_epoch_state = (
+                state  # restored at the first batch, since the setup before it draws random numbers too
+            )
         else:
-            set_random_states(state["random"][trainer.global_rank])  # an epoch's loader begins by drawing one
+            set_random_states(state["random"][trainer.global_rank])  # the loader draws from them when an epoch starts
         for stopping in trainer.early_stopping_callbacks:
             stopped = checkpoint["callbacks"].get(stopping.state_key)
             if stopped is not None:
@@ -186,13 +191,13 @@ class RunCheckpoints(Checkpoint):
                 trainer.should_stop = stopped["wait_count"] >= stopping.patience
                 if trainer.should_stop:
                     log.warning(
-                        f"note        {stopped['wait_count']} epochs without a better {self.monitor} have ended this "
-                        "training already: to train longer, raise training.patience"
+                        f"note        this training has already stopped after {stopped['wait_count']} epochs without a "
+                        f"better {self.monitor}: to train longer, raise training.patience"
                     )
 
 
-def follow_schedule(trainer: Trainer) -> None:
-    """Set the learning rates that the schedule has for this step, if it became another with training.max_epochs."""
+def update_learning_rates(trainer: Trainer) -> None:
+    """Recompute the learning rates for this step, since a change of training.max_epochs changes the schedule."""
     for config in trainer.lr_scheduler_configs:
         schedule = config.scheduler
         assert isinstance(schedule, torch.optim.lr_scheduler.LambdaLR)
@@ -203,7 +208,7 @@ def follow_schedule(trainer: Trainer) -> None:
 
 
 def all_random_states(trainer: Trainer) -> list[dict[str, Any]]:
-    """Of each process that trains: their dropout differs."""
+    """The random states of all processes, whose dropout masks differ."""
     states: list[Any] = [None] * trainer.world_size
     if trainer.world_size > 1:
         torch.distributed.all_gather_object(states, random_states())
@@ -213,7 +218,7 @@ def all_random_states(trainer: Trainer) -> list[dict[str, Any]]:
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all random generators, as values that a checkpoint of plain weights can hold."""
+    """The states of all random generators, as values that `torch.load` accepts with weights_only=True."""
     _, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

@@ -1,4 +1,4 @@
-"""Lightning in processes that somebody else has started."""
+"""Lightning's cluster environment for processes that were started externally."""
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
@@ -6,14 +6,14 @@ from newsreel.core.dist import DistEnv, dist_env
 
 
 class ExternalClusterEnvironment(ClusterEnvironment):
-    """Tells Lightning that the processes are there already, and `process_group`."""
+    """Tells Lightning that the processes and their process group already exist."""
 
     def __init__(self, env: DistEnv) -> None:
         super().__init__()
         self.env = env
 
     creates_processes_externally = True
-    main_address = ""  # they have found each other
+    main_address = ""  # not used: `process_group` has connected the processes
     main_port = 0
 
     @staticmethod

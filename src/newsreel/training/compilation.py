@@ -1,4 +1,4 @@
-"""Networks translated by torch.compile, for documents of any number and length."""
+"""torch.compile for networks, with dynamic numbers and lengths of documents."""
 
 import torch
 from torch import nn
@@ -9,27 +9,27 @@ from newsreel.models.network import Network
 
 
 def require_compiler(accelerator: str) -> None:
-    """Raise UserError, before any document is read, if torch cannot compile for the device that will train."""
+    """Raise UserError if torch cannot compile for this accelerator."""
     try:
         torch.compile(lambda numbers: 2 * numbers + 1)(torch.ones(3, device=device_of(accelerator)))
-    except Exception as error:  # whatever the compilers, or the lack of them, make torch raise
+    except Exception as error:  # torch raises many kinds of errors if compilers are missing or fail
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"trainer.compile is true, and torch cannot compile here: {reason}\n"
-            "It needs a C++ compiler (such as g++, or the one that the environment variable CXX names) and, for a GPU, "
+            f"trainer.compile is true, but torch cannot compile on this machine: {reason}\n"
+            "It needs a C++ compiler (g++, or the one that the environment variable CXX names) and, for a GPU, "
             "Triton. Install them, or leave trainer.compile=false."
         ) from error
 
 
 def compile_network(network: Network) -> None:
-    """Let a network run as translated code from its first call on; its weights keep their names.
+    """Compile a network in place, at its first call; parameter names do not change.
 
-    Recurrences and convolutions stay what they are, calls of torch's own code: torch translates around the former by
-    itself, and the latter's gradients (torch 2.13) anew for every number of tokens.
+    Recurrent layers and convolutions are not compiled: torch skips the former by itself, and would recompile the
+    gradients of the latter for every number of tokens (torch 2.13).
     """
-    torch.compiler.reset()  # the runs of a sweep share a process, and torch gives up after some translations of a code
+    torch.compiler.reset()  # the runs of a sweep share a process, and torch limits the recompilations of a function
     for module in network.modules():
         if isinstance(module, nn.Conv1d):
-            as_it_is = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
-            module.forward = as_it_is  # type: ignore[method-assign]
+            eager_forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
+            module.forward = eager_forward  # type: ignore[method-assign]
     network.compile(dynamic=True)

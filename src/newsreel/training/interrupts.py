@@ -1,4 +1,4 @@
-"""How a stopped run ends: with the status of the signal, and the command that goes on with it."""
+"""The end of a stopped run: the exit status of the signal, and the command to resume."""
 
 import logging
 import shlex
@@ -16,9 +16,7 @@ def resume_command(run_dir: Path) -> str:
 
 
 def exit_stopped(run_dir: Path, number: signal.Signals) -> NoReturn:
-    """End this process with the exit status of one that the signal has stopped, and say how to go on."""
+    """Exit with the status of the signal, 128 + its number, and log how to resume."""
     if (run_dir / CONFIG_FILE).exists():
-        log.error(
-            f"Stopped before the end: {run_dir} has no results. To go on where it was:\n  {resume_command(run_dir)}"
-        )
+        log.error(f"Stopped before the end: {run_dir} has no results. To resume the run:\n  {resume_command(run_dir)}")
     raise SystemExit(128 + number)

@@ -1,9 +1,9 @@
-"""A run in this process or in several: how processes are started, and how they end.
+"""Runs in one process or several: how processes are started, and how they end.
 
-Processes are those that this command starts on its own machine (`spawn`), or those in which torchrun or srun has
-started the command itself, on one machine or several. Either way the environment of each says which one it is.
+Processes are either spawned by this command on its machine (`spawn`), or started by torchrun or srun, which run the
+command itself on one machine or several. In both cases environment variables hold the rank.
 
-This is where a process begins, so it imports lazily: libraries with threads of their own wait for `limit_threads`.
+Processes start here, so imports are lazy: libraries with thread pools must be imported after `limit_threads`.
 """
 
 import logging.config
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
     from newsreel.training.spec import RunSpec
 
 
-GRACE_SECONDS = 2.0  # in which a process that failed may be followed by the one that was the cause
-HERE = "127.0.0.1"
+GRACE_SECONDS = 2.0  # after a failure, to receive the errors of other processes, which may be the cause
+LOCALHOST = "127.0.0.1"
 
 
 class LostProcessError(UserError):
-    """A process that was started here is gone, without an error of its own."""
+    """A spawned process ended without reporting an error."""
 
 
 class ProcessError(Exception):
-    """What a process that was started here died of, with its traceback as text."""
+    """An unexpected error in a spawned process, with its traceback as text."""
 
 
 def lock_on_rank_zero(run_dir: Path) -> AbstractContextManager[None]:
-    """`lock_dir`, for all processes that train together."""
+    """`lock_dir` in rank 0, on behalf of all processes of a training."""
     return lock_dir(run_dir) if dist_env().is_rank_zero else nullcontext()
 
 
 def run_or_spawn(
     spec: "RunSpec", resume: "ResumeState | None" = None, callbacks: "Sequence[Callback]" = ()
 ) -> dict[str, Any]:
-    """`train_run` in this process, or in as many as the config asks for, which take no callbacks. Raises UserError."""
+    """Call `train_run` in this process, or in trainer.devices new ones, which get no callbacks. Raises UserError."""
     from newsreel.training.run import train_run
 
     num_processes = spec.experiment.trainer.num_processes
@@ -69,11 +69,11 @@ def run_or_spawn(
     job_logging = None
     if HydraConfig.initialized():
         job_logging = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    plain = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "experiment"}
+    spec_fields = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "experiment"}
     try:
-        spawn(_worker, num_processes, spec.experiment.config, plain, resume is not None, job_logging)
+        spawn(_worker, num_processes, spec.experiment.config, spec_fields, resume is not None, job_logging)
     except LostProcessError as error:
-        raise UserError(f"{error}\nTo go on where it was:\n  {resume_command(spec.run_dir)}") from error
+        raise UserError(f"{error}\nTo resume the run:\n  {resume_command(spec.run_dir)}") from error
     except KeyboardInterrupt:
         exit_stopped(spec.run_dir, signal.SIGINT)
     except SystemExit:
@@ -82,7 +82,7 @@ def run_or_spawn(
 
 
 def _worker(config: dict[str, Any], spec: dict[str, Any], is_resumed: bool, job_logging: dict[str, Any] | None) -> None:
-    """What each spawned process does. spec: the fields of RunSpec but the experiment. job_logging: of rank 0."""
+    """The work of each spawned process. spec: the fields of RunSpec without experiment. job_logging: for rank 0."""
     if dist_env().is_rank_zero and job_logging is not None:
         logging.config.dictConfig(job_logging)
     limit_threads(config)
@@ -96,15 +96,15 @@ def _worker(config: dict[str, Any], spec: dict[str, Any], is_resumed: bool, job_
 
 
 def spawn(work: Callable[..., None], num_processes: int, *arguments: Any) -> None:
-    """Call a function in new processes of this machine, which can be `process_group`; returns when all have returned.
+    """Call a function in new processes on this machine and wait for them; they can form a `process_group`.
 
-    If one fails, all are ended, and its error is raised: a UserError or OSError as it was, else ProcessError. They
-    are ended too when this process is interrupted, or dies. SIGTERM raises SystemExit. The function and its arguments
-    have to be what pickle can take.
+    If one fails, all are killed and its error is raised: UserError and OSError unchanged, others as ProcessError. They
+    are also killed if this process is interrupted or dies. SIGTERM raises SystemExit. The function and its arguments
+    must be picklable.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    server = TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
+    server = TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     running: dict[connection.Connection, BaseProcess] = {}
     with _exit_at_sigterm():
@@ -112,31 +112,33 @@ def spawn(work: Callable[..., None], num_processes: int, *arguments: Any) -> Non
             for number in range(num_processes):
                 receiver, sender = context.Pipe(duplex=False)
                 env = DistEnv(number, num_processes, number, num_processes)
-                process: BaseProcess = context.Process(target=_begin, args=(env, server.port, sender, work, arguments))
+                process: BaseProcess = context.Process(
+                    target=_start_worker, args=(env, server.port, sender, work, arguments)
+                )
                 process.start()
-                sender.close()  # so that the receiver notices when the process ends
+                sender.close()  # so that the receiver gets EOF when the process ends
                 running[receiver] = process
             _wait(running)
         finally:
             for started in running.values():
-                started.kill()  # what they write is whole or absent
+                started.kill()  # safe: all files are written atomically
             for started in running.values():
                 started.join()
 
 
 def _wait(running: "dict[connection.Connection, BaseProcess]") -> None:
-    """Return when all have ended well, or raise what one has died of."""
+    """Wait until all processes have succeeded, or raise the error of one that failed."""
     waiting = dict(running)
     failures: list[Exception] = []
-    give_up = None
-    while waiting and (give_up is None or time.monotonic() < give_up):
-        for receiver in connection.wait(list(waiting), timeout=None if give_up is None else GRACE_SECONDS):
+    deadline = None
+    while waiting and (deadline is None or time.monotonic() < deadline):
+        for receiver in connection.wait(list(waiting), timeout=None if deadline is None else GRACE_SECONDS):
             assert isinstance(receiver, connection.Connection)
             error = _outcome(receiver, waiting.pop(receiver), len(running))
             if error is not None:
                 failures.append(error)
-                give_up = give_up or time.monotonic() + GRACE_SECONDS
-    if failures:  # that another is gone is what the rest of them die of
+                deadline = deadline or time.monotonic() + GRACE_SECONDS
+    if failures:  # ProcessErrors may only be the consequence of another process's failure
         raise min(failures, key=lambda error: isinstance(error, ProcessError))
 
 
@@ -148,24 +150,26 @@ def _outcome(receiver: connection.Connection, process: "BaseProcess", num_proces
         status = process.exitcode or 0
         if not status:
             return None
-        cause = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        cause = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
         return LostProcessError(
-            f"One of the {num_processes} processes of the training {cause}: too little memory is a common reason. "
-            "A new run needs less of it with fewer trainer.devices or a smaller batches.batch_size."
+            f"One of the {num_processes} processes of the training {cause}; a common reason is lack of memory. "
+            "A new run needs less memory with fewer trainer.devices or a smaller batches.batch_size."
         )
     return error
 
 
-def _begin(env: DistEnv, port: int, sender: connection.Connection, work: Callable[..., None], arguments: Any) -> None:
-    """What a new process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the one that started them ends them
+def _start_worker(
+    env: DistEnv, port: int, sender: connection.Connection, work: Callable[..., None], arguments: Any
+) -> None:
+    """The entry point of a spawned process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent kills its children
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {
         "RANK": str(env.rank),
         "WORLD_SIZE": str(env.world_size),
         "LOCAL_RANK": str(env.local_rank),
         "LOCAL_WORLD_SIZE": str(env.local_world_size),
-        "MASTER_ADDR": HERE,
+        "MASTER_ADDR": LOCALHOST,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "TORCHELASTIC_RESTART_COUNT": "0",
@@ -191,16 +195,16 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _exit_at_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this process as an exception does, by way of every `finally`."""
+    """Make SIGTERM raise SystemExit, so that `finally` blocks run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def leave(number: int, _: Any) -> None:
+    def exit_process(number: int, _: Any) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    previous = signal.signal(signal.SIGTERM, exit_process)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

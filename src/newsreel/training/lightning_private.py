@@ -1,8 +1,8 @@
-"""The private attributes of Lightning that newsreel relies on, all of them.
+"""All private attributes of Lightning that newsreel uses.
 
-Public API does not reach them: the sums that Lightning averages over an epoch, the number of steps that were logged,
-whether the next batch only accumulates gradients, and whether SIGTERM has arrived.
-tests/training/test_lightning_private.py fails when a new version of Lightning changes one.
+There is no public API for the sums that Lightning averages over an epoch, the number of logged steps, whether a batch
+only accumulates gradients, and whether SIGTERM was received. tests/training/test_lightning_private.py fails if a new
+version of Lightning changes one of them.
 """
 
 from typing import Any
@@ -11,22 +11,22 @@ from lightning.pytorch import Trainer
 
 
 def mark_sigterm_received(trainer: Trainer) -> None:
-    """Let Lightning stop before the next step, as if its own handler had received the signal."""
+    """Make Lightning stop before the next step, as if its own handler had received the signal."""
     trainer._signal_connector.received_sigterm = True
 
 
 def accumulates_gradients(trainer: Trainer) -> bool:
-    """Whether the batch that has just ended made no step of the optimizer."""
+    """Whether the current batch accumulates gradients without an optimizer step."""
     return trainer.fit_loop._should_accumulate()
 
 
 def num_logged_steps(trainer: Trainer) -> int:
-    """Number of batches that ended with a step of the optimizer: the step numbers that loggers get."""
+    """Number of batches with an optimizer step so far, which is the step that loggers get."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
 def epoch_sums(trainer: Trainer) -> dict[str, Any]:
-    """What Lightning adds up over an epoch for its means, by the name of what was logged: (sum, documents)."""
+    """Lightning's running sums for epoch means, by logged name: (sum, number of documents)."""
     return {
         name: (result.value, result.cumulated_batch_size)
         for name, result in trainer.fit_loop.epoch_loop._results.items()
@@ -35,7 +35,7 @@ def epoch_sums(trainer: Trainer) -> dict[str, Any]:
 
 
 def add_epoch_sums(trainer: Trainer, sums: dict[str, Any]) -> None:
-    """Add an epoch's sums up to a checkpoint to those of the one batch since then."""
+    """Add the epoch sums of a checkpoint to those of the one batch since then."""
     for name, (value, documents) in sums.items():
         result = trainer.fit_loop.epoch_loop._results[name]
         result.value = value.to(result.value.device) + result.value

@@ -1,4 +1,4 @@
-"""The Lightning loggers of a run; config/loggers.py has their settings."""
+"""The Lightning loggers of a run; their settings are in config/loggers.py."""
 
 import csv
 import io
@@ -16,35 +16,35 @@ from newsreel.config import loggers as config
 from newsreel.config.loggers import CSV, LoggerSettings, MLflow, TensorBoard, WandB
 from newsreel.core.storage import write_atomically
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 class RunLogger(Logger):
-    """A Lightning logger that is told of a run's beginning and end, too."""
+    """A Lightning logger with hooks for the start and the end of a run."""
 
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
-        """A run with this config, of these choices, begins or goes on."""
+        """Called when a run with this config and these choices starts or is resumed."""
 
-    def finish(self, settings: dict[str, Any], figures: Figures, step: int) -> None:
-        """A run has ended with these figures after so many steps. settings: by which to tell it from others."""
+    def finish(self, settings: dict[str, Any], metrics: Metrics, step: int) -> None:
+        """Called when a run ends. settings: those that distinguish it from other runs; step: number of steps."""
 
 
 class NoLogger(RunLogger, DummyLogger):
-    """Keeps nothing."""
+    """Logs nothing."""
 
     def __init__(self, run_dir: Path, first_step: int) -> None:
         super().__init__()
 
 
 class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
-    """TensorBoard events in `<run folder>/tensorboard`, with the config as text from the start.
+    """TensorBoard events in `<run directory>/tensorboard`, with the config as text.
 
-    A run that goes on writes a file beside the one that is there, beginning with `first_step`: TensorBoard then drops
-    that step and the later ones from what it read before, so that none is shown twice.
+    A resumed run writes another event file with `purge_step=first_step`: TensorBoard then discards earlier events from
+    that step on, so that none is shown twice.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
-        super().__init__(folder, name="tensorboard", version="", purge_step=first_step)
+    def __init__(self, run_dir: Path, first_step: int) -> None:
+        super().__init__(run_dir, name="tensorboard", version="", purge_step=first_step)
         self.first_step = first_step
 
     @property
@@ -58,42 +58,42 @@ class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
         self.writer.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()), self.first_step)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Lightning's `epoch` stands with the figures of training steps, and not twice more where an epoch ends."""
+        """Log `epoch` with the metrics of training steps only, as `train/epoch`."""
         epoch = {"train/epoch": metrics["epoch"]} if "train/loss_step" in metrics else {}
         super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"} | epoch, step)
 
     @rank_zero_only
-    def finish(self, settings: dict[str, Any], figures: Figures, step: int) -> None:
-        """The run's entry in HPARAMS: its settings, and the figures as scalars.
+    def finish(self, settings: dict[str, Any], metrics: Metrics, step: int) -> None:
+        """Add the run to HPARAMS: its settings, and the final metrics as scalars.
 
-        Without torch's description of the columns: where TensorBoard finds one it takes the first run's for all runs,
-        and else makes them of what the runs have, with those in which they differ first and chosen.
+        torch's experiment summary is omitted: TensorBoard would use that of the first run for the columns of all runs.
+        Without it, TensorBoard derives the columns from the runs, and shows those that differ first.
         """
-        self.log_metrics(figures, step)
-        _, begin, end = hparams(settings, figures)  # type: ignore[no-untyped-call]
+        self.log_metrics(metrics, step)
+        _, begin, end = hparams(settings, metrics)  # type: ignore[no-untyped-call]
         for summary in (begin, end):
             self.writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
         self.writer.close()
 
     def save(self) -> None:
-        """Flush the events; the config has its place in config.yaml, not in a file beside them."""
+        """Flush the events. Unlike TensorBoardLogger, do not write hparams.yaml: config.yaml has the settings."""
         self.writer.flush()
 
     def finalize(self, status: str) -> None:
-        """Keep the event file open between fitting and testing, so that a run has one; `finish` ends it."""
+        """Keep the event file open between fitting and testing, so that a run has one; `finish` closes it."""
         self.save()
 
 
 class RunCSVLogger(RunLogger):
-    """`metrics.csv`: a row each time that figures were logged, with the step and the figures of that time.
+    """`metrics.csv`: one row per logging event, with the step and the metrics.
 
-    Lightning's CSVLogger begins a new file where a run goes on, and may lose one while it adds a column. Here what
-    came before `first_step` stays, and the file is whole whenever the process is killed, but for its last line.
+    Unlike Lightning's CSVLogger, a resumed run keeps the rows before `first_step`, and a killed process loses at most
+    the last line.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, run_dir: Path, first_step: int) -> None:
         super().__init__()
-        self.file = folder / "metrics.csv"
+        self.file = run_dir / "metrics.csv"
         self.first_step = first_step
         self.columns = ["step", "epoch"]
 
@@ -122,14 +122,14 @@ class RunCSVLogger(RunLogger):
             file.write(self._lines([{"step": step, **metrics}]))
 
     def log_hyperparams(self, *arguments: Any, **named: Any) -> None:
-        """They are in config.yaml."""
+        """Does nothing: config.yaml has the settings."""
 
     def _rows(self) -> list[dict[str, str]]:
-        """What the file holds; a last line that a kill has cut off is left out."""
+        """The rows of the file without an incomplete last line."""
         if not self.file.exists():
             return []
-        whole, _, _ = self.file.read_text(encoding="utf-8").rpartition("\n")
-        return list(csv.DictReader(io.StringIO(whole)))
+        complete, _, _ = self.file.read_text(encoding="utf-8").rpartition("\n")
+        return list(csv.DictReader(io.StringIO(complete)))
 
     def _lines(self, rows: list[dict[str, Any]]) -> str:
         lines = io.StringIO()
@@ -138,72 +138,71 @@ class RunCSVLogger(RunLogger):
 
 
 class RunWandbLogger(RunLogger, WandbLogger):
-    """A run of Weights & Biases, whose local files are in `<run folder>/wandb`.
+    """A run of Weights & Biases, with local files in `<run directory>/wandb`.
 
-    A run that goes on keeps its id, and what was logged after its last checkpoint is there twice: there is no taking
-    back.
+    A resumed run keeps its id. Steps logged after the last checkpoint appear twice, since W&B cannot delete them.
     """
 
-    def __init__(self, folder: Path, first_step: int, mode: str, project: str, entity: str | None) -> None:
+    def __init__(self, run_dir: Path, first_step: int, mode: str, project: str, entity: str | None) -> None:
         super().__init__(
-            name=f"{folder.parent.name}/{folder.name}",
-            save_dir=folder,
-            id=kept_id(folder),
+            name=f"{run_dir.parent.name}/{run_dir.name}",
+            save_dir=run_dir,
+            id=read_id(run_dir),
             project=project,
             entity=entity,
             mode=mode,
-            reinit="create_new",  # else a job of a sweep would go on in the run of one that failed before it
+            reinit="create_new",  # otherwise a job of a sweep would continue the run of a failed one
         )
-        self.folder = folder
+        self.run_dir = run_dir
 
     @rank_zero_only
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
         self.log_hyperparams({"choices": choices, **config})
-        keep_id(self.folder, self.version)
+        write_id(self.run_dir, self.version)
 
     @rank_zero_only
-    def finish(self, settings: dict[str, Any], figures: Figures, step: int) -> None:
-        self.log_metrics(figures, step)
+    def finish(self, settings: dict[str, Any], metrics: Metrics, step: int) -> None:
+        self.log_metrics(metrics, step)
         self.experiment.finish()
 
 
 class RunMLflowLogger(RunLogger, MLFlowLogger):
-    """A run in MLflow's database or on its server; one that goes on keeps its id."""
+    """A run in MLflow's database or on its server; a resumed run keeps its id."""
 
-    def __init__(self, folder: Path, first_step: int, tracking_uri: str, experiment_name: str) -> None:
+    def __init__(self, run_dir: Path, first_step: int, tracking_uri: str, experiment_name: str) -> None:
         if tracking_uri.startswith("sqlite:///"):
             Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self.known = kept_id(folder)
+        self.known_id = read_id(run_dir)
         super().__init__(
             experiment_name=experiment_name,
-            run_name=f"{folder.parent.name}/{folder.name}",
+            run_name=f"{run_dir.parent.name}/{run_dir.name}",
             tracking_uri=tracking_uri,
-            run_id=self.known,
+            run_id=self.known_id,
         )
-        self.folder = folder
+        self.run_dir = run_dir
 
     @rank_zero_only
     def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
-        if self.known is None:  # MLflow refuses another value of what it knows, such as training.max_epochs
+        if self.known_id is None:  # MLflow does not accept changed values, such as of training.max_epochs
             self.log_hyperparams({"choices": choices, **config})
-            keep_id(self.folder, self.version)
+            write_id(self.run_dir, self.version)
 
     @rank_zero_only
-    def finish(self, settings: dict[str, Any], figures: Figures, step: int) -> None:
-        self.log_metrics(figures, step)
+    def finish(self, settings: dict[str, Any], metrics: Metrics, step: int) -> None:
+        self.log_metrics(metrics, step)
         self.finalize("success")
 
 
-ID_FILE = "logger_id"  # of a run at a service, in its folder
+ID_FILE = "logger_id"  # in the run directory: the id of the run at a tracking service
 
 
-def kept_id(folder: Path) -> str | None:
-    file = folder / ID_FILE
+def read_id(run_dir: Path) -> str | None:
+    file = run_dir / ID_FILE
     return file.read_text(encoding="utf-8").strip() if file.exists() else None
 
 
-def keep_id(folder: Path, run: str | None) -> None:
-    write_atomically(folder / ID_FILE, f"{run}\n")
+def write_id(run_dir: Path, run: str | None) -> None:
+    write_atomically(run_dir / ID_FILE, f"{run}\n")
 
 
 LOGGERS: dict[type[LoggerSettings], Any] = {
@@ -216,6 +215,6 @@ LOGGERS: dict[type[LoggerSettings], Any] = {
 
 
 def build_logger(settings: LoggerSettings, run_dir: Path, first_step: int) -> RunLogger:
-    """The logger of the run in `run_dir`. first_step: the first step of the optimizer that it has not logged yet."""
+    """The logger of a run. first_step: the first optimizer step that has not been logged yet."""
     logger: RunLogger = LOGGERS[type(settings)](run_dir, first_step, **vars(settings))
     return logger

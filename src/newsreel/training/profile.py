@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Profiles of a run: durations of its phases, and of operators in training steps."""
 
 from typing import Any
 
@@ -6,29 +6,29 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import SimpleProfiler
 from torch.profiler import ProfilerActivity, profile, schedule
 
-NUM_STEPS = 20  # of training, whose operators are told apart; those before them are warm-up
-NUM_WARMUP_STEPS = 3
-NUM_OPERATORS = 12  # that the table shows
+NUM_STEPS = 20  # training steps whose operators are profiled
+NUM_WARMUP_STEPS = 3  # before them
+NUM_OPERATORS = 12  # in the table
 
 
 class PhaseProfiler(SimpleProfiler):
-    """Lightning's durations, as one table at the end of the run instead of one after each stage."""
+    """Lightning's SimpleProfiler, with one table at the end of the run instead of one after each stage."""
 
     def summary(self) -> str:
         return ""
 
     def seconds(self, *endings: str) -> float:
-        """Time spent in all actions whose names end so."""
+        """Total time, in seconds, of all actions whose names end with any of `endings`."""
         return sum(sum(durations) for name, durations in self.recorded_durations.items() if name.endswith(endings))
 
     def phases(self, results: dict[str, Any]) -> dict[str, float]:
-        """Seconds of each phase of a run, which add up to its whole time. results: what its metrics.json holds."""
+        """Duration of each phase in seconds; they sum to the total time. results: the content of metrics.json."""
         forward, backward = self.seconds(".training_step"), self.seconds(".backward")
         fitting = {
             "reading batches": self.seconds(".train_dataloader_next"),
             "forward and loss": forward,
             "backward": backward,
-            "optimiser": self.seconds(".optimizer_step") - forward - backward,  # its step calls the other two
+            "optimizer": self.seconds(".optimizer_step") - forward - backward,  # the step includes the other two
             "validation": self.seconds("].val_next", ".validation_step", ".on_validation_epoch_end"),
             "checkpoints": self.seconds("save_checkpoint"),
         }
@@ -42,10 +42,10 @@ class PhaseProfiler(SimpleProfiler):
 
 
 class OperatorProfile(Callback):
-    """What torch computed in some steps of training, operator by operator."""
+    """Profiles the torch operators of a few training steps."""
 
     def __init__(self) -> None:
-        self.times: dict[str, tuple[float, int]] = {}  # seconds in the operator itself, calls; of NUM_STEPS or fewer
+        self.times: dict[str, tuple[float, int]] = {}  # (self time in s, calls) over up to NUM_STEPS steps
         self._profile: profile | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -76,7 +76,7 @@ class OperatorProfile(Callback):
 
 
 def time_table(trainer: Trainer, results: dict[str, Any]) -> str:
-    """What both found, as text. results: what metrics.json holds."""
+    """The tables of both profilers. results: the content of metrics.json."""
     phases = trainer.profiler  # type: ignore[attr-defined]
     (operators,) = [callback for callback in trainer.callbacks if isinstance(callback, OperatorProfile)]  # type: ignore[attr-defined]
     assert isinstance(phases, PhaseProfiler)
@@ -85,8 +85,8 @@ def time_table(trainer: Trainer, results: dict[str, Any]) -> str:
     for name, seconds in phases.phases(results).items():
         lines.append(f"{name:<32}{seconds:>10.2f}{seconds / total:>8.1%}")
     lines.append(f"{'total':<32}{total:>10.2f}{1:>8.1%}")
-    whole = sum(seconds for seconds, _ in operators.times.values())
+    operators_total = sum(seconds for seconds, _ in operators.times.values())
     lines += ["", f"{'operators of some training steps':<44}{'seconds':>10}{'share':>8}{'calls':>8}"]
     for name, (seconds, calls) in sorted(operators.times.items(), key=lambda item: -item[1][0])[:NUM_OPERATORS]:
-        lines.append(f"{name[:42]:<44}{seconds:>10.3f}{seconds / whole:>8.1%}{calls:>8,}")
+        lines.append(f"{name[:42]:<44}{seconds:>10.3f}{seconds / operators_total:>8.1%}{calls:>8,}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The Lightning trainer of a run, and the one that tests a trained run."""
+"""The Lightning trainers: of a run, and for testing a trained run."""
 
 import logging
 import sys
@@ -35,9 +35,9 @@ def build_trainer(
     resume: ResumeState | None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[Trainer, History]:
-    """A trainer that writes into the run directory and follows the corpus's metric, and the history that it keeps.
+    """The trainer of a run, which monitors the corpus's metric, and the history callback.
 
-    resume: where the training goes on; None: it begins. callbacks: beside the trainer's own.
+    resume: the state to resume from; None: a new run. callbacks: additional ones.
     """
     quiet_lightning()
     env = dist_env()
@@ -53,7 +53,7 @@ def build_trainer(
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
         logger=build_logger(experiment.logger, run_dir, resume.log_step if resume else 0),
-        callbacks=[history, *callbacks, *own_callbacks(experiment, run_dir, corpus, on_terminal)],
+        callbacks=[history, *callbacks, *config_callbacks(experiment, run_dir, corpus, on_terminal)],
         plugins=[AtomicCheckpointIO()],
         profiler=PhaseProfiler() if settings.profile else None,
         enable_progress_bar=on_terminal,
@@ -62,8 +62,8 @@ def build_trainer(
     return trainer, history
 
 
-def own_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_terminal: bool) -> list[Callback]:
-    """The callbacks that the config asks for."""
+def config_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_terminal: bool) -> list[Callback]:
+    """The callbacks according to the config."""
     settings, training = experiment.trainer, experiment.training
     callbacks: list[Callback] = [
         RunCheckpoints(run_dir, corpus.metric, training.checkpoint, settings.checkpoint_every_s, corpus.fingerprint)
@@ -82,21 +82,21 @@ def own_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_term
 
 
 def process_settings(env: DistEnv, settings: TrainerSettings) -> dict[str, Any]:
-    """The Trainer's arguments that say which processes train together, of which this is one."""
+    """The Trainer's arguments about devices and processes."""
     if env.world_size == 1:
         return {"accelerator": settings.accelerator, "devices": 1}
     return {
         "accelerator": "cuda" if settings.on_gpus else "cpu",
         "devices": env.local_world_size,
         "num_nodes": env.world_size // env.local_world_size,
-        # buffers are the same everywhere: statistics of all training documents, thresholds of all validation documents
+        # all ranks compute the same buffers: statistics of all training, thresholds of all validation documents
         "strategy": DDPStrategy(cluster_environment=ExternalClusterEnvironment(env), broadcast_buffers=False),
-        "use_distributed_sampler": False,  # TextDataModule.set_shard
+        "use_distributed_sampler": False,  # TextDataModule.set_shard does it
     }
 
 
 def build_tester(accelerator: str, precision: str) -> Trainer:
-    """A trainer that writes nothing, to test a finished run's classifier with."""
+    """A trainer that writes no files, to test the classifier of a finished run."""
     quiet_lightning()
     return Trainer(
         accelerator=accelerator,
@@ -110,14 +110,14 @@ def build_tester(accelerator: str, precision: str) -> Trainer:
 
 
 def quiet_lightning() -> None:
-    """Leave out what Lightning says of its own choices and of settings that are as they should be."""
+    """Silence Lightning's messages about its own choices, and its warnings about intended settings."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message="Sparse invariant checks")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.start_at
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.resume_at
     warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed.*")  # all log the same
     warnings.filterwarnings("ignore", message=".*it is recommended to use `Trainer\\(devices=1.*")  # for testing
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # by a name that old versions lack

@@ -1,4 +1,4 @@
-"""Finished runs as ONNX files, which classify without this project and without torch.
+"""Export of finished runs to ONNX, for inference without this project and without torch.
 
 Axes: B documents, T tokens, L labels.
 """
@@ -23,7 +23,7 @@ from newsreel.config.schema import Settings, check_section
 from newsreel.core.errors import UserError
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
-from newsreel.inference.eval_data import PathOverrides, encoded, find_documents, read_reader
+from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents, read_reader
 from newsreel.inference.export.readme import export_readme
 from newsreel.models.functional import logits_to_probs
 from newsreel.models.network import Network
@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 MODEL_FILE = "model.onnx"
 THRESHOLDS_FILE = "thresholds.json"
 OPSET = 17
-MAX_DIFFERENCE = 1e-4  # of a probability, between the file and the network
+MAX_DIFFERENCE = 1e-4  # between the probabilities of the ONNX model and the network
 MAX_BYTES = 2**31  # of an ONNX file
-ERRORS_ONLY = 3  # of what onnxruntime has to say: it warns of loops that it cannot make faster
-SHORT_LENGTHS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)  # tokens of documents that are tried beside the real ones
+ERRORS_ONLY = 3  # log severity of onnxruntime, which warns of loops that it cannot optimise
+SHORT_LENGTHS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55)  # numbers of tokens that are verified in addition to real documents
 INSTALL_PACKAGES = "pip install --editable '.[export]'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What configs/export.yaml holds beside its sections."""
+    """The settings of configs/export.yaml outside its sections."""
 
     run: str | None
     output: str
@@ -56,30 +56,30 @@ class Request:
 
 
 def export(settings: Settings) -> Path:
-    """Write a run as configs/export.yaml says; returns the folder. Raises UserError."""
+    """Export a run with the settings of configs/export.yaml; returns the output directory. Raises UserError."""
     problems = check_section("", {key: settings[key] for key in settings if key not in ("data", "paths")}, Request)
     problems += check_section("paths", settings["paths"], PathOverrides)
     reader = read_reader(settings["data"], problems)
     if not problems and settings["run"] is None:
-        problems.append("run is null: name the folder of a finished run, such as run=outputs/imdb/lstm/<time>.")
+        problems.append("run is null: name the directory of a finished run, such as run=outputs/imdb/lstm/<time>.")
     if problems:
         raise UserError("\n".join(problems))
-    folder = Path(settings["output"]).expanduser()
-    if folder.exists():
-        raise UserError(f"{folder} is there already: name another folder with output=…")
+    output_dir = Path(settings["output"]).expanduser()
+    if output_dir.exists():
+        raise UserError(f"{output_dir} exists already: name another directory with output=…")
     require_packages()
     run = open_run(Path(settings["run"]).expanduser())
-    documents = sampled(
+    documents = sample_documents(
         find_documents([run], "test", PathOverrides(**settings["paths"]), reader), settings["num_documents"]
     )
-    build_once(folder, lambda partial: write_export(run, documents, partial), f"the export of {run.run_dir}")
-    log.info(f"exported    {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    log.info(f"folder      {folder}")
-    return folder
+    build_once(output_dir, lambda partial: write_export(run, documents, partial), f"the export of {run.run_dir}")
+    log.info(f"exported    {', '.join(sorted(path.name for path in output_dir.iterdir()))}")
+    log.info(f"folder      {output_dir}")
+    return output_dir
 
 
 def require_packages() -> None:
-    """Raise UserError if the packages that write and run ONNX files are missing."""
+    """Raise UserError if onnx or onnxruntime is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -89,39 +89,39 @@ def require_packages() -> None:
         ) from error
 
 
-def sampled(corpus: Corpus, num_documents: int) -> Corpus:
-    """The corpus with so many of its test documents, or all if it has fewer, spread evenly over them."""
+def sample_documents(corpus: Corpus, num_documents: int) -> Corpus:
+    """The corpus with up to `num_documents` of its test documents, evenly spaced."""
     table = corpus["test"]
     rows = np.linspace(0, len(table) - 1, min(num_documents, len(table))).astype(np.int64)
     return replace(corpus, tables={"test": table.select(rows)}, splits={})
 
 
-def write_export(run: TrainedRun, documents: Corpus, folder: Path) -> None:
-    """Write all files into an empty folder. Raises UserError if the model does not say what the run does."""
+def write_export(run: TrainedRun, documents: Corpus, output_dir: Path) -> None:
+    """Write all files into an empty directory. Raises UserError if the model's probabilities differ from the run's."""
     model = Classification(run.classifier.network, run.labels.task)
-    write_model(model, folder / MODEL_FILE)
-    tokenized = encoded(documents, "test", run.tokenizer)
+    write_model(model, output_dir / MODEL_FILE)
+    tokenized = encode_split(documents, "test", run.tokenizer)
     loader = TextDataModule(documents, tokenized, run.experiment.batches, seed=0, pin_memory=False).test_dataloader()
-    difference = largest_difference(run, folder / MODEL_FILE, [*loader, *short_documents(next(iter(loader)))])
+    difference = largest_difference(run, output_dir / MODEL_FILE, [*loader, *short_documents(next(iter(loader)))])
     num_documents = len(documents["test"])
-    what = f"{num_documents:,} test documents of {documents.name} and {len(SHORT_LENGTHS)} short ones"
-    if not difference <= MAX_DIFFERENCE:  # not a number is too much, too
+    tested_on = f"{num_documents:,} test documents of {documents.name} and {len(SHORT_LENGTHS)} short ones"
+    if not difference <= MAX_DIFFERENCE:  # also true for NaN
         raise UserError(
-            f"{run.run_dir} cannot be exported: the probabilities of its {network_name(run)} and those of the ONNX "
-            f"file differ by up to {difference:.2g} on {what}; {MAX_DIFFERENCE:g} is the limit."
+            f"{run.run_dir} cannot be exported: the probabilities of its {network_name(run)} and of the ONNX model "
+            f"differ by up to {difference:.2g} on {tested_on}; the limit is {MAX_DIFFERENCE:g}."
         )
-    log.info(f"verified    on {what}: probabilities differ by at most {difference:.2g}")
-    run.tokenizer.save(folder)
-    run.labels.save(folder)
+    log.info(f"verified    on {tested_on}: probabilities differ by at most {difference:.2g}")
+    run.tokenizer.save(output_dir)
+    run.labels.save(output_dir)
     if run.labels.task == "multilabel":
         rule = run.classifier.decisions.describe(run.labels.names)
-        (folder / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
-    verified = f"On {what} its probabilities differ from the network's by at most {difference:.2g}."
-    (folder / "README.md").write_text(export_readme(run, verified), encoding="utf-8")
+        (output_dir / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
+    verified = f"On {tested_on}, its probabilities differ from the network's by at most {difference:.2g}."
+    (output_dir / "README.md").write_text(export_readme(run, verified), encoding="utf-8")
 
 
 class Classification(nn.Module):
-    """What an ONNX file computes: the probabilities of a network, ready to be traced."""
+    """The module that is exported: a network with probabilities as outputs, prepared for tracing."""
 
     def __init__(self, network: Network, task: Task) -> None:
         super().__init__()
@@ -129,11 +129,11 @@ class Classification(nn.Module):
         self.task: Task = task
         for module in self.network.modules():
             if isinstance(module, nn.Embedding) and module.max_norm is not None:
-                module(torch.arange(module.num_embeddings))  # shortens all rows that are too long, once
+                module(torch.arange(module.num_embeddings))  # applies max_norm to all rows once
                 module.max_norm = None
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T) token ids with anything behind a document's end, (B,) lengths → (B, L) probabilities."""
+        """(B, T) token ids, with any padding, (B,) lengths → (B, L) probabilities."""
         token_ids = token_ids.where(token_mask(lengths, token_ids.shape[1]), PAD)
         return logits_to_probs(self.network(token_ids, lengths).float(), self.task)
 
@@ -144,14 +144,14 @@ def write_model(model: Classification, file: Path) -> None:
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if num_bytes >= MAX_BYTES:
         raise UserError(
-            f"This {name} has weights of {num_bytes / 2**30:.1f} GiB; an ONNX file holds less than "
+            f"This {name} has {num_bytes / 2**30:.1f} GiB of weights; an ONNX file must be smaller than "
             f"{MAX_BYTES / 2**30:.0f} GiB. Export a run with a smaller vocabulary."
         )
     example = torch.ones((2, 40), dtype=torch.long), torch.tensor([40, 17])
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that tracing fixes: the comparison below would show any
-            # Not by torch.export: it lays recurrent layers out for one number of tokens
+            warnings.simplefilter("ignore")  # about constants in the trace, which the verification would detect
+            # Not torch.export, which unrolls recurrent layers for a fixed number of tokens
             torch.onnx.export(
                 model,
                 example,
@@ -166,37 +166,37 @@ def write_model(model: Classification, file: Path) -> None:
                     "probabilities": {0: "documents"},
                 },
             )
-    except Exception as error:  # the exporter raises whatever it comes upon
+    except Exception as error:  # the exporter raises many kinds of errors
         raise UserError(f"{name} cannot be exported to ONNX: {str(error).strip().splitlines()[0]}") from error
 
 
 def short_documents(batch: Batch) -> Iterator[Batch]:
-    """The beginning of a batch's first document, one length after the other, each alone."""
+    """Batches of one document each: the beginnings of the first document, of SHORT_LENGTHS tokens."""
     for length in SHORT_LENGTHS:
         lengths = batch.lengths[:1].clamp(max=length)
-        token_ids = batch.token_ids[:1, : max(1, length)] * token_mask(lengths, 1)  # an empty one is padding: zeros
+        token_ids = batch.token_ids[:1, : max(1, length)] * token_mask(lengths, 1)  # zeros (padding) if empty
         yield Batch(token_ids, lengths, batch.targets[:1], num_documents=1)
 
 
 def largest_difference(run: TrainedRun, file: Path, batches: Iterable[Batch]) -> float:
-    """How far a probability that the file gives is from the network's, at most. Raises UserError if it gives none."""
+    """The largest difference between probabilities of a file and a run. Raises UserError if the file cannot run."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     try:
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        differences = [of_batch(run, session, batch) for batch in batches]
-    except Exception as error:  # onnxruntime's errors have no common class
+        differences = [max_difference(run, session, batch) for batch in batches]
+    except Exception as error:  # onnxruntime's errors have no common base class
         raise UserError(f"onnxruntime cannot run the exported {network_name(run)}: {error}") from error
-    return float(np.max(differences))  # not a number if one of them is not
+    return float(np.max(differences))  # NaN if any is NaN
 
 
-def of_batch(run: TrainedRun, session: "onnxruntime.InferenceSession", batch: Batch) -> Any:
+def max_difference(run: TrainedRun, session: "onnxruntime.InferenceSession", batch: Batch) -> Any:
     with torch.inference_mode():
         logits = run.classifier(batch.token_ids, batch.lengths).float()
         expected = logits_to_probs(logits, run.labels.task).numpy()  # (B, L)
-    (given,) = session.run(None, {"token_ids": batch.token_ids.numpy(), "lengths": batch.lengths.numpy()})
-    return np.abs(given - expected).max()
+    (actual,) = session.run(None, {"token_ids": batch.token_ids.numpy(), "lengths": batch.lengths.numpy()})
+    return np.abs(actual - expected).max()
 
 
 def network_name(run: TrainedRun) -> str:

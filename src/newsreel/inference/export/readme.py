@@ -1,4 +1,4 @@
-"""The README of an exported run: how to classify with it, by public packages alone."""
+"""The README of an exported run, with code to classify texts using only public packages."""
 
 from string import Template
 from textwrap import dedent
@@ -15,15 +15,16 @@ NO_LIMIT = 10**9  # tokens of a document
 README = Template("""\
 # $title
 
-`model.onnx` gives each document a probability for each of $num_labels labels ($task). $verified
+`model.onnx` computes the probability of each of $num_labels labels ($task) for each document. $verified
 
 | | | |
 |---|---|---|
-| input `token_ids` | (documents, tokens), int64 | tokens of the texts; behind a document's end, anything |
-| input `lengths` | (documents,), int64 | tokens of each document, 0 or more |
-| output `logits_to_probs` | (documents, labels), float32 | in the order of `names` in labels.json |
+| input `token_ids` | (documents, tokens), int64 | token ids of the texts, with any padding at the end |
+| input `lengths` | (documents,), int64 | number of tokens of each document, 0 or more |
+| output `probabilities` | (documents, labels), float32 | in the order of `names` in labels.json |
 
-With Python and `pip install onnxruntime numpy $package`, in this folder: `python classify.py "a text" "another"`, with
+Install the packages with `pip install onnxruntime numpy $package`, save this code as classify.py in this directory, and
+run `python classify.py "a text" "another"`:
 
 ```python
 import json, sys
@@ -32,7 +33,7 @@ import numpy as np, onnxruntime, $package
 onnxruntime.set_default_logger_severity(3)  # errors only
 session = onnxruntime.InferenceSession("model.onnx")
 names = json.load(open("labels.json", encoding="utf-8"))["names"]
-FIRST, LAST = $first, $last  # of a longer document only so many tokens are read
+FIRST, LAST = $first, $last  # tokens read from the beginning and the end of longer documents
 $encoder
 def classify(texts):
     documents = [x if len(x) <= FIRST + LAST else [*x[:FIRST], *x[len(x) - LAST:]] for x in encode(texts)]
@@ -47,7 +48,7 @@ for row in classify(sys.argv[1:]):
 ```
 """)
 
-# How texts become token ids, by kind of tokenizer
+# From texts to token ids, by tokenizer
 SPLIT = f'''
     tokenizer = json.load(open("tokenizer.json", encoding="utf-8"))
     rules, words = tokenizer["rules"], tokenizer.get("words") or tokenizer["tokens"]
@@ -63,7 +64,7 @@ SPLIT = f'''
             column = column.str.to_lowercase()
         pattern = rules["word_pattern"] + (r"|{PUNCTUATION}" if rules["punctuation"] == "keep" else "")
         texts = column.str.extract_all(pattern).to_list()
-        if rules["mark_title"]:  # words of the first line stand before all words once more, marked
+        if rules["mark_title"]:  # the words of the first line are repeated in front, marked
             titles = column.str.extract(r"{TITLE}").fill_null("").str.extract_all(pattern)
             texts = [[*("{TITLE_MARK}" + word for word in title), *text] for title, text in zip(titles, texts)]
         return [[ids.get(word, 1) for word in text] for text in texts]
@@ -78,7 +79,7 @@ NGRAMS = f'''{SPLIT}
         return [bag(np.array(word_ids, dtype=np.int64)) for word_ids in split(texts)]
 
     def bag(word_ids):
-        """The n-grams of a document; one is known by the number of all its words but the last, and by that."""
+        """The n-grams of a document; the key of one combines the index of its prefix and its last word."""
         numbers, found = np.where(word_ids > 1, word_ids, -1), []
         for order in range(1, tokenizer["max_n"] + 1):
             if order > 1:
@@ -96,13 +97,13 @@ SUBWORDS = """
     def encode(texts):
         return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
 """
-ENCODERS: dict[type[FittedTokenizer], tuple[str, str]] = {  # the package that it takes, and the code
+ENCODERS: dict[type[FittedTokenizer], tuple[str, str]] = {  # (required package, code)
     FittedWords: ("polars", WORDS),
     FittedNgrams: ("polars", NGRAMS),
     FittedSubwords: ("tokenizers", SUBWORDS),
 }
 
-# How probabilities become labels, by rule
+# From probabilities to labels, by decision rule
 MOST_PROBABLE = """
     def decide(row):
         return [names[row.argmax()]]
@@ -125,7 +126,7 @@ CLOSED = """
 
     def decide(row):
         given = decide_alone(row)
-        for name in given:  # grows by the labels above as it is walked
+        for name in given:  # the loop also visits the appended parents
             parent = parents[names.index(name)]
             if parent >= 0 and names[parent] not in given:
                 given.append(names[parent])
@@ -134,7 +135,7 @@ CLOSED = """
 
 
 def export_readme(run: TrainedRun, verified: str) -> str:
-    """The README of a run's export. verified: what was found of its numbers, as a sentence."""
+    """The README of an exported run. verified: the result of the verification, as a sentence."""
     package, encoder = ENCODERS[type(run.tokenizer)]
     decisions = run.classifier.decisions
     decider = MOST_PROBABLE
@@ -155,7 +156,7 @@ def export_readme(run: TrainedRun, verified: str) -> str:
 
 
 def tokens_read(batches: BatchSettings) -> tuple[int, int]:
-    """How many tokens of a long document are read from its beginning, and how many from its end."""
+    """Numbers of tokens that are read from the beginning and the end of a long document."""
     limit = NO_LIMIT if batches.max_tokens is None else batches.max_tokens
     if batches.truncation == "head_tail":
         return (limit + 1) // 2, limit // 2

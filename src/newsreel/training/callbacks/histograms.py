@@ -1,4 +1,4 @@
-"""Weights and gradients in TensorBoard."""
+"""Histograms of weights and gradients in TensorBoard."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from newsreel.training.loggers import RunTensorBoardLogger
 
 
 class Histograms(Callback):
-    """Weights after each epoch, and the gradients of its last step before clipping, in TensorBoard.
+    """Logs the weights after each epoch, and the unclipped gradients of its last step, to TensorBoard.
 
-    Both stand at the step that the epoch's figures have: its last one, counted from 0.
+    Both are logged at the step of the epoch's metrics: its last one, counted from 0.
     """
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -34,6 +34,6 @@ class Histograms(Callback):
             if tensor is None:
                 continue
             values = tensor.detach().coalesce().values() if tensor.is_sparse else tensor.detach()
-            values = values[values.isfinite()]  # the loss tells of the others
+            values = values[values.isfinite()]  # a diverged training is reported by its loss
             if len(values):
                 trainer.logger.writer.add_histogram(f"{tag}/{name}", values.cpu(), step)

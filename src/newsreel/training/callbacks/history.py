@@ -1,4 +1,4 @@
-"""The metrics of every epoch, kept and printed."""
+"""Records and prints the metrics of every epoch."""
 
 import logging
 import math
@@ -17,43 +17,45 @@ LINE_EVERY_SECONDS = 30.0
 
 
 class History(Callback):
-    """Keeps each epoch's figures and prints a line for it; within long epochs too where there is no progress bar."""
+    """Records the metrics of each epoch and logs a line; without a progress bar, also within long epochs."""
 
     def __init__(self, metric: str, checkpoint: CheckpointPolicy, lines_within_epochs: bool) -> None:
         self.metric = metric
         self.checkpoint_policy = checkpoint
         self.lines_within_epochs = lines_within_epochs
         self.epochs: list[dict[str, float]] = []
-        self.first_step = 0.0  # time.perf_counter() after this process's first optimiser step; 0: there was none
-        self.seconds_before = 0.0  # of fitting, before this process went on with it
-        self._fit_begun = 0.0
+        self.first_step = 0.0  # time.perf_counter() after the first optimizer step of this process; 0: there was none
+        self.seconds_before = 0.0  # fitting time before this process resumed the run
+        self._fit_started = 0.0
         self._epoch_seconds_before = 0.0
         self._training_seconds = 0.0
         self._num_documents = 0
-        self._begun = self._shown = 0.0
+        self._epoch_started = self._line_at = 0.0
         self._epoch_documents = 0
 
     @property
     def documents_per_second(self) -> float:
-        """Training speed over all epochs, validation not counted."""
+        """Training speed over all epochs, without validation."""
         return self._num_documents / self._training_seconds if self._training_seconds else 0.0
 
     @property
     def best_epoch(self) -> dict[str, float]:
-        """The figures of the epoch whose checkpoint is kept: the last, or the first with the highest metric."""
+        """The metrics of the checkpoint's epoch: the last, or the first with the highest validation metric."""
         if self.checkpoint_policy == "last":
             return self.epochs[-1]
         return max(self.epochs, key=lambda epoch: epoch[f"val/{self.metric}"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._fit_begun = time.perf_counter()
+        self._fit_started = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._shown = time.perf_counter()
-        self._begun = self._shown - self._epoch_seconds_before  # an epoch that goes on is not started again
+        self._line_at = time.perf_counter()
+        self._epoch_started = (
+            self._line_at - self._epoch_seconds_before
+        )  # there is no on_train_epoch_start for a resumed epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = self._shown = time.perf_counter()
+        self._epoch_started = self._line_at = time.perf_counter()
         self._epoch_documents = 0
 
     def on_train_batch_end(
@@ -62,40 +64,42 @@ class History(Callback):
         now = time.perf_counter()
         self.first_step = self.first_step or now
         self._epoch_documents += batch.num_documents
-        if self.lines_within_epochs and now - self._shown > LINE_EVERY_SECONDS:
-            self._shown = now
-            share = (batch_idx + 1) / float(trainer.num_training_batches)
+        if self.lines_within_epochs and now - self._line_at > LINE_EVERY_SECONDS:
+            self._line_at = now
+            fraction = (batch_idx + 1) / float(trainer.num_training_batches)
             loss = float(trainer.callback_metrics["train/loss_step"])
-            speed = self._epoch_documents / (now - self._begun)
-            self._say(f"  epoch {trainer.current_epoch + 1}: {share:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s")
+            speed = self._epoch_documents / (now - self._epoch_started)
+            self._log_line(
+                f"  epoch {trainer.current_epoch + 1}: {fraction:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s"
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._training_seconds += time.perf_counter() - self._begun
+        self._training_seconds += time.perf_counter() - self._epoch_started
         self._num_documents += self._epoch_documents
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if not math.isfinite(figures["train/loss_epoch"]):
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if not math.isfinite(metrics["train/loss_epoch"]):
             raise UserError(
-                f"The training loss was {figures['train/loss_epoch']} in epoch {trainer.current_epoch + 1}: training "
+                f"The training loss was {metrics['train/loss_epoch']} in epoch {trainer.current_epoch + 1}: training "
                 f"diverged. Lower training.learning_rate ({trainer.optimizers[0].defaults['lr']:g}), or set "
                 "training.gradient_clip."
             )
-        kept = {name: value for name, value in figures.items() if name.startswith("val/")}
-        seconds = time.perf_counter() - self._begun
+        validation = {name: value for name, value in metrics.items() if name.startswith("val/")}
+        seconds = time.perf_counter() - self._epoch_started
         self.epochs.append(
             {
                 "epoch": trainer.current_epoch + 1,
-                "train/loss": figures["train/loss_epoch"],
-                f"train/{self.metric}": figures[f"train/{self.metric}_epoch"],
-                **kept,
+                "train/loss": metrics["train/loss_epoch"],
+                f"train/{self.metric}": metrics[f"train/{self.metric}_epoch"],
+                **validation,
                 "time/epoch_s": seconds,
             }
         )
-        self._say(
+        self._log_line(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            f"  train loss {figures['train/loss_epoch']:.4f}  {self.metric} {figures[f'train/{self.metric}_epoch']:.4f}"
-            f"  validation loss {figures['val/loss']:.4f}  {self.metric} {figures[f'val/{self.metric}']:.4f}"
+            f"  train loss {metrics['train/loss_epoch']:.4f}  {self.metric} {metrics[f'train/{self.metric}_epoch']:.4f}"
+            f"  validation loss {metrics['val/loss']:.4f}  {self.metric} {metrics[f'val/{self.metric}']:.4f}"
             f"  {self._epoch_documents / max(1e-9, seconds):,.0f} documents/s  {seconds:.1f} s",
         )
 
@@ -103,8 +107,8 @@ class History(Callback):
         now = time.perf_counter()
         return {
             "epochs": self.epochs,
-            "fit_seconds": self.seconds_before + now - self._fit_begun,
-            "epoch_seconds": now - self._begun,
+            "fit_seconds": self.seconds_before + now - self._fit_started,
+            "epoch_seconds": now - self._epoch_started,
             "epoch_documents": self._epoch_documents,
             "training_seconds": self._training_seconds,
             "num_documents": self._num_documents,
@@ -118,6 +122,6 @@ class History(Callback):
         self._training_seconds = state_dict["training_seconds"]
         self._num_documents = state_dict["num_documents"]
 
-    def _say(self, line: str) -> None:
-        with tqdm.external_write_mode():  # a bar on the terminal makes way for the line
+    def _log_line(self, line: str) -> None:
+        with tqdm.external_write_mode():  # keeps the line apart from a progress bar
             log.info(line)

@@ -11,9 +11,9 @@ from newsreel.training.loggers import RunTensorBoardLogger
 
 
 class ProjectorWords(Callback):
-    """Shows the vectors of the most frequent words before training, and after testing the best checkpoint.
+    """Adds the vectors of the most frequent words before training, and after testing the best checkpoint.
 
-    One-hot words have no vectors, and loggers other than TensorBoard no projector: nothing is shown then.
+    Does nothing for one-hot embeddings, which have no vectors, and for loggers other than TensorBoard.
     """
 
     def __init__(self, words: Sequence[str], num_words: int) -> None:
@@ -37,5 +37,5 @@ class ProjectorWords(Callback):
             and weight is not None
             and self.num_words
         ):
-            with redirect_stdout(None):  # it warns if a resumed run has shown them already
+            with redirect_stdout(None):  # it prints a warning if a resumed run has added them before
                 add_words(logger.writer, tag, self.words, weight.cpu(), self.num_words)

@@ -1,4 +1,4 @@
-"""SIGTERM, when several processes train together."""
+"""SIGTERM handling with several processes."""
 
 import signal
 import threading
@@ -10,15 +10,15 @@ from newsreel.training.lightning_private import mark_sigterm_received
 
 
 class SigtermCallback(Callback):
-    """Lets all processes stop before the same step when torchrun or srun sends them SIGTERM.
+    """Stops all processes before the same step when torchrun or srun sends SIGTERM.
 
-    Before each step Lightning tells all what the first was sent. Its own handler does so from within the signal too,
-    amid whatever the processes are exchanging.
+    Lightning broadcasts rank 0's flag before each step. Its own signal handler would also broadcast from within the
+    signal, in the middle of other collectives.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        def note(*_: Any) -> None:
+        def handler(*_: Any) -> None:
             mark_sigterm_received(trainer)
 
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, note)
+            signal.signal(signal.SIGTERM, handler)
