@@ -82,7 +82,10 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         (["seed=-1"], ["seed is -1: it has to be at least 0"]),
         (["training.learning_rate=inf"], ["training.learning_rate is inf: it has to be a finite number"]),
         (["training.weight_decay=nan"], ["training.weight_decay is nan: it has to be a finite number"]),
-        (["evaluation.hierarchy=close"], ["evaluation.hierarchy is close, and the labels of this corpus have none"]),
+        (
+            ["evaluation.hierarchy=close"],
+            ["evaluation.hierarchy is close, but the labels of this corpus have no hierarchy"],
+        ),
         (["seed=null"], ["seed is null: it has to be a whole number"]),
         (["paths.cache_dir="], ["paths.cache_dir is empty"]),
         (["trainer=cpu", "trainer.precision=16-mixed"], ["which needs a GPU: use bf16-mixed"]),

@@ -50,13 +50,6 @@ SMALLER = [
     (re.compile(r"\boutputs/(imdb|reuters)/"), "outputs/synthetic/"),
 ]
 
-# Settings under the names that configs of an older version have.
-RENAMED = {
-    "training.checkpoint=": "training.keep=",
-    "trainer.accumulate_grad_batches=": "trainer.accumulate=",
-    "model.kernel_sizes=": "model.widths=",
-}
-
 
 @dataclass(frozen=True)
 class Block:
@@ -74,7 +67,7 @@ class Block:
                     continue
                 line = line.removeprefix("$ ")
             if line.strip() and not line.startswith("#"):
-                yield with_names_of_configs(line)
+                yield line
 
 
 def blocks(page: Path) -> list[Block]:
@@ -83,18 +76,6 @@ def blocks(page: Path) -> list[Block]:
         Block(page, text[: match.start()].count("\n") + 1, match.group(1), match.group(2))
         for match in FENCE.finditer(text)
     ]
-
-
-def with_names_of_configs(command: str) -> str:
-    for new, old in RENAMED.items():
-        if f"{new.partition('.')[2][:-1]}:" not in texts_of_configs():
-            command = command.replace(new, old)
-    return command
-
-
-@cache
-def texts_of_configs() -> str:
-    return "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "configs").rglob("*.yaml"))
 
 
 def programs(command: str) -> list[list[str]]:
@@ -260,15 +241,9 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             continue
         file = page.parent / path if path else page
         is_broken = anchor not in anchors(file) if anchor and file.is_file() else not file.exists()
-        if is_broken and not is_written_elsewhere(file):
+        if is_broken:
             broken.append(target)
     assert broken == []
-
-
-def is_written_elsewhere(file: Path) -> bool:
-    """Whether a page may be missing: the architecture, the guides to extensions and the generated reference."""
-    name = file.resolve().relative_to(PROJECT / "docs").as_posix() if PROJECT / "docs" in file.resolve().parents else ""
-    return name in ("architecture.md", "reference.md") or name.split("/")[0] == "extend"
 
 
 def anchors(file: Path) -> set[str]:

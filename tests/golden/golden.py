@@ -53,9 +53,9 @@ PASSING = ("time/", "throughput/", "memory/")  # figures that differ each time
 SKIPPED_FILES = ("run.log", "command.json", "config.yaml", "report.md")  # of run folders: paths, times, wording
 
 # Settings that may get other names: a new name here and the records stay as they are.
-KEEP = "training.keep"
-ACCUMULATE = "trainer.accumulate"
-KIM_WIDTHS = "model.widths"
+KEEP = "training.checkpoint"
+ACCUMULATE = "trainer.accumulate_grad_batches"
+KIM_WIDTHS = "model.kernel_sizes"
 
 TINY = (
     "trainer=cpu", "trainer.threads=1", "trainer.log_every_n_steps=1", "evaluation.figures=false", "logger=csv",

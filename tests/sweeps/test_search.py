@@ -104,7 +104,7 @@ def test_tpe_finds_the_top_and_the_best_trial_becomes_an_experiment(whole: tuple
     assert best.params["model.cell"] == "gru"
     assert best.params["model.dropout"] == pytest.approx(0.3, abs=0.2)
     text = (folder / "experiment" / "best.yaml").read_text()
-    assert text.startswith(f"# @package _global_\n# Trial {best.number} of a search")
+    assert text.startswith(f"# @package _global_\n# The best trial ({best.number}) of a search")
     experiment = OmegaConf.create(text)
     assert experiment.defaults == [{"override /model": "lstm"}, "_self_"]
     assert experiment.model.dropout == best.params["model.dropout"]

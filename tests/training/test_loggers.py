@@ -15,6 +15,7 @@ from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny
 from newsreel.config.loggers import MLflow
 from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier, gradient_norm
+from newsreel.training.loggers import build_logger
 
 
 def events_of(folder: Path) -> EventAccumulator:
@@ -187,7 +188,7 @@ def test_every_setting_of_a_service_reaches_it(tmp_path: Path, monkeypatch: pyte
         ["logger=wandb", "logger.mode=online", "logger.project=p", "logger.entity=e"],
         ["logger=mlflow", "logger.tracking_uri=http://localhost:1", "logger.experiment_name=n"],
     ):
-        read_tiny(tmp_path, *overrides).logger.build(tmp_path, 0)
+        build_logger(read_tiny(tmp_path, *overrides).logger, tmp_path, 0)
     wandb, mlflow = told
     assert [wandb[key] for key in ("mode", "project", "entity", "id")] == ["online", "p", "e", "kept"]
     assert [mlflow[key] for key in ("tracking_uri", "experiment_name", "run_id")] == ["http://localhost:1", "n", "kept"]

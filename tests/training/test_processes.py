@@ -148,7 +148,7 @@ def test_pruning_is_for_one_process(command_here: Command, tmp_path: Path) -> No
     process = command_here("train.py", *QUICK, "sweep=optuna")
     assert process.returncode == 2
     assert process.stderr == (
-        "error: hydra.sweeper.pruner is median, which ends trials within one process, and trainer.devices is 2: set "
+        "error: hydra.sweeper.pruner is median, which works only in a single process, but trainer.devices is 2: set "
         "hydra.sweeper.pruner=none.\n"
     )
 

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.machine import needs_bfloat16_lstm
 from helpers.tiny_runs import SMALL_LSTM, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
 from newsreel.config.schema import read_experiment
@@ -262,7 +263,7 @@ def test_tasks_and_choices_train_and_test(tmp_path: Path, overrides: list[str]) 
         "embedding.dropout=0.9",
         "embedding.word_dropout=0.9",
         "embedding.max_norm=0.01",
-        "trainer.precision=bf16-mixed",
+        pytest.param("trainer.precision=bf16-mixed", marks=needs_bfloat16_lstm),
         "trainer.accumulate_grad_batches=2",
         "data.limit=40",
         "data.seed=5",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import newsreel
+from helpers.machine import needs_bfloat16_lstm
 from helpers.tiny_runs import SMALL_LSTM, composed, evaluated, exported, figures, go_on, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
@@ -91,6 +92,7 @@ def test_accumulated_batches_make_the_step_of_a_large_one(tmp_path: Path, model:
     assert single["test/loss"] != pytest.approx(whole["test/loss"], abs=1e-5)
 
 
+@needs_bfloat16_lstm
 def test_half_precision_learns_what_full_precision_does(tmp_path: Path) -> None:
     learnable = [*SMALL_LSTM, "data.difficulty=0", "data.num_documents=500", "data.mean_length=30"]
     learnable += ["training.learning_rate=0.02", "training.max_epochs=4", "embedding.word_dropout=0"]
@@ -111,3 +113,13 @@ def test_half_precision_of_gpus_is_refused_on_a_processor(accelerator: str, monk
     monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match=r"16-mixed, which needs a GPU: use bf16-mixed or 32-true"):
         read_experiment(composed(f"trainer={accelerator}", "trainer.precision=16-mixed"))
+
+
+def test_a_cpu_without_half_precision_says_so_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("could not create a primitive. Run workload with ONEDNN_VERBOSE=all")
+
+    monkeypatch.setattr("newsreel.models.recurrent.RecurrentNetwork.forward", fail)
+    with pytest.raises(UserError, match=r"bf16-mixed, and this CPU cannot compute the model in it: could not create a"):
+        train_tiny(tmp_path, *SMALL_LSTM, "trainer.precision=bf16-mixed")
+    assert not (tmp_path / "run" / "labels.json").exists()

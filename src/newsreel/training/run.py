@@ -31,6 +31,7 @@ from newsreel.training.checkpoints import ResumeState
 from newsreel.training.compilation import compile_network, require_compiler
 from newsreel.training.interrupts import exit_stopped
 from newsreel.training.loggers import RunLogger
+from newsreel.training.precision import require_precision
 from newsreel.training.results import Timing, TrainedParts, write_results
 from newsreel.training.spec import RunSpec
 from newsreel.training.trainer import build_trainer
@@ -85,6 +86,7 @@ def preflight(spec: RunSpec) -> None:
     experiment.logger.check()
     if experiment.trainer.compile:
         require_compiler(experiment.trainer.accelerator)
+    require_precision(experiment)
     experiment.embedding.check(experiment.paths)
 
 
