@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real check format docs clean
+.PHONY: help setup train test test-real test-slow docs check format docs clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,8 +27,11 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS=4: four at a time)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not real and not slow' $(ARGS)
 
-test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR), and the slow ones
-	$(BIN)/python -m pytest -m 'real or slow' $(ARGS)
+test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
+	$(BIN)/python -m pytest -m real $(ARGS)
+
+test-slow: $(READY) ## Run the tests that take long: full products, kills, every command of the docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'slow and not real' $(ARGS)
 
 check: $(READY) ## Check format, lint, types and which room imports which
 	$(BIN)/ruff format --check .

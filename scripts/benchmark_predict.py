@@ -1,4 +1,4 @@
-"""What predicting costs beside tokens and logits: `python scripts/benchmark_predict.py <run folder> <documents>`.
+"""What predicting costs beside tokens and logits: `python scripts/benchmark_predict.py <run directory> <documents>`.
 
 Takes turns between the whole way from the file of documents to a file of predictions, and bare tokenizing plus the bare
 forward pass on the same documents, in the same batches, with the documents in memory and the batches made beforehand.

@@ -107,7 +107,9 @@ def test_a_run_never_writes_over_another(command_here: Command, tmp_path: Path) 
     assert (tmp_path / "mine" / "metrics.json").read_text() == before
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_training_that_is_stopped_says_so_in_its_status(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     long = [*QUICK, "data.num_documents=2000", "training.max_epochs=100000", "training.patience=null"]
     process = subprocess.Popen(

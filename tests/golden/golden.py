@@ -384,7 +384,7 @@ SCENARIOS: dict[str, list[Step]] = {
         Step("misspelt key of a sweep", ("train.py", "-m", *SYNTHETIC, "modle.dropout=0.1,0.2")),
     ],
 }
-SMALL = ["convolutional", "sweeps"]  # what `make test` runs
+SMALL = ["convolutional"]  # what `make test` runs
 
 
 # ---------------------------------------------------------------------------------------------------------- documents

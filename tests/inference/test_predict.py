@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import newsreel
-from helpers.project import CONFIGS, PROJECT
+from helpers.project import CONFIGS, PROJECT, Command
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, read_tiny
 from newsreel.cli.app import quote_literals
@@ -319,21 +319,21 @@ def test_texts_are_taken_as_they_stand(text: str) -> None:
     assert quote_literals(["top_k=3", "text"], ("text",)) == ["top_k=3", "text"]
 
 
-def test_the_command_reads_standard_input_and_leaves_the_folder_alone(folder: Path, tmp_path: Path) -> None:
-    def run(*arguments: str, documents: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(PROJECT / "predict.py"), *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, input=documents, capture_output=True, text=True, timeout=240, check=False
-        )
-
-    done = run(f"run={folder / 'lstm'}", documents="w1 w2\n\nw3, it's\n")
+def test_the_command_reads_standard_input_and_leaves_the_folder_alone(
+    folder: Path, tmp_path: Path, command_here: Command
+) -> None:
+    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}"]
+    documents = "w1 w2\n\nw3, it's\n"
+    done = subprocess.run(
+        command, cwd=tmp_path, input=documents, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert read_lines(done.stdout) == newsreel.load(folder / "lstm")(["w1 w2", "", "w3, it's"])
     assert done.stderr == ""
-    refused = run(f"run={folder / 'lstm'}", "colum=review", documents="")
+    refused = command_here("predict.py", f"run={folder / 'lstm'}", "colum=review")
     assert refused.returncode == 2
     assert "did you mean column?" in refused.stderr
-    refused = run("run=nowhere", documents="w1\n")
+    refused = command_here("predict.py", "run=nowhere")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: nowhere is not a run directory")
     assert list(tmp_path.iterdir()) == []

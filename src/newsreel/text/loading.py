@@ -14,7 +14,7 @@ KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "ngrams": Fitte
 
 
 def load_tokenizer(folder: Path) -> FittedTokenizer:
-    """The tokenizer of a run folder. Raises UserError if its tokenizer.json is missing or not one of ours."""
+    """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or not one of ours."""
     file = folder / TOKENIZER_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
