@@ -1,6 +1,7 @@
 """Trainings on the user's own corpus."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     train(tmp_path, file)
     assert (tmp_path / "jsonl" / "figures" / "confusions.png").exists()
-    assert "| a&#124;b " in (tmp_path / "jsonl" / "report.md").read_text()
+    assert re.search(r"\| a&#124;b +\|", (tmp_path / "jsonl" / "report.md").read_text())
 
 
 def test_a_folder_is_read_again_when_its_files_change_places(tmp_path: Path) -> None:

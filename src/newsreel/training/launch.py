@@ -60,10 +60,10 @@ def run_or_spawn(
     spec: "RunSpec", resume: "ResumeState | None" = None, callbacks: "Sequence[Callback]" = ()
 ) -> dict[str, Any]:
     """Call `train_run` in this process, or in trainer.devices new ones, which get no callbacks. Raises UserError."""
-    from newsreel.training.run import train_run
-
     num_processes = spec.experiment.trainer.num_processes
     if num_processes == 1 or dist_env().world_size > 1:
+        from newsreel.training.run import train_run
+
         with process_group(dist_env(), spec.experiment.trainer.on_gpus):
             return train_run(spec, resume, callbacks)
     job_logging = None
