@@ -2,14 +2,14 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from helpers.in_process import call
-from helpers.project import PROJECT, Command
+from helpers.preloaded import PreloadedPopen
+from helpers.project import Command
 from helpers.shared_runs import SharedRuns
 from newsreel.corpora import npm
 from newsreel.corpora.corpus import Paths
@@ -53,16 +53,16 @@ def command(tmp_path: Path) -> Command:
     """Run a script of the project in a process of its own, with caches and outputs in the test's folder."""
 
     def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        script, *overrides = arguments
-        return subprocess.run(
-            [sys.executable, str(PROJECT / script), *overrides],
+        with PreloadedPopen(
+            list(arguments),
             cwd=tmp_path,
             env=command_environment(tmp_path, environment),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            output, errors = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     return run
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import newsreel
-from helpers.project import CONFIGS, PROJECT, Command
+from helpers.preloaded import PreloadedPopen
+from helpers.project import CONFIGS, Command
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, read_tiny
 from newsreel.cli.app import quote_literals
@@ -210,8 +210,8 @@ def test_lines_are_found_whatever_pieces_they_come_in() -> None:
 
 
 def test_those_who_watch_a_pipe_have_an_answer_before_the_next_document(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}"]
-    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command = ["predict.py", f"run={folder / 'lstm'}"]
+    with PreloadedPopen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         found = []
@@ -322,14 +322,12 @@ def test_texts_are_taken_as_they_stand(text: str) -> None:
 def test_the_command_reads_standard_input_and_leaves_the_folder_alone(
     folder: Path, tmp_path: Path, command_here: Command
 ) -> None:
-    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}"]
-    documents = "w1 w2\n\nw3, it's\n"
-    done = subprocess.run(
-        command, cwd=tmp_path, input=documents, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert read_lines(done.stdout) == newsreel.load(folder / "lstm")(["w1 w2", "", "w3, it's"])
-    assert done.stderr == ""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with PreloadedPopen(["predict.py", f"run={folder / 'lstm'}"], cwd=tmp_path, **pipes) as process:
+        output, errors = process.communicate("w1 w2\n\nw3, it's\n", timeout=240)
+    assert process.returncode == 0, errors
+    assert read_lines(output) == newsreel.load(folder / "lstm")(["w1 w2", "", "w3, it's"])
+    assert errors == ""
     refused = command_here("predict.py", f"run={folder / 'lstm'}", "colum=review")
     assert refused.returncode == 2
     assert "did you mean column?" in refused.stderr
@@ -342,13 +340,11 @@ def test_the_command_reads_standard_input_and_leaves_the_folder_alone(
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="a system without broken pipes")
 def test_the_command_ends_quietly_when_nobody_reads_on(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "many.txt").write_text("w1 w2\n" * 20_000)
-    command = [sys.executable, str(PROJECT / "predict.py"), f"run={folder / 'lstm'}", f"input={tmp_path / 'many.txt'}"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
-    ) as process:
+    command = ["predict.py", f"run={folder / 'lstm'}", f"input={tmp_path / 'many.txt'}"]
+    with PreloadedPopen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == ""
         assert process.wait(timeout=240) == -signal.SIGPIPE

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers.project import PROJECT, Command
+from helpers.preloaded import PreloadedPopen
+from helpers.project import Command
 from newsreel.core.dist import jobs_at_once
 
 QUICK = [
@@ -92,13 +92,12 @@ def test_cores_are_shared_out_among_jobs() -> None:
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_best_trial_can_be_run_again(command: Command, tmp_path: Path) -> None:
     search = [*QUICK, "sweep=optuna", "hydra.sweeper.num_trials=3", "hydra.sweep.dir=search"]
-    process = subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *search],
+    process = PreloadedPopen(
+        ["train.py", *search],
         cwd=tmp_path,
         env={**os.environ, "NEWSREEL_CACHE_DIR": str(tmp_path / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -118,7 +117,7 @@ def test_a_killed_search_goes_on_and_its_best_trial_can_be_run_again(command: Co
 
     best = command("train.py", "--config-dir", "search", "experiment=best", "hydra.run.dir=best")
     assert best.returncode == 0, best.stderr
-    number = (tmp_path / "search" / "experiment" / "best.yaml").read_text().split("Trial ")[1].split()[0]
+    number = (tmp_path / "search" / "experiment" / "best.yaml").read_text().split("trial ")[1].split()[0]
     there, here = read(tmp_path / "search" / number / "metrics.json"), read(tmp_path / "best" / "metrics.json")
     figures = [name for name in there if name.startswith(("val/", "test/", "train/"))]
     assert {name: here[name] for name in figures} == {name: there[name] for name in figures}

@@ -15,6 +15,7 @@ import torch
 
 import newsreel
 from helpers import process_work
+from helpers.preloaded import PreloadedPopen
 from helpers.project import PROJECT, Command
 from helpers.tiny_runs import SMALL_LSTM, TINY, compose_tiny, read_tiny, train_tiny
 from newsreel.core import dist
@@ -188,18 +189,11 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path: Path) -> None:
     assert (folder / "run.log").read_text().count("epoch 1/1") == 1
 
 
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
+def start(tmp_path: Path, *arguments: str) -> PreloadedPopen:
+    return PreloadedPopen(list(arguments), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def output_after(process: subprocess.Popen[str], beginning: str, sent: signal.Signals) -> str:
+def output_after(process: PreloadedPopen, beginning: str, sent: signal.Signals) -> str:
     """What comes when a process is sent a signal after such a line, until nobody is left who could print more."""
     try:
         assert process.stdout is not None
@@ -214,7 +208,7 @@ def output_after(process: subprocess.Popen[str], beginning: str, sent: signal.Si
 @pytest.mark.slow
 def test_a_training_that_is_stopped_says_so_and_leaves_no_process(tmp_path: Path) -> None:
     long = ["data.num_documents=1000", "training.max_epochs=100000", "training.patience=null"]
-    process = start(tmp_path, str(PROJECT / "train.py"), *QUICK, *long, f"paths.cache_dir={tmp_path / 'cache'}")
+    process = start(tmp_path, "train.py", *QUICK, *long, f"paths.cache_dir={tmp_path / 'cache'}")
     rest = output_after(process, "epoch 2/", signal.SIGTERM)
     assert process.returncode == 143
     assert "Stopped before the end" in rest
