@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def test_a_killed_search_goes_on_and_its_best_trial_can_be_run_again(command: Co
 
     best = command("train.py", "--config-dir", "search", "experiment=best", "hydra.run.dir=best")
     assert best.returncode == 0, best.stderr
-    number = (tmp_path / "search" / "experiment" / "best.yaml").read_text().split("trial ")[1].split()[0]
+    (number,) = re.findall(r"best trial \((\d+)\)", (tmp_path / "search" / "experiment" / "best.yaml").read_text())
     there, here = read(tmp_path / "search" / number / "metrics.json"), read(tmp_path / "best" / "metrics.json")
     figures = [name for name in there if name.startswith(("val/", "test/", "train/"))]
     assert {name: here[name] for name in figures} == {name: there[name] for name in figures}
