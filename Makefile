@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real test-slow docs check format docs clean
+.PHONY: help setup train test test-real test-slow check format docs results clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -42,6 +42,9 @@ check: $(READY) ## Check format, lint, types and which room imports which
 format: $(READY) ## Format the code and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+results: $(READY) ## Train the models of README.md's table and write the table (IMDB; about 40 minutes)
+	$(BIN)/python scripts/readme_results.py $(ARGS)
 
 docs: $(READY) ## Write the generated pages: docs/reference.md and the tables of docs/architecture.md
 	$(BIN)/python scripts/make_docs.py

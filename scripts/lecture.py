@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from newsreel.core.errors import USER_MISTAKE, explain
+from newsreel.core.markdown import format_mean_std, markdown_table
 from newsreel.core.storage import write_atomically
 from newsreel.runs.records import IGNORED_SECTIONS
 
@@ -55,19 +56,14 @@ class Row:
         cells = [f"`{self.name}`"]
         for split, key in (("val", "val_accuracy"), ("test", "test_accuracy")):
             cells.append("" if published[key] is None else f"{published[key]:.4f}")
-            cells.append(format_mean_std([run[f"{split}/accuracy"] for run in self.runs]))
+            scores = [run[f"{split}/accuracy"] for run in self.runs]
+            spread = stdev(scores) if len(scores) > 1 else None
+            cells.append(format_mean_std(mean(scores), spread) if scores else "–")
         if not self.runs:
             return [*cells, "", "", ""]
         seconds = mean(run["time/fit_s"] / run["train/epochs"] for run in self.runs)
         parameters = f"{self.runs[0]['model/parameters']:,}"
         return [*cells, f"{seconds:.1f}", parameters, f"`python train.py experiment=lecture/{self.name}`"]
-
-
-def format_mean_std(figures: list[float]) -> str:
-    """Mean ± standard deviation, as far as there are figures."""
-    if len(figures) < 2:
-        return f"{figures[0]:.4f}" if figures else "–"
-    return f"{mean(figures):.4f} ± {stdev(figures):.4f}"
 
 
 def setups(patterns: Sequence[str]) -> list[str]:
@@ -114,9 +110,9 @@ def table(rows: Sequence[Row]) -> str:
         "test here",
         "s/epoch",
         "parameters",
+        "command",
     ]
-    lines = [f"| {' | '.join([*names, 'command'])} |", "|" + "---|" * (len(names) + 1)]
-    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    lines = markdown_table(names, [row.cells() for row in rows])
     runs = [run for row in rows for run in row.runs]
     seeds = sorted({run["environment"]["seed"] for run in runs})
     machines = sorted({f"threads: {run['environment']['threads']}, {run['environment']['processor']}" for run in runs})

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lecture import PROJECT, run_folder, settings, train
 from newsreel.core.errors import USER_MISTAKE, UserError, explain
+from newsreel.core.markdown import markdown_table
 from newsreel.core.storage import write_atomically
 
 SETUPS = {"reuters": ("reuters_bow", "reuters_bilstm", "reuters_cnn"), "r8": ("r8",), "r52": ("r52",)}  # by corpus
@@ -58,9 +59,9 @@ def linear_svc(config: dict[str, Any]) -> dict[str, float]:
     return figures
 
 
-def row(name: str, figures: dict[str, float], seconds: float, command: str) -> str:
+def row(name: str, figures: dict[str, float], seconds: float, command: str) -> list[str]:
     cells = [f"{figures[column]:.4f}" if column in figures else "" for column in COLUMNS]
-    return f"| {' | '.join([name, *cells, f'{seconds:.0f}', command])} |"
+    return [name, *cells, f"{seconds:.0f}", command]
 
 
 def main() -> int:
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "reuters.md", help="the table's file")
     arguments = parser.parse_args()
     names = ["", *(f"test {column}" for column in COLUMNS), "s", "command"]
-    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    rows = []
     try:
         for data, setups in SETUPS.items():
             for name in setups:
@@ -82,14 +83,14 @@ def main() -> int:
                 results = json.loads((folder / "metrics.json").read_text())
                 figures = {key.removeprefix("test/"): value for key, value in results.items()}
                 command = f"`python train.py experiment={name}`"
-                lines.append(row(f"`{name}`", figures, results["time/total_s"], command))
+                rows.append(row(f"`{name}`", figures, results["time/total_s"], command))
             begun = time.perf_counter()
             figures = linear_svc(config)
-            lines.append(row(f"LinearSVC on `{data}`", figures, time.perf_counter() - begun, ""))
+            rows.append(row(f"LinearSVC on `{data}`", figures, time.perf_counter() - begun, ""))
         arguments.docs.parent.mkdir(parents=True, exist_ok=True)
         environment = results["environment"]
         machine = f"\nSeed {arguments.seed}; threads: {environment['threads']}, {environment['processor']}.\n"
-        write_atomically(arguments.docs, f"{HEAD}\n" + "\n".join(lines) + f"\n{machine}")
+        write_atomically(arguments.docs, f"{HEAD}\n" + "\n".join(markdown_table(names, rows)) + f"\n{machine}")
     except (HydraException, OmegaConfBaseException, OSError, UserError) as error:
         print(f"error: {explain(error)}", file=sys.stderr)
         return USER_MISTAKE

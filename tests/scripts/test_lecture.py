@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from helpers.project import Command
-from lecture import Row, format_mean_std, run_folder, settings, setups, table
+from lecture import Row, run_folder, settings, setups, table
 
 TINY = ["data=synthetic", "data.num_documents=100", "training.max_epochs=1", "trainer=cpu"]
 
@@ -47,9 +47,9 @@ def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
         "`lstm`", "0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234",
         "`python train.py experiment=lecture/lstm`",
     ]  # fmt: skip
-    assert format_mean_std([0.5]) == "0.5000"
     assert "Seeds 1, 2; threads: 2, abacus." in table([row])
-    assert "| `lstm` | 0.8928 | – |  | – |  |  |  |" in table([Row("lstm", settings("lecture/lstm", []), [])])
+    empty = table([Row("lstm", settings("lecture/lstm", []), [])])
+    assert "| `lstm` | 0.8928 | – | | – | | | |" in " ".join(empty.split())
 
 
 def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Train the models in README.md's table of results and write the table: `make results`.
+
+The runs are made one after the other, so that their times can be compared; leave the machine alone meanwhile. The time
+of a run is that of the whole command with a cache that holds the reviews only: word vectors are learned within it.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from newsreel.core.markdown import markdown_table
+from newsreel.core.storage import write_atomically
+
+PROJECT = Path(__file__).resolve().parents[1]
+SETTINGS = (
+    "model=bow data=imdb",
+    "model=bow data=imdb tokenizer=ngrams model.weighting=nb",
+    "model=rnn data=imdb",
+    "model=lstm data=imdb",
+    "model=lstm data=imdb embedding=glove",
+    "model=bilstm data=imdb",
+    "model=bilstm data=imdb embedding=word2vec",
+    "model=cnn data=imdb",
+)
+COLUMNS = ("command", "validation accuracy", "test accuracy", "time", "peak memory")
+PREPARE = ("data=imdb", "model=bow", "training.max_epochs=1", "evaluation.figures=false", "logger=none")
+BETWEEN = re.compile(r"(?<=<!-- made by make results -->\n).*?(?=<!-- until here -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Train the models of README.md's table of results, write the table.")
+    parser.add_argument("overrides", nargs="*", help="key=value settings for all of them")
+    parser.add_argument("--output", type=Path, default=Path("outputs/results"), help="where the runs are kept")
+    parser.add_argument("--readme", type=Path, default=PROJECT / "README.md", help="the file with the table")
+    arguments = parser.parse_args()
+    output = arguments.output.resolve() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    if train(output / "prepared", [*PREPARE, *arguments.overrides], output / "cache") is None:
+        return 1
+    rows = []
+    for number, settings in enumerate(SETTINGS):
+        options = [*settings.split(), *arguments.overrides]
+        seconds = train(output / str(number), options, output / "cache")
+        if seconds is None:
+            return 1
+        results = json.loads((output / str(number) / "metrics.json").read_text())
+        rows.append(row(shlex.join(["python", "train.py", *options]), results, seconds))
+    environment = results["environment"]
+    measured = f"Seed {environment['seed']}, {environment['threads']} threads, {environment['processor']}."
+    text = arguments.readme.read_text(encoding="utf-8")
+    lines = "\n".join([*markdown_table(COLUMNS, rows), "", measured])
+    write_atomically(arguments.readme, BETWEEN.sub(lambda _: f"\n{lines}\n\n", text))
+    return 0
+
+
+def train(folder: Path, options: list[str], cache: Path) -> float | None:
+    """Train into a folder; the seconds that the command took, or None if it failed."""
+    places = [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
+    command = [sys.executable, str(PROJECT / "train.py"), *options, *places]
+    print("python train.py", *options, flush=True)
+    begun = time.perf_counter()
+    failed = subprocess.run(command, check=False).returncode
+    return None if failed else time.perf_counter() - begun
+
+
+def row(command: str, results: dict[str, Any], seconds: float) -> list[str]:
+    minutes, rest = divmod(round(seconds), 60)
+    return [
+        f"`{command}`",
+        f"{results['val/accuracy']:.4f}",
+        f"{results['test/accuracy']:.4f}",
+        f"{minutes} min {rest} s" if minutes else f"{rest} s",
+        f"{results['memory/peak_rss_mb'] / 1024:.1f} GB",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
