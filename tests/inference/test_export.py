@@ -1,7 +1,6 @@
 """Finished runs as ONNX files, used without this project."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +22,9 @@ ALONE = 'import sys\nsys.modules |= {"newsreel": None, "torch": None}\n'  # impo
 
 
 def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:
-    """What the README's code says of texts, in a process that has neither newsreel nor torch."""
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE + code, *texts], cwd=folder, capture_output=True, text=True, check=False
-    )
+    """What classify.py says of texts, in a process that has neither newsreel nor torch."""
+    code = f"{ALONE}import runpy\nrunpy.run_path('classify.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, *texts], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -71,7 +68,7 @@ def some_texts(run: Path) -> list[str]:
     ],
     ids=" ".join,
 )
-def test_the_readme_alone_gives_the_predictions_of_the_run(
+def test_classify_py_alone_gives_the_predictions_of_the_run(
     tmp_path: Path, shared_runs: SharedRuns, overrides: list[str]
 ) -> None:
     run = shared_runs.run(*overrides, "training.max_epochs=1")
@@ -85,7 +82,7 @@ def test_the_readme_alone_gives_the_predictions_of_the_run(
     assert len(answers) == 21
 
 
-def test_the_readme_marks_words_of_titles(command_here: Command, tmp_path: Path) -> None:
+def test_classify_py_marks_words_of_titles(command_here: Command, tmp_path: Path) -> None:
     """The words are the same in every text: only the title decides."""
     texts = {"wheat": "Wheat\nCocoa and wheat rose", "cocoa": "Cocoa\nWheat and cocoa rose"}
     rows = [{"text": f"{text} {number}", "label": label} for label, text in texts.items() for number in range(40)]

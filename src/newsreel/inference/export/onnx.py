@@ -24,7 +24,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents, read_reader
-from newsreel.inference.export.readme import export_readme
+from newsreel.inference.export.program import write_program
 from newsreel.models.functional import logits_to_probs
 from newsreel.models.network import Network
 from newsreel.models.pooling import token_mask
@@ -117,7 +117,7 @@ def write_export(run: TrainedRun, documents: Corpus, output_dir: Path) -> None:
         rule = run.classifier.decisions.describe(run.labels.names)
         (output_dir / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
     verified = f"On {tested_on}, its probabilities differ from the network's by at most {difference:.2g}."
-    (output_dir / "README.md").write_text(export_readme(run, verified), encoding="utf-8")
+    write_program(run, verified, output_dir)
 
 
 class Classification(nn.Module):
