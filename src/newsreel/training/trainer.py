@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
@@ -113,15 +115,10 @@ def quiet_lightning() -> None:
     """Silence Lightning's messages about its own choices, and its warnings about intended settings."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*is deprecated, use.*", module="lightning")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message="Sparse invariant checks")
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # TextDataModule.resume_at
-    warnings.filterwarnings("ignore", message=".*when logging on epoch level in distributed.*")  # all log the same
-    warnings.filterwarnings("ignore", message=".*it is recommended to use `Trainer\\(devices=1.*")  # for testing
-    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # by a name that old versions lack
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message=".* is deprecated", module="lightning")  # what Lightning itself calls
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")  # patience became null
+    torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]  # the default, with a warning
 
 
 def predictions_of(classifier: TextClassifier, corpus: Corpus, split: str, loader: DataLoader[Batch]) -> Predictions:
