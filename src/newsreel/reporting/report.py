@@ -87,8 +87,6 @@ class Report:
 
 def write_report(report: Report) -> None:
     """Write report.md and labels.csv into the run directory."""
-    results = report.results
-    environment = results["environment"]
     labels = report.predictions.by_label()
     write_atomically(report.run_dir / "labels.csv", labels.write_csv(float_precision=9))
     lines = [
@@ -103,20 +101,12 @@ def write_report(report: Report) -> None:
         "",
         "## Test documents",
         "",
-        *metrics_table(results),
+        *metrics_table(report.results),
         "",
         *(line for name in ("confusions", "precision_recall", "reliability") for line in figure(report, name)),
         *labels_section(report, labels),
         *documents_section(report.predictions),
-        "## Data",
-        "",
-        f"Source: {environment['corpus_source']}. Fingerprint: `{environment['corpus_fingerprint']}`.",
-        "",
-        *markdown_table(
-            ["split", "documents"],
-            [(key.partition("/")[2], f"{results[key]:,}") for key in results if key.startswith("documents/")],
-        ),
-        "",
+        *data_section(report.results),
         "## Epochs",
         "",
         *epochs_table(report),
@@ -125,16 +115,7 @@ def write_report(report: Report) -> None:
         "",
         *(f"- {sentence}" for sentence in report.caveats),
         "",
-        "## How to repeat it",
-        "",
-        "```",
-        *report.commands,
-        "```",
-        "",
-        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
-        f"{environment['lightning']}, processes: {environment['processes']}, threads per process: "
-        f"{environment['threads']}, processor: {environment['processor']}, device: {environment['device']}.",
-        "",
+        *repeat_section(report.commands, report.results["environment"]),
     ]
     write_atomically(report.run_dir / "report.md", "\n".join(lines))
 
@@ -158,6 +139,34 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
         [(name, f"{results[f'val/{name}']:.4f}" if f"val/{name}" in results else "", f"{results[f'test/{name}']:.4f}")
          for name in names],
     )  # fmt: skip
+
+
+def data_section(results: dict[str, Any]) -> list[str]:
+    environment = results["environment"]
+    documents = [(key.partition("/")[2], f"{results[key]:,}") for key in results if key.startswith("documents/")]
+    return [
+        "## Data",
+        "",
+        f"Source: {environment['corpus_source']}. Fingerprint: `{environment['corpus_fingerprint']}`.",
+        "",
+        *markdown_table(["split", "documents"], documents),
+        "",
+    ]
+
+
+def repeat_section(commands: Sequence[str], environment: dict[str, Any]) -> list[str]:
+    return [
+        "## How to repeat it",
+        "",
+        "```",
+        *commands,
+        "```",
+        "",
+        f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
+        f"{environment['lightning']}, processes: {environment['processes']}, threads per process: "
+        f"{environment['threads']}, processor: {environment['processor']}, device: {environment['device']}.",
+        "",
+    ]
 
 
 def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
