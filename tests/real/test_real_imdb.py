@@ -78,6 +78,7 @@ def test_every_source_and_layout_has_the_published_fingerprint_and_order(
             assert corpus[split]["labels"][:] == corpora["registry"][split]["labels"][:], (name, split)
 
 
+@pytest.mark.slow
 def test_every_source_gives_the_same_test_accuracy(layouts: dict[str, Path], tmp_path: Path) -> None:
     found = {}
     sources = {name: f"data.path={path}" for name, path in layouts.items()}
@@ -127,6 +128,7 @@ def prepare(source: str, path: Path | None, cache: Path) -> "subprocess.Popen[st
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["local", "registry"])
 def test_preparation_killed_at_random_completes_when_started_again(
     layouts: dict[str, Path], tmp_path: Path, source: str
