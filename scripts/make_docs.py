@@ -22,6 +22,9 @@ import yaml
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.schema import Published, TrainerSettings
 from newsreel.corpora.corpus import Paths
+from newsreel.inference import evaluate, predict
+from newsreel.inference.eval_data import PathOverrides
+from newsreel.inference.export import onnx
 from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.optimization import TrainingSettings
 
@@ -45,6 +48,7 @@ COMMANDS = {  # the file in configs/ that each command composes
     "export": "python scripts/export.py",
     "neighbors": "python scripts/neighbors.py",
 }
+REQUESTS: dict[str, type] = {"evaluate": evaluate.Request, "predict": predict.Request, "export": onnx.Request}
 GROUPS = ("data", "tokenizer", "embedding", "model", "trainer", "logger", "debug", "sweep", "hydra", "experiment")
 NAMES_ONLY = ("experiment", "sweep/space")  # set-ups made of the settings above: listed, not described
 HYDRA_SETTINGS = ("run", "sweep", "callbacks", "help", "output_subdir", "job_logging", "mode")  # not for users to set
@@ -233,15 +237,23 @@ def command_settings(file: Path) -> list[Setting]:
         section, _, key = setting.key.partition(".")
         if section == "defaults" or (section == "hydra" and key.split(".")[0] in HYDRA_SETTINGS):
             continue
-        in_section = SECTIONS.get(section) if file.stem in ("train", "neighbors") else None
-        settings.append(replace(setting, rule=rules_of(in_section).get(key, "")))
+        kind = SECTIONS.get(section) if file.stem in ("train", "neighbors") else None
+        if not key:
+            kind, key = REQUESTS.get(file.stem), section
+        elif section == "paths" and file.stem in REQUESTS:
+            kind = PathOverrides
+        settings.append(replace(setting, rule=rules_of(kind).get(key, "")))
     return settings
 
 
 def option_settings(file: Path, group: str) -> list[Setting]:
-    """The settings of an option of a group, with their section, the class of `_target_` first."""
+    """The settings of an option of a group, with their section, the class of `_target_` first.
+
+    One that only changes a default of another option has the type and meaning that it has there.
+    """
     settings = read_settings(file)
     text = file.read_text(encoding="utf-8")
+    base = inherited_settings(file, group)
     package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
     prefix = "" if package and package[1] == "_global_" else f"{group.replace('/', '.')}."
     targets = {key.key.rpartition("_target_")[0]: key.default for key in settings if key.key.endswith("_target_")}
@@ -253,8 +265,21 @@ def option_settings(file: Path, group: str) -> list[Setting]:
         target = targets.get(f"{section}." if section else "")
         kind = import_target(target) if target else SECTIONS.get(section or group)
         rule = "class" if name == "_target_" else rules_of(kind).get(name, "")
-        described.append(replace(setting, key=f"{prefix}{setting.key}", rule=rule))
+        changed = base.get(f"{prefix}{setting.key}", setting)
+        comment = setting.comment or changed.comment
+        described.append(replace(setting, key=f"{prefix}{setting.key}", rule=rule or changed.rule, comment=comment))
     return described
+
+
+def inherited_settings(file: Path, group: str) -> dict[str, Setting]:
+    """The settings of the options that an option starts from, by key."""
+    settings: dict[str, Setting] = {}
+    for name in yaml.safe_load(file.read_text(encoding="utf-8")).get("defaults", []):
+        if isinstance(name, str) and name != "_self_":
+            base = file.with_stem(name)
+            settings |= inherited_settings(base, group)
+            settings |= {setting.key: setting for setting in option_settings(base, group)}
+    return settings
 
 
 def import_target(name: str) -> Any:
