@@ -82,9 +82,9 @@ def test_other_documents_on_the_hub_are_refused(imdb: Path, paths: Paths, serve:
 
 def test_a_hub_that_does_not_answer_is_reported_at_once(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     ask_hub_at("http://127.0.0.1:9", paths.cache, monkeypatch)
-    with pytest.raises(UserError, match="http://127.0.0.1:9 does not give it"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not give it"):
         read(paths, source="hub")
-    refusal = r"someone/news on the Hugging Face Hub cannot be had: http://127.0.0.1:9 does(?s:.*)data=files"
+    refusal = r"someone/news on the Hugging Face Hub cannot be had: http://127\.0\.0\.1:9 does(?s:.*)data=files"
     with pytest.raises(UserError, match=refusal):
         HubDataset(**OWN).load(paths)
 

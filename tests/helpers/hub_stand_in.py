@@ -28,7 +28,9 @@ class HubHandler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {self.path}")
         path, name = self.path.partition("?")[0], self.server.dataset
         if listing := re.fullmatch(rf"/api/datasets/{name}/tree/[^/]+/?(.*)", path):
-            self.respond(200, json.dumps(self.tree(unquote(listing[1]), "recursive=true" in self.path.lower())).encode())
+            self.respond(
+                200, json.dumps(self.tree(unquote(listing[1]), "recursive=true" in self.path.lower())).encode()
+            )
         elif re.fullmatch(rf"/api/datasets/{name}(/revision/.*)?", path):
             siblings = [{"rfilename": entry["path"]} for entry in self.tree() if entry["type"] == "file"]
             description = {"id": name, "sha": COMMIT, "private": False, "tags": [], "downloads": 0}
@@ -97,7 +99,9 @@ def hub_stand_in(folder: Path, dataset: str, cut_after: int | None = None) -> It
 def ask_hub_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process's client, which has read HF_ENDPOINT and HF_HOME when it was imported, ask this Hub."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "datasets")

@@ -159,7 +159,9 @@ NPM_FILES: dict[str, Any] = {
 
 
 def reuters_settings(**changes: Any) -> dict[str, Any]:
-    fingerprint = reuters.REUTERS_PUBLICATION.fingerprint_of(reuters.parts(reuters.collected(s.story() for s in STORIES)))
+    fingerprint = reuters.REUTERS_PUBLICATION.fingerprint_of(
+        reuters.parts(reuters.collected(s.story() for s in STORIES))
+    )
     subset = {"subset": "reuters90", "keep_unlabeled": False, "unprocessed": False}
     changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
     return {**READING, **subset, "source": None, "path": None, "fingerprint": fingerprint, **changes}
