@@ -143,70 +143,56 @@ def test_changed_files_are_read_anew_and_unchanged_ones_are_not(
 
 
 HEADER = "review,stars\n"
-FINE = "".join(f"film {number},{number % 2}\n" for number in range(6))  # lines 2 to 7 after the header
+CSV = HEADER + "".join(f"film {number},{number % 2}\n" for number in range(6))  # 7 lines
 JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "\n" for number in range(6))
+BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
+    ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
+    ("csv", CSV, {"label": "topic"}, [": name one of them with data.label=…", "The first line has to"]),
+    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars", "one only, and ';' in it"]),
+    ("csv", "review,stars,review\n", {}, ["2 of them of that name. Rename all but one"]),
+    ("jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
+    ("csv", HEADER + 'a,"1\n2"\nb,c\n' + '"good\nbad", and long,1\n', {},
+     ["train.csv, line 5: 3 fields, and the first line names 2 columns (review, stars)", "double quotes"]),
+    ("csv", HEADER + 'a,1\n"no end,1\nb,2\n', {}, ["line 3: the row that begins there cannot", "is written twice"]),
+    ("csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "is written twice"]),
+    ("csv", CSV + ",1\n\n  ,0\n", {}, ["of its documents 2 have no text (lines 8, 10)", "remove them, fill in"]),
+    ("csv", CSV + "fine,\n" * 7, {}, ["7 have no label (lines 8, 9, 10, 11, 12 …)"]),
+    ("csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test each need some"]),
+    ("csv", "", {}, ["train.csv has no documents"]),
+    ("csv", CSV.encode() + b"sch\xf6n,1\n", {}, ["line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t"]),
+    ("csv", CSV.encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
+    ("csv.gz", gzip.compress((CSV * 99).encode(), mtime=0)[:-40], {}, ["train.csv.gz cannot be read"]),
+    ("jsonl", JSON + '{"review": "a", "stars": 1\n', {},
+     ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
+    ("jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
+    ("jsonl", JSON + '{"review": "a", "stars": "good"}', {},
+     ['line 7: data.label=stars is "good"; that is a text, and 0 in line 1 is a number', "Write all labels alike"]),
+    ("jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; that is a list"]),
+    ("jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "that is true or false"]),
+    ("jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels have to be texts"]),
+    ("jsonl", '{"review": "a", "stars": ["x", null]}', {}, ['line 1: data.label=stars is ["x", null]']),
+    ("jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "is empty: leave that out"]),
+    ("jsonl", JSON + '{"review": 7, "stars": 1}', {}, ["line 7: data.text=review is 7 there, and has to be a text"]),
+    ("jsonl", JSON + '{"review": "a"}\n{"review": null}', {}, ["1 has no text (line 8) and 2 have no label (lines 7"]),
+    ("jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a character"]),
+    ("parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
+    ("csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
+    ("csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {}, ["each of the 3 documents has", "such as 'x;y'", "data.separator"]),
+    ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' divides no label", "the first is 'x;y'"]),
+    ("xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
+    ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
+    ("csv", CSV, {"text": "stars"}, ["data.text and data.label are both stars"]),
+    ("csv", CSV, {"separator": ""}, ["data.separator is empty"]),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "settings", "messages"),
-    [
-        ("train.csv", HEADER + FINE, {"text": "reviw"},
-         ["data.text=reviw", "train.csv has the columns review, stars", "did you mean data.text=review?"]),
-        ("train.csv", HEADER + FINE, {"label": "topic"},
-         ["data.label=topic", "columns review, stars: name one of them with data.label=…", "The first line has to"]),
-        ("train.csv", HEADER.replace(",", ";") + FINE, {},
-         ["train.csv has the columns review;stars", "one only, and ';' in it"]),
-        ("train.csv", "review,stars,review\n" + FINE, {}, ["2 of them of that name. Rename all but one"]),
-        ("train.jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
-        ("train.csv", HEADER + 'a,"1\n2"\nb,c\n' + "good, bad and long,1\n", {},
-         ["train.csv, line 5: 3 fields, and the first line names 2 columns (review, stars)", "double quotes"]),
-        ("train.csv", HEADER + FINE + "short\n", {}, ["train.csv, line 8: 1 fields"]),
-        ("train.csv", HEADER + 'a,1\n"no end,1\nb,2\n', {},
-         ["train.csv, line 3: the row that begins there cannot be read", "is written twice"]),
-        ("train.csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "is written twice"]),
-        ("train.csv", HEADER + FINE + ",1\n\n  ,0\n", {},
-         ["train.csv: of its documents 2 have no text (lines 8, 10)", "remove them, fill in"]),
-        ("train.csv", HEADER + FINE + "fine,\n" * 7, {}, ["7 have no label (lines 8, 9, 10, 11, 12 …)"]),
-        ("train.csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test each need some"]),
-        ("train.csv", "", {}, ["train.csv has no documents"]),
-        ("train.csv", (HEADER + FINE).encode() + "schön,1\n".encode("latin-1"), {},
-         ["train.csv, line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t UTF-8"]),
-        ("train.csv", (HEADER + FINE).encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
-        ("train.csv.gz", gzip.compress((HEADER + FINE * 99).encode(), mtime=0)[:-40], {},
-         ["train.csv.gz cannot be read"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": 1\n', {},
-         ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
-        ("train.jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": "good"}', {},
-         ['train.jsonl, line 7: data.label=stars is "good"; that is a text, and 0 in line 1 is a number',
-          "Write all labels alike"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; that is a list"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "that is true or false"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels have to be texts"]),
-        ("train.jsonl", '{"review": "a", "stars": ["x", null]}', {}, ['line 1: data.label=stars is ["x", null]']),
-        ("train.jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "is empty: leave that out"]),
-        ("train.jsonl", JSON + '{"review": 7, "stars": 1}', {},
-         ["train.jsonl, line 7: data.text=review is 7 there, and has to be a text", "Name the column"]),
-        ("train.jsonl", JSON + '{"review": "a"}\n{"review": null, "stars": null}', {},
-         ["1 has no text (line 8) and 2 have no label (lines 7, 8)"]),
-        ("train.jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a character"]),
-        ("train.parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
-        ("train.csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
-        ("train.csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {},
-         ["each of the 3 documents has a label that no other has, such as 'x;y'", "data.separator"]),
-        ("train.csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"},
-         ["data.separator='|' divides no label", "the first is 'x;y'", "leave data.separator out"]),
-        ("train.xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
-        ("train.csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
-        ("train.csv", HEADER + FINE, {"text": "stars"}, ["data.text and data.label are both stars"]),
-        ("train.csv", HEADER + FINE, {"separator": ""}, ["data.separator is empty"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("suffix", "content", "settings", "messages"), BROKEN)
 def test_broken_files_are_answered_with_the_line_the_value_and_the_remedy(
-    tmp_path: Path, paths: Paths, name: str, content: str | bytes, settings: dict[str, Any], messages: list[str]
+    tmp_path: Path, paths: Paths, suffix: str, content: str | bytes, settings: dict[str, str], messages: list[str]
 ) -> None:
-    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = refusal(paths, train=tmp_path / name, **settings)
+    file = tmp_path / f"train.{suffix}"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    said = refusal(paths, train=file, **settings)
     for message in messages:
         assert message in said
 

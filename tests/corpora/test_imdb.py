@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from helpers.documents import contents
 from helpers.files import truncate
 from helpers.imdb_copy import (
     made_up_fingerprint,
-    publish_made_up_unlabeled,
+    publish_made_up,
     read,
     rows_of,
     write_npm_tarball,
@@ -93,90 +94,50 @@ def test_unpublished_reviews_are_refused_with_the_way_to_accept_them(
     assert "not the published documents" in read(paths).notes[0]
     with pytest.raises(UserError, match=r"data\.fingerprint asks for 00"):
         read(paths, fingerprint="00")
+
+
+def test_a_document_that_is_another_is_noticed(paths: Paths, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_made_up(monkeypatch)
+    write_parquet(folder)
+    assert not read(paths, fingerprint=None).notes
     table = pl.read_parquet(folder / "train.parquet")
-    table.with_columns(text=pl.col("text") + "!").write_parquet(folder / "train.parquet")
-    with pytest.raises(UserError, match="not those of the published"):
-        read(paths)
+    table.with_columns(text=pl.col("text").str.replace("slow", "fast")).write_parquet(folder / "train.parquet")
+    with pytest.raises(UserError, match=r"(?s)not those of the published.*train negative: 4 documents, but not the"):
+        read(paths, fingerprint=None)
 
 
-def damage_tar(place: Path) -> Path:
-    truncate(write_tar(place))
-    return place
-
-
-def write_other_gzip(place: Path) -> Path:
-    (place / "aclImdb_v1.tar.gz").write_bytes(gzip.compress(b"nothing of the sort"))
-    return place
-
-
-def damage_parquet(place: Path) -> Path:
-    truncate(write_parquet(place) / "test.parquet")
-    return place
-
-
-def write_half(place: Path) -> Path:
-    return write_parquet(place, names=("train",))
-
-
-def rename_label(place: Path) -> Path:
+def change_label(place: Path, label: int) -> None:
     file = write_parquet(place) / "train.parquet"
-    pl.read_parquet(file).rename({"label": "sentiment"}).write_parquet(file)
-    return place
-
-
-def change_label(label: int) -> Callable[[Path], Path]:
-    def write(place: Path) -> Path:
-        file = write_parquet(place) / "train.parquet"
-        odd = pl.when(pl.col("text") == "slow").then(label).otherwise(pl.col("label")).cast(pl.Int64)
-        pl.read_parquet(file).with_columns(label=odd).write_parquet(file)
-        return place
-
-    return write
-
-
-def remove_a_folder(place: Path) -> Path:
-    return write_tree(place) and (place / "aclImdb/test/pos").rename(place / "pos").parent
-
-
-def write_latin1(place: Path) -> Path:
-    (write_tree(place) / "test/pos/2_0.txt").write_bytes(b"caf\xe9")
-    return place
-
-
-def link_to_nowhere(place: Path) -> Path:
-    (write_tree(place) / "test/pos/9_0.txt").symlink_to(place / "nowhere")
-    return place
-
-
-def write_photo(place: Path) -> Path:
-    (place / "photo.jpg").write_bytes(b"")
-    return place
+    changed = pl.when(pl.col("text") == "slow").then(label).otherwise(pl.col("label")).cast(pl.Int64)
+    pl.read_parquet(file).with_columns(label=changed).write_parquet(file)
 
 
 @pytest.mark.parametrize(
     ("write", "problem"),
     [
-        (damage_tar, r"aclImdb_v1\.tar\.gz cannot be read as a tar file"),
-        (write_other_gzip, r"aclImdb_v1\.tar\.gz cannot be read as a tar file"),
-        (damage_parquet, r"test\.parquet cannot be read as Parquet"),
-        (write_half, r"has no test\.parquet"),
-        (rename_label, r"train\.parquet has the columns text, sentiment, id: label not among them"),
-        (change_label(-1), "1 train documents have a label .*such as -1"),
-        (change_label(5), "1 train documents have a label .*such as 5"),
-        (remove_a_folder, "has no test/pos"),
-        (write_latin1, r"test/pos/2_0\.txt is not UTF-8"),
-        (link_to_nowhere, r"test/pos/9_0\.txt cannot be read: No such file"),
-        (write_photo, "none of the layouts of the IMDB corpus"),
-        (lambda place: place, "none of the layouts"),
-        (lambda place: place / "nowhere", r"data\.path=.*nowhere: there is no such file or folder"),
+        (lambda place: truncate(write_tar(place)), r"aclImdb_v1\.tar\.gz cannot be read as a tar file"),
+        (lambda place: (place / "aclImdb_v1.tar.gz").write_bytes(gzip.compress(b"nothing")), "cannot be read as a tar"),
+        (lambda place: truncate(write_parquet(place) / "test.parquet"), r"test\.parquet cannot be read as Parquet"),
+        (lambda place: write_parquet(place, names=("train",)), r"has no test\.parquet"),
+        (lambda place: pl.DataFrame({"text": ["a"], "id": [1]}).write_parquet(write_parquet(place) / "train.parquet"),
+         r"train\.parquet has the columns text, id: label not among them"),
+        (lambda place: change_label(place, -1), "1 train documents have a label .*such as -1"),
+        (lambda place: change_label(place, 5), "1 train documents have a label .*such as 5"),
+        (lambda place: shutil.rmtree(write_tree(place) / "test/pos"), "has no test/pos"),
+        (lambda place: (write_tree(place) / "test/pos/2_0.txt").write_bytes(b"caf\xe9"), r"pos/2_0\.txt is not UTF-8"),
+        (lambda place: (write_tree(place) / "test/pos/9_0.txt").symlink_to("x"), r"9_0\.txt cannot be read: No such"),
+        (lambda place: (place / "photo.jpg").write_bytes(b""), "none of the layouts of the IMDB corpus"),
+        (lambda place: None, "none of the layouts"),
+        (Path.rmdir, r"data\.path=.*copy: there is no such file or folder"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_with_a_copy_is_named(
-    paths: Paths, tmp_path: Path, write: Callable[[Path], Path], problem: str
+    paths: Paths, tmp_path: Path, write: Callable[[Path], Any], problem: str
 ) -> None:
     (tmp_path / "copy").mkdir()
+    write(tmp_path / "copy")
     with pytest.raises(UserError, match=problem):
-        read(paths, path=write(tmp_path / "copy"))
+        read(paths, path=tmp_path / "copy")
 
 
 @pytest.mark.usefixtures("without_network")
@@ -246,7 +207,7 @@ def test_unlabeled_documents_come_from_disk_where_the_source_has_none(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    publish_made_up_unlabeled(monkeypatch)
+    publish_made_up(monkeypatch)
     stub_npm(write_npm_tarball)
     write(folder)
     corpus = read(paths, source="registry")

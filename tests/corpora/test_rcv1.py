@@ -8,8 +8,7 @@ import signal
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ import pytest
 import rcv1_like
 from helpers.documents import READING, contents
 from helpers.files import truncate
+from helpers.odd_parts import DeadlyPart, EndlessPart
 from newsreel.core.errors import UserError
 from newsreel.corpora import rcv1, rcv1_parts
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.rcv1 import LAST_TRAINING_ID, RCV1
-from newsreel.corpora.rcv1_stories import BadFile, Story, labels_of, newsml_story, read_qrels, token_documents, topics
+from newsreel.corpora.rcv1_stories import BadFile, labels_of, newsml_story, read_qrels, token_documents, topics
 
 NUM_STORIES, NUM_TRAINING = 1_000, 200
 XML = '<?xml version="1.0" encoding="iso-8859-1" ?>\n'
@@ -147,13 +147,6 @@ def test_a_story_has_headline_paragraphs_and_the_topics_above_its_own() -> None:
     assert codes(story.labels) == ["C15", "C151", "C1511", "CCAT", "GCAT", "GMIL"]
 
 
-def test_made_up_stories_on_the_discs_have_only_the_lowest_of_their_topics() -> None:
-    story = rcv1_like.MadeUpStory(1, ["C15", "C151", "CCAT", "E11", "ECAT"], [["a"], ["b"]])
-    xml = rcv1_like.newsml(story, rcv1_like.FIRST_DAY)
-    assert [code for code in story.codes if f'code="{code}"' in xml] == ["C151", "E11"]
-    assert newsml_story(xml.encode()) == Story(1, labels_of(story.codes), "a\nb")
-
-
 def test_the_topics_are_those_of_the_publication() -> None:
     names, parents, titles = topics()
     assert len(names) == 103
@@ -231,24 +224,15 @@ def test_damaged_files_and_those_too_long_to_be_a_story_are_left_out(
 
 
 def test_bad_files_beyond_the_limit_are_listed_whenever_the_limit_is_set(paths: Paths, discs: Path) -> None:
-    write_zip(discs / "a.zip", {"1.xml": newsml(1), "2.xml": "", "3.xml": newsml(3)})
-    (discs / "4.xml").write_text(newsml(4)[:100])
-    refusal = r"2 files in .* cannot be read, and data\.max_bad_files allows 1:\n  4\.xml: .*\n  a\.zip, 2\.xml: "
-    with pytest.raises(UserError, match=refusal):
-        reader(discs, max_bad_files=1).read(paths)
-    assert train_ids(reader(discs, max_bad_files=2).read(paths)) == [1, 3]
-    with pytest.raises(UserError, match=refusal):
-        reader(discs, max_bad_files=1).read(paths)
-
-
-def test_ten_bad_files_of_the_discs_are_left_out_by_default(paths: Paths, discs: Path) -> None:
-    bad = {f"{number:02}.xml": "" for number in range(11)}
-    write_zip(discs / "a.zip", {"good.xml": newsml(1), **bad})
-    with pytest.raises(UserError, match=r"11 files .* data\.max_bad_files allows 10"):
-        reader(discs).read(paths)
-    del bad["10.xml"]
-    write_zip(discs / "a.zip", {"good.xml": newsml(1), **bad})
+    write_zip(discs / "a.zip", {"good.xml": newsml(1), **{f"{number:02}.xml": "" for number in range(10)}})
     assert train_ids(reader(discs).read(paths)) == [1]
+    (discs / "4.xml").write_text(newsml(4)[:100])
+    refusal = r"11 files in .* cannot be read, and data\.max_bad_files allows 10:\n  4\.xml: .*\n  a\.zip, 00\.xml: "
+    with pytest.raises(UserError, match=refusal):
+        reader(discs).read(paths)
+    assert train_ids(reader(discs, max_bad_files=11).read(paths)) == [1]
+    with pytest.raises(UserError, match=refusal):
+        reader(discs).read(paths)
 
 
 def test_a_killed_preparation_goes_on_from_the_parts_that_are_done(
@@ -303,29 +287,6 @@ def test_parts_of_files_that_have_changed_since_are_removed(
     assert parts() == []
 
 
-@dataclass
-class DeadlyPart:
-    """A part that no process survives."""
-
-    name: str
-
-    def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        os.kill(os.getpid(), signal.SIGKILL)
-        yield Story(1, [], "")
-
-
-@dataclass
-class EndlessPart:
-    """A part that is read until its process is killed; the process writes its id to the file of this name."""
-
-    name: str
-
-    def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        Path(self.name).write_text(str(os.getpid()))
-        time.sleep(600)
-        yield Story(1, [], "")
-
-
 def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     places = rcv1_parts.part_folders(tmp_path, 2)
     with pytest.raises(UserError, match=r"was killed, perhaps for want of memory"):
@@ -372,16 +333,11 @@ def test_damaged_parts_are_named(tmp_path: Path, paths: Paths, monkeypatch: pyte
         reader(public).read(paths)
 
 
-def test_stories_of_one_split_alone_can_be_read_but_not_trained_on(paths: Paths, discs: Path) -> None:
+def test_changed_files_are_read_anew_and_a_story_that_is_there_twice_refused(paths: Paths, discs: Path) -> None:
     write_zip(discs / "a.zip", {"1.xml": newsml(LAST_TRAINING_ID + 1)})
     assert [len(table) for table in reader(discs).read(paths).tables.values()] == [0, 1]
     with pytest.raises(UserError, match="has no training documents"):
         reader(discs).load(paths)
-
-
-def test_changed_files_are_read_anew_and_a_story_that_is_there_twice_refused(paths: Paths, discs: Path) -> None:
-    write_zip(discs / "a.zip", {"1.xml": newsml(1)})
-    assert train_ids(reader(discs).read(paths)) == [1]
     write_zip(discs / "a.zip", {"1.xml": newsml(1), "2.xml": newsml(2)})
     assert train_ids(reader(discs).read(paths)) == [1, 2]
     write_zip(discs / "b.zip", {"2.xml": newsml(2)})
@@ -389,11 +345,17 @@ def test_changed_files_are_read_anew_and_a_story_that_is_there_twice_refused(pat
         reader(discs).read(paths)
 
 
-def test_public_files_are_read_packed_or_not(paths: Paths, tmp_path: Path) -> None:
-    corpus = reader(write_public(tmp_path / "public")).read(paths)
+def test_public_files_are_looked_for_under_corpora_dir_packed_or_not(paths: Paths) -> None:
+    with pytest.raises(UserError) as error:
+        reader(None).read(paths)
+    assert f"local: {paths.corpora / 'rcv1'}: not there" in str(error.value)
+    assert "data=synthetic_rcv1" in str(error.value)
+    folder = write_public(paths.corpora / "rcv1")
+    corpus = reader(None).read(paths)
+    assert corpus.source == f"local: {folder}"
     assert corpus.tables["train"]["text"][:] == ["a b c"]
     assert [codes(labels) for labels in corpus.tables["test"]["labels"]] == [["C15", "CCAT"]] * 4
-    layout = rcv1.find_layout(tmp_path / "public")
+    layout = rcv1.find_layout(folder)
     assert pickle.loads(pickle.dumps(layout)) == layout  # as other processes get the parts
 
 
@@ -470,12 +432,3 @@ def test_folders_that_hold_nothing_a_part_or_two_layouts_are_refused(paths: Path
     packed.unlink()
     (folder / "lyrl2004_tokens_test_pt1.dat").unlink()
     refused(r"but no lyrl2004_tokens_test_pt1\.dat \(or \.gz\)")
-
-
-def test_files_are_looked_for_under_corpora_dir(paths: Paths) -> None:
-    with pytest.raises(UserError) as error:
-        reader(None).read(paths)
-    assert f"local: {paths.corpora / 'rcv1'}: not there" in str(error.value)
-    assert "data=synthetic_rcv1" in str(error.value)
-    write_public(paths.corpora / "rcv1")
-    assert reader(None).read(paths).source == f"local: {paths.corpora / 'rcv1'}"

@@ -13,7 +13,7 @@ from helpers.documents import READING
 from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.verified import part_digest
+from newsreel.corpora.verified import Parts
 
 DOCUMENTS = {
     ("train", "neg"): ["a dull film", "dull<br />dull", "no é\x85 plot", "slow"],
@@ -68,11 +68,15 @@ def write_npm_tarball(folder: Path) -> Path:
     return tarball
 
 
+def made_up_parts() -> Parts:
+    """Counts and digests of the made-up documents, by the definition rather than by the loader's way to them."""
+    names = {"train": "train", "test": "test", "unsupervised": "unlabeled"}
+    tables = {name: pl.DataFrame(rows_of(split), schema=imdb.SCHEMA, orient="row") for split, name in names.items()}
+    return imdb.parts({name: imdb.in_canonical_order(table) for name, table in tables.items()})
+
+
 def made_up_fingerprint() -> str:
-    """The digest of the made-up labelled documents, by the definition rather than by the loader's way to them."""
-    tables = {split: pl.DataFrame(rows_of(split), schema=imdb.SCHEMA, orient="row") for split in ("train", "test")}
-    found = imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()})
-    return imdb.IMDB_PUBLICATION.fingerprint_of(found)
+    return imdb.IMDB_PUBLICATION.fingerprint_of(made_up_parts())
 
 
 def imdb_settings(**changes: Any) -> dict[str, Any]:
@@ -84,8 +88,7 @@ def read(paths: Paths, **changes: Any) -> Corpus:
     return IMDB(**imdb_settings(**changes)).load(paths)
 
 
-def publish_made_up_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the made-up unlabelled documents be the published ones."""
-    table = pl.DataFrame(rows_of("unsupervised"), schema=imdb.SCHEMA, orient="row")
-    digest = part_digest(imdb.in_canonical_order(table)["digest"])
-    monkeypatch.setitem(imdb.IMDB_PUBLICATION.parts, "unlabeled -1", (2, digest))
+def publish_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the made-up documents be the published ones."""
+    for name, part in made_up_parts().items():
+        monkeypatch.setitem(imdb.IMDB_PUBLICATION.parts, name, part)
