@@ -131,9 +131,7 @@ def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, pa
     assert "7 of the 14 documents in train repeat another's text" in str(corpus.notes)
 
 
-def test_changed_files_are_read_anew_and_unchanged_ones_are_not(
-    csv_file: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_files_are_read_anew_and_unchanged_ones_are_not(csv_file: Path, paths: Paths, monkeypatch: Any) -> None:
     first = load(paths, train=csv_file)
     with monkeypatch.context() as patch:
         patch.setattr(Files, "read_tables", lambda self: pytest.fail("read again"))

@@ -81,9 +81,7 @@ def test_local_files_come_first_and_prepared_downloads_second(
     assert read(paths).source.startswith("local:")
 
 
-def test_unpublished_reviews_are_refused_with_the_way_to_accept_them(
-    paths: Paths, folder: Path, stub_npm: Callable[..., None]
-) -> None:
+def test_unpublished_reviews_are_refused_with_the_way_to_accept_them(paths: Paths, folder: Path, stub_npm: Any) -> None:
     stub_npm(lambda folder: pytest.fail("went on to the registry"))
     write_parquet(folder)
     with pytest.raises(UserError) as error:
@@ -131,9 +129,7 @@ def change_label(place: Path, label: int) -> None:
         (Path.rmdir, r"data\.path=.*copy: there is no such file or folder"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_copy_is_named(
-    paths: Paths, tmp_path: Path, write: Callable[[Path], Any], problem: str
-) -> None:
+def test_what_is_wrong_with_a_copy_is_named(paths: Paths, tmp_path: Path, write: Any, problem: str) -> None:
     (tmp_path / "copy").mkdir()
     write(tmp_path / "copy")
     with pytest.raises(UserError, match=problem):
@@ -181,9 +177,7 @@ def test_a_tarball_of_something_else_is_unavailable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [lambda file: file.write_text("{"), lambda file: file.with_name("test.arrow").unlink()]
 )
-def test_damage_to_a_prepared_corpus_is_named(
-    paths: Paths, folder: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], Any]
-) -> None:
+def test_damage_to_a_prepared_corpus_is_named(paths: Paths, folder: Path, caplog: Any, damage: Any) -> None:
     caplog.set_level(logging.INFO)
     write_parquet(folder)
     read(paths)

@@ -125,9 +125,7 @@ def test_any_number_of_processes_and_unpacked_files_give_the_same(made_up: Path,
         assert reader(tmp_path / "unpacked").read(with_cache(tmp_path / "3")).fingerprint == one.fingerprint
 
 
-def test_stories_come_in_the_order_of_their_ids_wherever_they_are(
-    paths: Paths, discs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stories_come_in_the_order_of_their_ids_wherever_they_are(paths: Paths, discs: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(rcv1_parts, "BATCH", 3)
     monkeypatch.setattr(rcv1_parts, "OPEN_PARTS", 2)
     monkeypatch.setattr(rcv1, "WRITE_BATCH", 7)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -138,9 +139,7 @@ def test_single_topic_subsets_have_topics_that_both_splits_know(paths: Paths, su
 
 
 @pytest.mark.usefixtures("folder")
-def test_the_newswire_set_has_the_first_topics_of_the_whole_collection(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_newswire_set_has_the_first_topics_of_the_whole_collection(paths: Paths, monkeypatch: Any) -> None:
     monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
     corpus = reader(subset="reuters46").read(paths)
     assert corpus.task == "multiclass"

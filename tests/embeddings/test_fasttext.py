@@ -8,6 +8,7 @@ import pytest
 from gensim.models import FastText as Model
 from gensim.models.fasttext import load_facebook_vectors, save_facebook_model
 
+from helpers.files import truncate
 from helpers.vectors import WORD2VEC, build, given, two_topics
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
@@ -72,7 +73,7 @@ def test_a_file_in_facebooks_format_gives_unseen_words_vectors_too(
 def test_cut_files_word2vecs_binary_format_and_settings_that_do_not_fit_are_refused(
     paths: Paths, facebook_file: Path
 ) -> None:
-    facebook_file.write_bytes(facebook_file.read_bytes()[:-5_000])
+    truncate(facebook_file)
     with pytest.raises(UserError, match=r"given\.bin cannot be read"):
         build(fasttext(path=str(facebook_file)), paths, ["sail"])
     given().save_word2vec_format(str(facebook_file), binary=True)

@@ -15,6 +15,7 @@ import pytest
 from gensim.models import Word2Vec as Model
 
 from helpers.documents import token_sequences
+from helpers.files import truncate
 from helpers.project import PROJECT
 from helpers.vectors import GIVEN, WORD2VEC, build, given, share_topics, two_topics
 from newsreel.core.errors import UserError
@@ -105,10 +106,6 @@ def text(file: Path) -> None:
     given().save_word2vec_format(str(file))
 
 
-def saved(file: Path) -> None:
-    given().save(str(file))
-
-
 def saved_model(file: Path) -> None:
     model = Model([list(GIVEN)], vector_size=2, min_count=1)
     for word, vector in GIVEN.items():
@@ -135,16 +132,14 @@ def packed(write: Callable[[Path], None]) -> Callable[[Path], None]:
         (binary, "given.bin"),
         (text, "given.vec"),
         (text, "given.txt"),
-        (saved, "given.kv"),
+        (lambda file: given().save(str(file)), "given.kv"),
         (saved_model, "model.kv"),
         (packed(binary), "given.bin.gz"),
         (packed(text), "given.vec.gz"),
         (packed(text), "given.vec.zip"),
     ],
 )
-def test_files_of_every_format_give_their_words_vectors(
-    write: Callable[[Path], None], name: str, paths: Paths, tmp_path: Path
-) -> None:
+def test_files_of_every_format_give_their_words_vectors(write: Any, name: str, paths: Paths, tmp_path: Path) -> None:
     file = tmp_path / name
     write(file)
     rows = from_file(paths, file)
@@ -164,14 +159,6 @@ def test_a_file_is_read_once(paths: Paths, tmp_path: Path, monkeypatch: pytest.M
         from_file(paths, file)
 
 
-def cut(write: Callable[[Path], None]) -> Callable[[Path], None]:
-    def write_cut(file: Path) -> None:
-        write(file)
-        file.write_bytes(file.read_bytes()[:-10])
-
-    return write_cut
-
-
 def not_finite(file: Path) -> None:
     vectors = given()
     vectors.vectors[vectors.key_to_index["good"], 1] = np.nan
@@ -184,8 +171,8 @@ DAMAGED = r"cannot be read: .*\nBy its name it is .*Get it again"
 @pytest.mark.parametrize(
     ("write", "name", "problem"),
     [
-        (cut(binary), "given.bin", DAMAGED),
-        (cut(packed(binary)), "given.bin.gz", DAMAGED),
+        (lambda file: (binary(file), truncate(file)), "given.bin", DAMAGED),
+        (lambda file: (packed(binary)(file), truncate(file)), "given.bin.gz", DAMAGED),
         (lambda file: file.write_text("film 1.5 2.0\ngood 1.0 1.0\n"), "given.bin", DAMAGED),
         (lambda file: file.write_bytes(pickle.dumps({"film": [1.0, 2.0]})), "given.kv", DAMAGED),
         (lambda file: file.write_text("film 1.5 2.0"), "given.kv", DAMAGED),
