@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from helpers.documents import split_sizes
 from helpers.own_files import (
     FORMATS,
-    SETTINGS,
+    OWN,
     TEST,
     TRAIN,
-    contents,
+    everything,
     load,
     refusal,
     write_csv,
@@ -35,27 +36,27 @@ def csv_file(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "train.csv", TRAIN)
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix in FORMATS if suffix != ".csv"])
+def all_documents(corpus: Corpus) -> list[tuple[str, str]]:
+    return [
+        (text, corpus.label_names[label])
+        for split in corpus.splits
+        for text, label in zip(corpus[split]["text"], corpus.targets(split), strict=True)
+    ]
+
+
+def counts(corpus: Corpus) -> dict[str, list[int]]:
+    return {split: np.bincount(corpus.targets(split)).tolist() for split in corpus.splits}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_the_same_documents_are_the_same_corpus_in_every_format(tmp_path: Path, paths: Paths, suffix: str) -> None:
     expected = load(paths, train=write_csv(tmp_path / "a.csv", TRAIN[::-1]), test=write_csv(tmp_path / "b.csv", TEST))
     write = FORMATS[suffix]
     found = load(paths, train=write(tmp_path / f"c{suffix}", TRAIN), test=write(tmp_path / f"d{suffix}", TEST))
-    assert contents(found) == contents(expected)
-    assert {split: len(rows.rows) for split, rows in found.splits.items()} == {
-        "train": 24,  # of each class of 10, round(0.25 × 10) = 2 validate
-        "test": 4,
-        "validation": 6,
-    }
-    documents = {(text, int(found.label_names[label])) for text, label in all_documents(found)}
-    assert documents == {*TRAIN, *TEST}
-
-
-def all_documents(corpus: Corpus) -> list[tuple[str, int]]:
-    return [
-        document
-        for split in corpus.splits
-        for document in zip(corpus[split]["text"], corpus.targets(split).tolist(), strict=True)
-    ]
+    assert everything(found) == everything(expected)
+    # of each class of 10, round(0.25 × 10) = 2 validate
+    assert split_sizes(found) == {"train": 24, "test": 4, "validation": 6}
+    assert set(all_documents(found)) == {(text, str(label)) for text, label in [*TRAIN, *TEST]}
 
 
 def test_the_task_and_the_labels_come_from_the_training_documents(tmp_path: Path, paths: Paths) -> None:
@@ -65,9 +66,6 @@ def test_the_task_and_the_labels_come_from_the_training_documents(tmp_path: Path
     assert corpus.notes[0] == (
         "The training documents make this a multiclass task with 3 labels: -1 (10), 9.5 (10), 10 (10)."
     )
-    words = [(text, {"10": "b", "9.5": "a", "-1": "b"}[label]) for text, label in documents]
-    corpus = load(paths, train=write_csv(tmp_path / "train.csv", words))
-    assert (corpus.task, corpus.label_names) == ("binary", ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +81,8 @@ def test_booleans_are_the_same_label_in_csv_and_json(tmp_path: Path, paths: Path
     documents = [(text, number % 2 == 0) for text, number in TRAIN]
     from_csv = load(paths, train=write_csv(tmp_path / "a.csv", documents))  # True and False
     from_json = load(paths, train=write_jsonl(tmp_path / "b.jsonl", documents))  # true and false
-    assert from_csv.label_names == ("false", "true")
-    assert contents(from_csv) == contents(from_json)
+    assert (from_csv.task, from_csv.label_names) == ("binary", ("false", "true"))
+    assert everything(from_csv) == everything(from_json)
 
 
 def test_lists_and_a_separator_make_the_same_labels(tmp_path: Path, paths: Paths) -> None:
@@ -94,141 +92,103 @@ def test_lists_and_a_separator_make_the_same_labels(tmp_path: Path, paths: Paths
     from_parquet = load(paths, train=write_parquet(tmp_path / "b.parquet", lists))
     from_csv = load(paths, train=write_csv(tmp_path / "c.csv", joined), separator=";")
     assert (from_csv.task, from_csv.label_names, from_csv.metric) == ("multilabel", ("oil", "trade"), "f1_micro")
-    assert contents(from_csv) == contents(from_json) == contents(from_parquet)
+    assert everything(from_csv) == everything(from_json) == everything(from_parquet)
     assert "7 of the 30 documents in train have none of the labels." in from_csv.notes
     assert from_csv.notes == from_json.notes
+    # a quarter of the 15 documents of each label: divided off iteratively
+    assert from_csv.targets("test").sum(axis=0).tolist() == [4, 4]
 
 
-def test_missing_splits_are_divided_off_stratified_and_said(csv_file: Path, paths: Paths) -> None:
-    corpus = load(paths, train=csv_file, test_fraction=0.2)
-    counts = {split: np.bincount(corpus.targets(split)).tolist() for split in corpus.splits}
-    assert counts == {"train": [6, 6, 6], "test": [2, 2, 2], "validation": [2, 2, 2]}
-    texts = [text for text, _ in all_documents(corpus)]
-    assert sorted(texts) == sorted(text for text, _ in TRAIN)
+def test_missing_splits_are_divided_off_stratified_and_said(tmp_path: Path, csv_file: Path, paths: Paths) -> None:
+    corpus = load(paths, train=csv_file, test_fraction=0.2, split_seed=1)
+    assert counts(corpus) == {"train": [6, 6, 6], "test": [2, 2, 2], "validation": [2, 2, 2]}
+    assert sorted(text for text, _ in all_documents(corpus)) == sorted(text for text, _ in TRAIN)
     assert corpus.notes[1:] == (
         "No test documents were given: 6 of the 30 training documents serve (stratified; data.test_fraction=0.2, "
         "data.split_seed=1).",
         "No validation documents were given: 6 of the 30 training documents serve (stratified; "
         "data.validation_fraction=0.25, data.split_seed=1).",
     )
-    assert contents(load(paths, train=csv_file, test_fraction=0.2)) == contents(corpus)
     other = load(paths, train=csv_file, test_fraction=0.2, split_seed=2)
     assert other["test"]["text"][:] != corpus["test"]["text"][:]
     assert other.fingerprint == corpus.fingerprint  # the documents are the same
-    assert len(load(paths, train=csv_file, test_fraction=0.4)["test"]) == 12
+    limited = load(paths, train=csv_file, limit=4)
+    assert counts(limited) == {"train": [2, 2, 2], "test": [1, 1, 1], "validation": [1, 1, 1]}
+    given = load(paths, train=csv_file, validation=write_jsonl(tmp_path / "given.jsonl", TEST))
+    assert sorted(given["validation"]["text"]) == sorted(text for text, _ in TEST)
+    assert [note[:17] for note in given.notes[1:]] == ["No test documents"]
 
 
-def test_label_sets_are_divided_off_iteratively(tmp_path: Path, paths: Paths) -> None:
-    sets = [["a"], ["a", "b"], ["b", "c"], ["a", "c"]]
-    documents = [(f"text {number}", sets[number % 4]) for number in range(80)]
-    corpus = load(paths, train=write_jsonl(tmp_path / "train.jsonl", documents))
-    assert corpus.targets("test").sum(axis=0).tolist() == [15, 10, 10]  # a quarter of 60, 40 and 40
-
-
-def test_a_given_validation_split_is_used(tmp_path: Path, paths: Paths, csv_file: Path) -> None:
-    given = write_jsonl(tmp_path / "given.jsonl", TEST)
-    corpus = load(paths, train=csv_file, validation=given)
-    assert sorted(corpus["validation"]["text"]) == sorted(text for text, _ in TEST)
-    assert "No validation documents" not in str(corpus.notes)
-    assert "No test documents" in str(corpus.notes)
-
-
-def test_odd_cells_survive(tmp_path: Path, paths: Paths) -> None:
+def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, paths: Paths) -> None:
     texts = ['He said "no", twice', "a\ttab, a comma", "line one\n\nline three", "NA", "né 日本 🎬", "x" * 200_000, "'"]
     file = write_csv(tmp_path / "train.csv", [(text, label) for text in texts for label in "ab"])
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())  # a byte order mark, as Excel writes it
-    corpus = load(paths, train=file, test=write_csv(tmp_path / "test.csv", [("NA", "a"), ("é", "b")]))
+    test = write_csv(tmp_path / "test.csv", [("NA", "a"), ("é", "b"), ("NA", "b")])
+    corpus = load(paths, train=file, test=test)
     assert {text for text, _ in all_documents(corpus)} == {*texts, "é"}
+    assert len(corpus.tables["train"]) == 14
+    assert "2 of the 3 documents in test have the text of one in train" in str(corpus.notes)
+    assert "7 of the 14 documents in train repeat another's text" in str(corpus.notes)
 
 
-def test_repeated_documents_are_kept_and_counted(tmp_path: Path, paths: Paths) -> None:
-    train = write_csv(tmp_path / "train.csv", [*TRAIN, *TRAIN[:3]])
-    corpus = load(paths, train=train, test=write_csv(tmp_path / "test.csv", [*TEST, TRAIN[0], TRAIN[0]]))
-    assert len(corpus.tables["train"]) == 33
-    assert "2 of the 6 documents in test have the text of one in train" in str(corpus.notes)
-    assert "3 of the 33 documents in train repeat another's text" in str(corpus.notes)
-
-
-def test_changed_files_are_read_anew_and_unchanged_ones_are_not(
-    csv_file: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_files_are_read_anew_and_unchanged_ones_are_not(csv_file: Path, paths: Paths, monkeypatch: Any) -> None:
     first = load(paths, train=csv_file)
     with monkeypatch.context() as patch:
         patch.setattr(Files, "read_tables", lambda self: pytest.fail("read again"))
-        assert contents(load(paths, train=csv_file)) == contents(first)
-    write_csv(csv_file, [*TRAIN, ("one more", 1)])
+        assert everything(load(paths, train=csv_file)) == everything(first)
+    csv_file.write_bytes(csv_file.read_bytes().replace(b"number 0", b"number X"))  # of the same size
     assert load(paths, train=csv_file).fingerprint != first.fingerprint
 
 
 HEADER = "review,stars\n"
-FINE = "".join(f"film {number},{number % 2}\n" for number in range(6))  # lines 2 to 7 after the header
+CSV = HEADER + "".join(f"film {number},{number % 2}\n" for number in range(6))  # 7 lines
 JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "\n" for number in range(6))
+BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
+    ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
+    ("csv", CSV, {"label": "topic"}, [": name one of them with data.label=…", "The first line has to"]),
+    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars", "one only, and ';' in it"]),
+    ("csv", "review,stars,review\n", {}, ["2 of them of that name. Rename all but one"]),
+    ("jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
+    ("csv", HEADER + 'a,"1\n2"\nb,c\n' + '"good\nbad", and long,1\n', {},
+     ["train.csv, line 5: 3 fields, and the first line names 2 columns (review, stars)", "double quotes"]),
+    ("csv", HEADER + 'a,1\n"no end,1\nb,2\n', {}, ["line 3: the row that begins there cannot", "is written twice"]),
+    ("csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "is written twice"]),
+    ("csv", CSV + ",1\n\n  ,0\n", {}, ["of its documents 2 have no text (lines 8, 10)", "remove them, fill in"]),
+    ("csv", CSV + "fine,\n" * 7, {}, ["7 have no label (lines 8, 9, 10, 11, 12 …)"]),
+    ("csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test each need some"]),
+    ("csv", "", {}, ["train.csv has no documents"]),
+    ("csv", CSV.encode() + b"sch\xf6n,1\n", {}, ["line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t"]),
+    ("csv", CSV.encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
+    ("csv.gz", gzip.compress((CSV * 99).encode(), mtime=0)[:-40], {}, ["train.csv.gz cannot be read"]),
+    ("jsonl", JSON + '{"review": "a", "stars": 1\n', {},
+     ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
+    ("jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
+    ("jsonl", JSON + '{"review": "a", "stars": "good"}', {},
+     ['line 7: data.label=stars is "good"; that is a text, and 0 in line 1 is a number', "Write all labels alike"]),
+    ("jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; that is a list"]),
+    ("jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "that is true or false"]),
+    ("jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels have to be texts"]),
+    ("jsonl", '{"review": "a", "stars": ["x", null]}', {}, ['line 1: data.label=stars is ["x", null]']),
+    ("jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "is empty: leave that out"]),
+    ("jsonl", JSON + '{"review": 7, "stars": 1}', {}, ["line 7: data.text=review is 7 there, and has to be a text"]),
+    ("jsonl", JSON + '{"review": "a"}\n{"review": null}', {}, ["1 has no text (line 8) and 2 have no label (lines 7"]),
+    ("jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a character"]),
+    ("parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
+    ("csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
+    ("csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {}, ["each of the 3 documents has", "such as 'x;y'", "data.separator"]),
+    ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' divides no label", "the first is 'x;y'"]),
+    ("xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
+    ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
+    ("csv", CSV, {"text": "stars"}, ["data.text and data.label are both stars"]),
+    ("csv", CSV, {"separator": ""}, ["data.separator is empty"]),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "settings", "messages"),
-    [
-        ("train.csv", HEADER + FINE, {"text": "reviw"},
-         ["data.text=reviw", "train.csv has the columns review, stars", "did you mean data.text=review?"]),
-        ("train.csv", HEADER + FINE, {"label": "topic"},
-         ["data.label=topic", "columns review, stars: name one of them with data.label=…", "The first line has to"]),
-        ("train.csv", HEADER.replace(",", ";") + FINE, {},
-         ["train.csv has the columns review;stars", "one only, and ';' in it"]),
-        ("train.csv", "review,stars,review\n" + FINE, {}, ["2 of them of that name. Rename all but one"]),
-        ("train.jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
-        ("train.csv", HEADER + 'a,"1\n2"\nb,c\n' + "good, bad and long,1\n", {},
-         ["train.csv, line 5: 3 fields, and the first line names 2 columns (review, stars)", "double quotes"]),
-        ("train.csv", HEADER + FINE + "short\n", {}, ["train.csv, line 8: 1 fields"]),
-        ("train.csv", HEADER + 'a,1\n"no end,1\nb,2\n', {},
-         ["train.csv, line 3: the row that begins there cannot be read", "is written twice"]),
-        ("train.csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "is written twice"]),
-        ("train.csv", HEADER + FINE + ",1\n\n  ,0\n", {},
-         ["train.csv: of its documents 2 have no text (lines 8, 10)", "remove them, fill in"]),
-        ("train.csv", HEADER + FINE + "fine,\n" * 7, {}, ["7 have no label (lines 8, 9, 10, 11, 12 …)"]),
-        ("train.csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test each need some"]),
-        ("train.csv", "", {}, ["train.csv has no documents"]),
-        ("train.csv", (HEADER + FINE).encode() + "schön,1\n".encode("latin-1"), {},
-         ["train.csv, line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t UTF-8"]),
-        ("train.csv", (HEADER + FINE).encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
-        ("train.csv.gz", gzip.compress((HEADER + FINE * 99).encode(), mtime=0)[:-40], {},
-         ["train.csv.gz cannot be read"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": 1\n', {},
-         ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
-        ("train.jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": "good"}', {},
-         ['train.jsonl, line 7: data.label=stars is "good"; that is a text, and 0 in line 1 is a number',
-          "Write all labels alike"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; that is a list"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "that is true or false"]),
-        ("train.jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels have to be texts"]),
-        ("train.jsonl", '{"review": "a", "stars": ["x", null]}', {}, ['line 1: data.label=stars is ["x", null]']),
-        ("train.jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "is empty: leave that out"]),
-        ("train.jsonl", JSON + '{"review": 7, "stars": 1}', {},
-         ["train.jsonl, line 7: data.text=review is 7 there, and has to be a text", "Name the column"]),
-        ("train.jsonl", JSON + '{"review": "a"}\n{"review": null, "stars": null}', {},
-         ["1 has no text (line 8) and 2 have no label (lines 7, 8)"]),
-        ("train.jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a character"]),
-        ("train.parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
-        ("train.csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
-        ("train.csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {},
-         ["each of the 3 documents has a label that no other has, such as 'x;y'", "data.separator"]),
-        ("train.csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"},
-         ["data.separator='|' divides no label", "the first is 'x;y'", "leave data.separator out"]),
-        ("train.xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
-        ("train.csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
-        ("train.csv", HEADER + FINE, {"text": "stars"}, ["data.text and data.label are both stars"]),
-        ("train.csv", HEADER + FINE, {"separator": ""}, ["data.separator is empty"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("suffix", "content", "settings", "messages"), BROKEN)
 def test_broken_files_are_answered_with_the_line_the_value_and_the_remedy(
-    tmp_path: Path,
-    paths: Paths,
-    name: str,
-    content: str | bytes,
-    settings: dict[str, Any],
-    messages: list[str],
+    tmp_path: Path, paths: Paths, suffix: str, content: str | bytes, settings: dict[str, str], messages: list[str]
 ) -> None:
-    file = tmp_path / name
+    file = tmp_path / f"train.{suffix}"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     said = refusal(paths, train=file, **settings)
     for message in messages:
@@ -244,20 +204,14 @@ def test_missing_files_and_settings_are_named(paths: Paths, csv_file: Path) -> N
     assert "data.train and data.test are both" in refusal(paths, train=csv_file, test=csv_file)
 
 
-def test_labels_that_training_never_saw_are_named_with_their_lines(
-    tmp_path: Path, paths: Paths, csv_file: Path
-) -> None:
+def test_test_documents_with_other_labels_are_refused(tmp_path: Path, paths: Paths, csv_file: Path) -> None:
     test = write_csv(tmp_path / "test.csv", [*TEST, ("odd", 7), ("odder", 8), ("fine", 1)])
     said = refusal(paths, train=csv_file, test=test)
     assert f"{test} has labels that no training document in {csv_file} has: 7, 8 (lines 6, 7)." in said
     assert "remove those test documents, or give each label training documents" in said
-
-
-def test_lists_on_one_side_only_are_refused(tmp_path: Path, paths: Paths, csv_file: Path) -> None:
-    test = write_jsonl(tmp_path / "test.jsonl", [("a", ["1", "2"])])
-    assert f"{test} has lists of labels, and {csv_file} has one label a document" in refusal(
-        paths, train=csv_file, test=test
-    )
+    lists = write_jsonl(tmp_path / "test.jsonl", [("a", ["1", "2"])])
+    said = refusal(paths, train=csv_file, test=lists)
+    assert f"{lists} has lists of labels, and {csv_file} has one label a document" in said
 
 
 def test_rows_of_parquet_files_are_counted_from_one(tmp_path: Path, paths: Paths) -> None:
@@ -270,36 +224,32 @@ def test_rows_of_parquet_files_are_counted_from_one(tmp_path: Path, paths: Paths
 
 
 def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths: Paths) -> None:
+    def refused(problem: str) -> None:
+        assert problem in refusal(paths, train=folder)
+
     folder = tmp_path / "train"
     folder.mkdir()
-    assert f"{folder} has no folders in it" in refusal(paths, train=folder)
+    refused(f"{folder} has no folders in it")
     write_tree(folder, TRAIN)
     (folder / "notes").mkdir()
-    assert f"{folder / 'notes'} has no .txt files" in refusal(paths, train=folder)
+    refused(f"{folder / 'notes'} has no .txt files")
     (folder / "notes" / "more").mkdir()
-    assert f"{folder / 'notes' / 'more'} is no .txt file" in refusal(paths, train=folder)
+    refused(f"{folder / 'notes' / 'more'} is no .txt file")
     shutil.rmtree(folder / "notes")
     (folder / "0" / "text.doc").write_text("film")
-    assert "text.doc is no .txt file, and a label's folder holds its documents only (1 of 11" in refusal(
-        paths, train=folder
-    )
+    refused("text.doc is no .txt file, and a label's folder holds its documents only (1 of 11")
     (folder / "0" / "text.doc").unlink()
-    (folder / "0" / "bad.txt").write_bytes(b"one\ntwo \xff\n")
-    assert f"{folder / '0' / 'bad.txt'}, line 2: byte 0xff" in refusal(paths, train=folder)
-    (folder / "0" / "bad.txt").write_text(" \n")
-    assert f"{folder}: of its documents 1 has no text (file 0/bad.txt)" in refusal(paths, train=folder)
-
-
-def test_a_limit_takes_documents_of_each_class(csv_file: Path, paths: Paths) -> None:
-    corpus = load(paths, train=csv_file, limit=4)
-    counts = {split: np.bincount(corpus.targets(split)).tolist() for split in corpus.splits}
-    assert counts == {"train": [2, 2, 2], "test": [1, 1, 1], "validation": [1, 1, 1]}
+    bad = folder / "0" / "bad.txt"
+    bad.write_bytes(b"one\ntwo \xff\n")
+    refused(f"{bad}, line 2: byte 0xff")
+    bad.write_text(" \n")
+    refused(f"{folder}: of its documents 1 has no text (file 0/bad.txt)")
 
 
 def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "news").mkdir()
-    settings = {**SETTINGS, "train": "train", "config_name": None, "revision": None}
+    settings = {**OWN, "text": "text", "label": "label", "train": "train", "config_name": None, "revision": None}
     with pytest.raises(UserError, match=r"data\.name=news is a file or folder here: read it with data=files"):
         HubDataset(**settings, name="news")
     with pytest.raises(UserError, match=r"data\.name is null or empty: name a data set"):

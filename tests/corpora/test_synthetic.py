@@ -7,12 +7,14 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from helpers.documents import READING, split_sizes
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.rcv1_stories import topics
 from newsreel.corpora.synthetic import Synthetic
 
 SETTINGS = Synthetic(
+    **READING,
     num_documents=500,
     num_labels=3,
     multilabel=False,
@@ -21,36 +23,20 @@ SETTINGS = Synthetic(
     vocabulary_size=1000,
     mean_length=40,
     seed=0,
-    limit=None,
-    train_limit=None,
-    validation_fraction=0.1,
-    split_seed=0,
 )
 
 
-def test_the_same_settings_make_the_same_documents(paths: Paths, tmp_path: object) -> None:
-    other = Paths(corpora_dir="none", cache_dir=f"{tmp_path}/other", output_dir="none")
-    first, second = SETTINGS.load(paths), SETTINGS.load(other)
-    assert first["train"]["text"][:] == second["train"]["text"][:]
-    assert first.fingerprint == second.fingerprint
-
-
-def test_another_seed_makes_other_documents(paths: Paths) -> None:
-    other = replace(SETTINGS, seed=1).load(paths)
-    assert other["train"]["text"][:] != SETTINGS.load(paths)["train"]["text"][:]
-
-
-def test_sizes_labels_and_lengths_are_as_asked(paths: Paths) -> None:
+def test_sizes_labels_and_lengths_are_as_asked_and_the_seed_makes_the_documents(paths: Paths, tmp_path: object) -> None:
     corpus = SETTINGS.load(paths)
-    assert {split: len(rows.rows) for split, rows in corpus.splits.items()} == {
-        "train": 360,
-        "validation": 40,
-        "test": 100,
-    }
+    assert split_sizes(corpus) == {"train": 301, "validation": 99, "test": 100}
     assert corpus.task == "multiclass"
     assert corpus.labels_present("train").all()
-    lengths = [len(text.split()) for text in corpus["train"]["text"]]
-    assert 32 < np.mean(lengths) < 48
+    assert 32 < np.mean([len(text.split()) for text in corpus["train"]["text"]]) < 48
+    assert "made up" in corpus.notes[0]
+    again = SETTINGS.load(Paths(corpora_dir="none", cache_dir=f"{tmp_path}/other", output_dir="none"))
+    assert again["train"]["text"][:] == corpus["train"]["text"][:]
+    assert again.fingerprint == corpus.fingerprint
+    assert replace(SETTINGS, seed=1).load(paths)["train"]["text"][:] != corpus["train"]["text"][:]
 
 
 def test_two_labels_are_binary_and_several_a_document_multilabel(paths: Paths) -> None:
@@ -68,16 +54,18 @@ def test_documents_are_what_they_were() -> None:
     assert digest.hexdigest()[:16] == "791bf3fb9f3a0b1b"
 
 
+def test_training_and_test_documents_are_drawn_apart() -> None:
+    train, test = (next(SETTINGS.generate(100, stream))["text"].to_pylist() for stream in (0, 1))
+    assert not set(train) & set(test)
+
+
 def test_topics_of_rcv1_come_with_those_above_them(paths: Paths) -> None:
     shape = {"num_labels": 103, "multilabel": True, "hierarchy": "rcv1"}
     corpus = replace(SETTINGS, num_documents=4000, mean_length=5, **shape).load(paths)
-    assert corpus.label_names == topics().codes
-    assert corpus.parents == topics().parents
-    assert corpus.label_titles == topics().titles
+    assert (corpus.label_names, corpus.parents, corpus.label_titles) == topics()
     targets = np.concatenate([corpus.targets(split) for split in ("train", "validation", "test")])
     for label, parent in enumerate(corpus.parents):
-        if parent >= 0:
-            assert (targets[:, parent] >= targets[:, label]).all()
+        assert parent < 0 or (targets[:, parent] >= targets[:, label]).all()
     assert 3.0 < targets.sum(axis=1).mean() < 3.5  # 3.2 in RCV1-v2
     counts = np.sort(targets.sum(axis=0))
     assert counts[-1] > 1000
@@ -85,33 +73,23 @@ def test_topics_of_rcv1_come_with_those_above_them(paths: Paths) -> None:
     assert any("no training document" in note for note in corpus.notes)
 
 
-def test_the_topics_of_rcv1_are_103_of_which_a_document_has_several() -> None:
-    with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
-        replace(SETTINGS, hierarchy="rcv1", num_labels=103)
-    with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
-        replace(SETTINGS, hierarchy="rcv1", multilabel=True)
+def test_settings_that_do_not_fit_are_refused(paths: Paths) -> None:
+    for changes in ({"num_labels": 103}, {"multilabel": True}):
+        with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
+            replace(SETTINGS, hierarchy="rcv1", **changes)
+    with pytest.raises(UserError, match=r"data\.num_labels is 80 and data\.vocabulary_size 100"):
+        replace(SETTINGS, num_labels=80, vocabulary_size=100).load(paths)
 
 
 def test_difficulty_decides_how_far_words_tell_the_label(paths: Paths) -> None:
     def words_of_one_label_only(difficulty: float) -> int:
         corpus = replace(SETTINGS, difficulty=difficulty).load(paths)
-        texts, targets = corpus["train"]["text"], corpus.targets("train")
-        seen = [
-            set().union(*(text.split() for text, y in zip(texts, targets, strict=True) if y == label))
-            for label in range(3)
-        ]
-        num_documents = Counter(word for text in texts for word in set(text.split()))
-        frequent = [word for word in seen[0] if num_documents[word] >= 10]
-        return sum(word not in seen[1] | seen[2] for word in frequent)
+        documents = [set(text.split()) for text in corpus["train"]["text"]]
+        counts = Counter(word for words in documents for word in words)
+        of = [Counter(), Counter(), Counter()]
+        for words, label in zip(documents, corpus.targets("train"), strict=True):
+            of[label].update(words)
+        return sum(counts[word] >= 10 and of[0][word] == counts[word] for word in counts)
 
     assert words_of_one_label_only(0.0) > 10
     assert words_of_one_label_only(1.0) == 0
-
-
-def test_it_says_that_it_is_made_up(paths: Paths) -> None:
-    assert "made up" in SETTINGS.load(paths).notes[0]
-
-
-def test_more_labels_than_words_for_them_are_refused(paths: Paths) -> None:
-    with pytest.raises(UserError, match=r"data\.num_labels is 80 and data\.vocabulary_size 100"):
-        replace(SETTINGS, num_labels=80, vocabulary_size=100).load(paths)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from datasets import Dataset
 
-from helpers.documents import make_corpus, word_tokenizer
-from helpers.vectors import TABLE_KEY_SUFFIX
+from helpers.documents import make_corpus, make_table, token_sequences, with_tables, word_tokenizer
+from helpers.vectors import TABLE
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings import corpus_trained
@@ -17,10 +16,9 @@ from newsreel.embeddings.corpus_trained import CorpusTrained, Documents
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.text.subwords import SubwordTokenizer
-from newsreel.text.tokens import Tokenizer, TokenSequences
 
 TRAIN = [("good film", 0), ("film", 0), ("bad film", 1), ("odd film", 1)]
-UNLABELED = ["good good", "elsewhere film"]
+UNLABELED = ("good good", "elsewhere film")
 
 learned_from: list[list[list[str]]] = []  # the documents of each training
 
@@ -45,22 +43,14 @@ def forget() -> None:
     learned_from.clear()
 
 
-def corpus_of(
-    train: Sequence[tuple[str, object]] = TRAIN,
-    test: Sequence[tuple[str, object]] = (("a film", 0), ("a film", 1)),
-    unlabeled: Sequence[str] | None = UNLABELED,
-) -> Corpus:
-    corpus = make_corpus(train, test)
-    if unlabeled is None:
-        return corpus
-    table = Dataset.from_dict({"text": list(unlabeled), "labels": [-1] * len(unlabeled)})
-    return replace(corpus, tables={**corpus.tables, "unlabeled": table}, splits={})
+def corpus_of(train: Any = TRAIN, test: Any = (("a film", 0), ("a film", 1)), unlabeled: Any = UNLABELED) -> Corpus:
+    table = make_table([(text, -1) for text in unlabeled]) if unlabeled else None
+    return with_tables(make_corpus(train, test), unlabeled=table)
 
 
-def build(corpus: Corpus, paths: Paths, tokenizer: Tokenizer | None = None, **changes: object) -> TableEmbedding:
-    settings = {**TABLE_KEY_SUFFIX, "factor": 1.0, **changes}
+def build(corpus: Corpus, paths: Paths, tokenizer: Any = None, **changes: Any) -> TableEmbedding:
     tokenized = (tokenizer or word_tokenizer()).fit(corpus, paths.cache)
-    return Counted(**settings).build(tokenized, corpus, paths)  # type: ignore[arg-type]
+    return Counted(**{**TABLE, "unlabeled": True, "factor": 1.0, **changes}).build(tokenized, corpus, paths)
 
 
 def test_vectors_come_from_training_and_unlabeled_documents(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
@@ -72,20 +62,13 @@ def test_vectors_come_from_training_and_unlabeled_documents(paths: Paths, caplog
     assert "vectors     counted from 4 training and 2 unlabelled documents" in caplog.text
 
 
-def test_unlabeled_documents_are_neither_read_nor_looked_for_unless_asked(
-    paths: Paths, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unlabeled_documents_are_looked_for_only_if_asked(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    corpus = replace(corpus_of(unlabeled=None), find_unlabeled=lambda: pytest.fail("looked for"))
-    build(corpus, paths, unlabeled=False)
-    assert len(learned_from[0]) == 4
+    corpus, table = corpus_of(unlabeled=()), corpus_of().tables["unlabeled"]
+    build(replace(corpus, find_unlabeled=lambda: pytest.fail("looked for")), paths, unlabeled=False)
+    build(replace(corpus, find_unlabeled=lambda: table), paths)
+    assert [documents[4:] for documents in learned_from] == [[], [["good", "good"], ["film"]]]
     assert "counted from 4 training documents" in caplog.text
-
-
-def test_unlabeled_documents_from_elsewhere_are_found(paths: Paths) -> None:
-    table = corpus_of().tables["unlabeled"]
-    build(replace(corpus_of(unlabeled=None), find_unlabeled=lambda: table), paths)
-    assert learned_from[0][4:] == [["good", "good"], ["film"]]
 
 
 def test_validation_and_test_documents_are_never_read(paths: Paths) -> None:
@@ -108,11 +91,14 @@ def test_vectors_are_learned_once_for_all_settings_of_the_table(paths: Paths) ->
     tuned = build(corpus_of(), paths, fine_tune=True, unknown="random", value_std=1.0)
     assert len(learned_from) == 1
     assert tuned.table.weight.requires_grad
-    (folder,) = (paths.cache / "embeddings").glob("tiny-counted-*")
-    assert [file.name for file in folder.iterdir()] == ["vectors.npz"]
+    (file,) = (paths.cache / "embeddings").glob("tiny-counted-*/*")
+    assert file.name == "vectors.npz"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="Delete that folder"):
+        build(corpus_of(), paths)
 
 
-def test_other_settings_documents_or_vocabularies_are_learned_anew(paths: Paths) -> None:
+def test_what_the_vectors_depend_on_makes_others(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     build(corpus_of(), paths)
     build(corpus_of(), paths, factor=2.0)
     build(corpus_of(), paths, unlabeled=False)
@@ -120,17 +106,13 @@ def test_other_settings_documents_or_vocabularies_are_learned_anew(paths: Paths)
     build(corpus_of([*TRAIN, ("film", 0)]), paths)
     build(corpus_of(), paths, tokenizer=word_tokenizer(max_size=2))
     assert len(learned_from) == 6
-    build(corpus_of(unlabeled=None), paths)  # the same documents as unlabeled=False
+    build(corpus_of(unlabeled=()), paths)  # the same documents as unlabeled=False
     assert len(learned_from) == 6
-
-
-def test_another_version_of_the_code_or_the_library_learns_anew(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(corpus_of(), paths)
     monkeypatch.setattr(corpus_trained, "VECTORS_VERSION", 0)
     build(corpus_of(), paths)
     monkeypatch.setattr(corpus_trained, "version", lambda package: f"{package} of tomorrow")
     build(corpus_of(), paths)
-    assert len(learned_from) == 3
+    assert len(learned_from) == 8
 
 
 def test_subwords_are_learned_as_words_are(paths: Paths) -> None:
@@ -140,17 +122,9 @@ def test_subwords_are_learned_as_words_are(paths: Paths) -> None:
     assert learned_from[0][4] == ["▁good", "▁good"]
 
 
-def test_damaged_vectors_in_the_cache_are_named(paths: Paths) -> None:
-    build(corpus_of(), paths)
-    (file,) = (paths.cache / "embeddings").glob("*/vectors.npz")
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="Delete that folder"):
-        build(corpus_of(), paths)
-
-
 def test_chunks_hold_whole_documents_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_trained, "CHUNK_TOKENS", 3)
-    sequences = TokenSequences(np.array([2, 3, 1, 4, 5, 0, 6], dtype=np.int32), np.array([0, 2, 2, 5, 7]))
+    sequences = token_sequences([2, 3], [], [1, 4, 5], [0, 6])
     documents = Documents([(sequences, np.array([0, 1, 2, 3])), (sequences, np.array([3]))])
     chunks = [(ids.tolist(), lengths.tolist()) for ids, lengths in documents.chunks()]
     assert chunks == [([2, 3, 4, 5], [2, 0, 2]), ([6, 6], [1, 1])]

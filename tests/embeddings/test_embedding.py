@@ -1,5 +1,7 @@
 """Embeddings."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,21 +10,13 @@ from helpers.documents import make_corpus, tokenized_corpus
 from helpers.project import NOWHERE
 from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
 
-WORDS = ["<pad>", "<unk>", "a", "b", "c"]
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])
 WEIGHTS = torch.tensor([[1.0, 2.0, 0.5], [3.0, 0.0, 0.0]])
 
 
-def learned(**changes: object) -> TableEmbedding:
-    settings: dict[str, object] = {
-        "dimension": 6,
-        "initial_std": None,
-        "dropout": 0.0,
-        "word_dropout": 0.0,
-        "max_norm": None,
-    }
-    builder = Learned(**{**settings, **changes})  # type: ignore[arg-type]
-    return builder.build(tokenized_corpus(WORDS[2:], []), make_corpus([]), NOWHERE)
+def learned(**changes: Any) -> TableEmbedding:
+    settings = {"dimension": 6, "initial_std": None, "dropout": 0.0, "word_dropout": 0.0, "max_norm": None}
+    return Learned(**{**settings, **changes}).build(tokenized_corpus("abc", []), make_corpus([]), NOWHERE)
 
 
 def test_padding_is_a_row_of_zeros() -> None:
@@ -46,25 +40,22 @@ def test_max_norm_bounds_the_rows_in_use() -> None:
 def test_dropout_zeroes_values_and_word_dropout_rows_while_training_only() -> None:
     torch.manual_seed(0)
     token_ids = torch.full((50, 40), 2)
-    dropped = learned(dropout=0.5)(token_ids)
-    assert 0.45 < (dropped == 0).float().mean() < 0.55
-    rows = (learned(word_dropout=0.25)(token_ids) == 0).all(dim=2).float().mean()
-    assert 0.2 < rows < 0.3
-    still = learned(dropout=0.5, word_dropout=0.25).eval()
-    assert (still(token_ids) != 0).all()
+    assert 0.45 < (learned(dropout=0.5)(token_ids) == 0).float().mean() < 0.55
+    assert 0.2 < (learned(word_dropout=0.25)(token_ids) == 0).all(dim=2).float().mean() < 0.3
+    assert (learned(dropout=0.5, word_dropout=0.25).eval()(token_ids) != 0).all()
 
 
 def test_a_bag_of_dense_rows_is_their_weighted_sum_and_a_linear_layer() -> None:
     embedding = learned()
     layer = embedding.bag_layer(3)
-    expected = layer.linear((embedding(TOKEN_IDS) * WEIGHTS[:, :, None]).sum(dim=1))  # type: ignore[attr-defined]
+    expected = layer.linear((embedding(TOKEN_IDS) * WEIGHTS[:, :, None]).sum(dim=1))
     assert torch.allclose(layer(TOKEN_IDS, WEIGHTS), expected, atol=1e-6)
 
 
 def test_a_bag_of_one_hot_rows_is_a_linear_layer_on_the_bag() -> None:
-    embedding = OneHotEmbedding(len(WORDS))
+    embedding = OneHotEmbedding(5)
     layer = embedding.bag_layer(3)
     bag = (embedding(TOKEN_IDS) * WEIGHTS[:, :, None]).sum(dim=1)  # (2, 5)
     assert bag.tolist() == [[0, 0, 1, 2, 0.5], [0, 0, 0, 0, 3]]
-    expected = F.linear(bag, layer.table.weight.T, layer.bias)  # type: ignore[attr-defined]
+    expected = F.linear(bag, layer.table.weight.T, layer.bias)
     assert torch.allclose(layer(TOKEN_IDS, WEIGHTS), expected, atol=1e-6)

@@ -6,49 +6,52 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from helpers.documents import make_corpus, tokenized_corpus
-from helpers.vectors import TABLE_SETTINGS
+from helpers.files import truncate
+from helpers.vectors import TABLE
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings import glove as glove_module
 from newsreel.embeddings import vector_files
 from newsreel.embeddings.glove import PACKAGE, GloVe
-from newsreel.embeddings.pretrained import Vectors
 
 LINES = ["film 0.1 -0.2", "good 1.5 2e-05", "awful -3.0 4"]
 
 
-def glove(**changes: object) -> GloVe:
-    settings = {**TABLE_SETTINGS, "path": None, "dimension": 2}
-    return GloVe(**{**settings, **changes})  # type: ignore[arg-type]
+def glove(**changes: Any) -> GloVe:
+    return GloVe(**{**TABLE, "path": None, "dimension": 2, **changes})
 
 
-def write(file: Path, lines: list[str] | bytes) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode())
-    return file
+def as_bytes(lines: list[str] | bytes) -> bytes:
+    return lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "vectors.txt").write_bytes(as_bytes(LINES))
+    return tmp_path / "vectors.txt"
 
 
 def write_zip(file: Path, members: dict[str, list[str]]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, lines in members.items():
-            archive.writestr(name, "".join(f"{line}\n" for line in lines))
+            archive.writestr(name, as_bytes(lines))
     return file
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder from which packages are imported before all others."""
-    folder = tmp_path / "site"
     monkeypatch.delitem(sys.modules, PACKAGE, raising=False)
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield tmp_path / "site"
     sys.modules.pop(PACKAGE, None)
 
 
@@ -60,18 +63,12 @@ def write_package(folder: Path, words: list[str], values: np.ndarray) -> None:
     np.save(data / "glove_6B_50d_emb.npy", np.asfortranarray(values))
 
 
-@pytest.fixture
-def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, PACKAGE, None)
-
-
-def load(paths: Paths, words: list[str], **changes: object) -> Vectors:
-    return glove(**changes).vectors(tokenized_corpus(words, [words]), make_corpus([]), paths)
-
-
-def rows(paths: Paths, words: list[str], **changes: object) -> dict[str, list[float]]:
+def rows(paths: Paths, words: list[str], path: Path | None = None, **changes: Any) -> dict[str, list[float]]:
     """The vectors of those words that have one, <pad> and <unk> left out."""
-    found = load(paths, words, **changes)
+    builder = glove(path=None if path is None else str(path), **changes)
+    found = builder.vectors(tokenized_corpus(words, [words]), make_corpus([]), paths)
+    assert found.values.dtype == np.float32
+    assert not found.known[:2].any()
     return {
         word: row.tolist() for word, row, known in zip(words, found.values[2:], found.known[2:], strict=True) if known
     }
@@ -81,38 +78,33 @@ def float32(*numbers: float) -> list[float]:
     return [float(np.float32(number)) for number in numbers]
 
 
-def refusal(paths: Paths, file: Path, **changes: object) -> str:
+def refusal(paths: Paths, file: Path, content: list[str] | bytes | None = None, **changes: Any) -> str:
+    if content is not None:
+        file.write_bytes(as_bytes(content))
     with pytest.raises(UserError) as error:
-        load(paths, ["film"], path=str(file), **changes)
+        rows(paths, ["film"], file, **changes)
     assert not list((paths.cache / "embeddings").glob("text-*")), "what cannot be read leaves no cache"
     return str(error.value)
-
-
-def test_rows_follow_the_vocabulary_and_not_the_file(paths: Paths, tmp_path: Path) -> None:
-    found = load(paths, ["good", "elsewhere", "film"], path=str(write(tmp_path / "vectors.txt", LINES)))
-    assert found.known.tolist() == [False, False, True, False, True]
-    assert found.values[2].tolist() == float32(1.5, 2e-05)
-    assert found.values[4].tolist() == float32(0.1, -0.2)
-    assert found.values.dtype == np.float32
 
 
 def test_text_zip_and_package_give_the_same_rows(paths: Paths, tmp_path: Path, site: Path) -> None:
     words = ["the", "film", "\x85", "don't", "日本"]
     values = np.random.default_rng(0).normal(size=(len(words), 50)).astype(np.float32)
     lines = [" ".join([word, *map(str, row)]) for word, row in zip(words, values, strict=True)]
-    text = write(tmp_path / "glove.6B.50d.txt", lines)
+    text = tmp_path / "glove.6B.50d.txt"
+    text.write_bytes(as_bytes(lines))
     archive = write_zip(tmp_path / "glove.6B.zip", {"glove.6B.25d.txt": LINES, "glove.6B.50d.txt": lines})
     write_package(site, words, values)
-    expected = {word: values[words.index(word)].tolist() for word in ["film", "日本", "\x85"]}
-    for path in (str(text), str(archive), None):
-        assert rows(paths, ["film", "日本", "stranger", "\x85"], path=path, dimension=50) == expected
+    expected = {word: values[words.index(word)].tolist() for word in ["日本", "film", "\x85"]}
+    for path in (text, archive, None):
+        assert rows(paths, ["日本", "film", "stranger", "\x85"], path, dimension=50) == expected
+    with pytest.raises(UserError, match=f"the Python package {PACKAGE}: its vectors have 50 values"):
+        glove(dimension=100).check(paths)
 
 
 def test_the_published_package_holds_its_words() -> None:
     pytest.importorskip(PACKAGE)
-    folder = glove_module.package_folder()
-    assert folder is not None
-    words, values = glove_module.read_package(folder)
+    words, values = glove_module.read_package(glove_module.package_folder())
     assert (len(words), values.shape) == (400_000, (400_000, 50))
     assert (words[0], values[0, :3].tolist()) == ("the", float32(0.418, 0.24968, -0.41242))
 
@@ -121,37 +113,41 @@ def test_files_beside_the_corpora_come_first_the_text_before_the_zip(paths: Path
     folder = paths.corpora / "glove"
     write_zip(folder / "glove.6B.zip", {"glove.6B.2d.txt": ["film 2.0 2.0"], "glove.6B.12d.txt": LINES})
     assert rows(paths, ["film"]) == {"film": [2, 2]}
-    write(folder / "glove.6B.2d.txt", ["film 1.0 1.0"])
+    (folder / "glove.6B.2d.txt").write_text("film 1.0 1.0\n")
     assert rows(paths, ["film"]) == {"film": [1, 1]}
 
 
 def test_the_only_text_of_a_zip_is_read_whatever_its_name(paths: Paths, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "own.zip", {"own/vectors.txt": LINES, "__MACOSX/own/._vectors.txt": ["\0"]})
-    assert rows(paths, ["awful"], path=str(archive)) == {"awful": [-3, 4]}
+    assert rows(paths, ["awful"], archive) == {"awful": [-3, 4]}
 
 
-def test_odd_characters_do_not_end_a_word_or_a_line(paths: Paths, tmp_path: Path) -> None:
+def test_odd_characters_do_not_end_a_word_or_a_line(paths: Paths, file: Path) -> None:
     words = ["a\x85b", "\x85", "non\xa0breaking", "line\u2028separator", "form\x0cfeed", "0.5", '"', "#"]
-    file = write(tmp_path / "vectors.txt", [f"{word} {number}.0 0.5" for number, word in enumerate(words)])
-    assert rows(paths, words, path=str(file)) == {word: [number, 0.5] for number, word in enumerate(words)}
+    file.write_bytes(as_bytes([f"{word} {number}.0 0.5" for number, word in enumerate(words)]))
+    assert rows(paths, words, file) == {word: [number, 0.5] for number, word in enumerate(words)}
 
 
-def test_line_ends_of_other_systems_and_a_byte_order_mark_are_taken_off(paths: Paths, tmp_path: Path) -> None:
-    file = write(tmp_path / "vectors.txt", b"\xef\xbb\xbffilm 0.5 1.0 \r\ngood 2.0 3.0\r\nlast 4.0 5.0")
-    assert rows(paths, ["film", "good", "last"], path=str(file)) == {"film": [0.5, 1], "good": [2, 3], "last": [4, 5]}
+def test_line_ends_of_other_systems_and_a_byte_order_mark_are_taken_off(paths: Paths, file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbffilm 0.5 1.0 \r\ngood 2.0 3.0\r\nlast 4.0 5.0")
+    assert rows(paths, ["film", "good", "last"], file) == {"film": [0.5, 1], "good": [2, 3], "last": [4, 5]}
 
 
 @pytest.mark.parametrize("block_bytes", [8, 20, 41, 1_000])
 def test_where_blocks_end_makes_no_difference(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+    paths: Paths, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, block_bytes: int
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(vector_files, "BLOCK_BYTES", block_bytes)
-    file = write(tmp_path / "vectors.txt", ["3 2", *LINES])
+    file.write_bytes(as_bytes(["3 2", *LINES]))
     expected = {"film": float32(0.1, -0.2), "good": float32(1.5, 2e-05), "awful": [-3, 4]}
-    assert rows(paths, ["film", "good", "awful", "3"], path=str(file)) == expected
-    write(file, ["3 2", *LINES[:2], "awful 1.0 x"])
+    for _ in range(2):  # parsed, and from the cache
+        caplog.clear()
+        assert rows(paths, ["film", "good", "awful", "3"], file) == expected
+        assert "vectors.txt: line 1 is a header (3 2), not a word" in caplog.text
+    file.write_bytes(as_bytes(["3 2", *LINES[:2], "awful 1.0 x"]))
     with pytest.raises(UserError, match="line 4: value 2 of 'awful' is 'x'"):
-        load(paths, ["film"], path=str(file))
+        rows(paths, ["film"], file)
 
 
 @pytest.mark.parametrize(
@@ -172,92 +168,68 @@ def test_where_blocks_end_makes_no_difference(
         ("x" * 100 + " 1.0", f"'{'x' * 40}…' has only 1 of 2 values"),
     ],
 )
-@pytest.mark.parametrize("header", [[], ["4 2"]], ids=["", "header"])
 def test_a_malformed_line_is_named_with_its_number_and_the_rule(
-    paths: Paths, tmp_path: Path, header: list[str], line: str | bytes, reason: str
+    paths: Paths, file: Path, line: str | bytes, reason: str
 ) -> None:
-    before, after = ("".join(f"{line}\n" for line in lines).encode() for lines in ([*header, *LINES[:2]], LINES[2:]))
     malformed = line if isinstance(line, bytes) else line.encode()
-    file = write(tmp_path / "vectors.txt", before + malformed + b"\n" + after)
-    assert refusal(paths, file) == (
-        f"{file}, line {len(header) + 3}: {reason}.\n"
-        "A line has to be a word and 2 numbers (embedding.dimension) between single spaces, in UTF-8. Get the file "
-        "again, or mend that line."
-    )
-    assert rows(paths, ["film"], path=str(write(file, LINES))) == {"film": float32(0.1, -0.2)}
+    for header in ([], ["4 2"]):
+        content = as_bytes([*header, *LINES[:2]]) + malformed + b"\n" + as_bytes(LINES[2:])
+        assert refusal(paths, file, content) == (
+            f"{file}, line {len(header) + 3}: {reason}.\n"
+            "A line has to be a word and 2 numbers (embedding.dimension) between single spaces, in UTF-8. Get the file "
+            "again, or mend that line."
+        )
 
 
-@pytest.mark.parametrize("dimension", [3, 50, 300])
-def test_another_dimension_is_refused_and_never_cut_to_fit(paths: Paths, tmp_path: Path, dimension: int) -> None:
-    file = write(tmp_path / "glove.6B.100d.txt", [" ".join([word, *["0.5"] * 100]) for word in ("film", "good")])
-    assert refusal(paths, file, dimension=dimension) == (
+@pytest.mark.parametrize("dimension", [3, 300])
+def test_another_dimension_is_refused_and_never_cut_to_fit(paths: Paths, file: Path, dimension: int) -> None:
+    content = [" ".join([word, *["0.5"] * 100]) for word in ("film", "good")]
+    assert refusal(paths, file, content, dimension=dimension) == (
         f"{file} holds vectors of 100 values, and embedding.dimension is {dimension}.\n"
         f"Set embedding.dimension=100, or name a file of {dimension} with embedding.path=…"
     )
 
 
-def test_a_header_is_skipped_and_told(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    file = write(tmp_path / "vectors.txt", ["3 2", *LINES])
-    for _ in range(2):  # parsed, and from the cache
-        caplog.clear()
-        assert rows(paths, ["3", "awful"], path=str(file)) == {"awful": [-3, 4]}
-        assert "vectors.txt: line 1 is a header (3 2), not a word" in caplog.text
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (["400 2", *LINES], "line 1 is the header '400 2', and 3 vectors follow"),
+        (b"", "holds no vectors"),
+        (b"0 2\n", "holds no vectors"),
+        (b"<html> <head> <title> 404 not found\n", "line 1: value 1 of '<html> <head> <title> 404' is 'not'"),
+        ("".join(f"{line}\n" for line in LINES).encode("utf-16"), "line 1: the byte 0xff is not UTF-8 text"),
+        (b"film 0.5 1.0\n" + b"x" * 10_000, "has a line of more than 1,000 bytes"),  # before it fills the memory
+    ],
+)
+def test_a_file_that_is_cut_or_something_else_is_refused(
+    paths: Paths, file: Path, monkeypatch: pytest.MonkeyPatch, content: list[str] | bytes, problem: str
+) -> None:
+    monkeypatch.setattr(vector_files, "BLOCK_BYTES", 1_000)
+    assert problem in refusal(paths, file, content)
 
 
-def test_fewer_vectors_than_the_header_promises_are_refused(paths: Paths, tmp_path: Path) -> None:
-    file = write(tmp_path / "vectors.txt", ["400 2", *LINES])
-    assert "line 1 is the header '400 2', and 3 vectors follow" in refusal(paths, file)
-
-
-def test_the_first_vector_of_a_repeated_word_counts(
-    paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_the_first_vector_of_a_repeated_word_counts_and_words_may_hold_spaces(
+    paths: Paths, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    file = write(tmp_path / "vectors.txt", [*LINES, "good 9.0 9.0", "film 8.0 8.0", "good 7.0 7.0"])
-    assert rows(paths, ["good", "awful"], path=str(file)) == {"good": float32(1.5, 2e-05), "awful": [-3, 4]}
+    again = ["good 9.0 9.0", "film 8.0 8.0", "good 7.0 7.0"]
+    file.write_bytes(as_bytes([*LINES, *again, ". . . 0.5 0.25", "to name@domain.com 1.0 2.0"]))
+    expected = {"good": float32(1.5, 2e-05), ". . .": [0.5, 0.25], "to name@domain.com": [1, 2]}
+    assert rows(paths, ["good", ". . .", ".", "to name@domain.com"], file) == expected
     assert "words that occur again: 3, such as 'good'; their first vector counts" in caplog.text
-
-
-def test_words_may_hold_spaces(paths: Paths, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    file = write(tmp_path / "vectors.txt", [*LINES, ". . . 0.5 0.25", "to name@domain.com 1.0 2.0"])
-    expected = {". . .": [0.5, 0.25], "to name@domain.com": [1, 2]}
-    assert rows(paths, [". . .", ".", "to name@domain.com"], path=str(file)) == expected
     assert "words that hold spaces: 2, such as '. . .'" in caplog.text
-
-
-@pytest.mark.parametrize("content", [b"", b"0 2\n"])
-def test_a_file_without_vectors_is_refused(paths: Paths, tmp_path: Path, content: bytes) -> None:
-    assert "holds no vectors" in refusal(paths, write(tmp_path / "vectors.txt", content))
-
-
-def test_something_else_than_vectors_is_refused(paths: Paths, tmp_path: Path) -> None:
-    page = write(tmp_path / "page.txt", b"<html> <head> <title> 404 not found\n")
-    assert "page.txt, line 1: value 1 of '<html> <head> <title> 404' is 'not'" in refusal(paths, page)
-    utf16 = write(tmp_path / "utf16.txt", "".join(f"{line}\n" for line in LINES).encode("utf-16"))
-    assert "utf16.txt, line 1: the byte 0xff is not UTF-8 text" in refusal(paths, utf16)
-
-
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vector_files, "BLOCK_BYTES", 100)
-    file = write(tmp_path / "vectors.txt", b"film 0.5 1.0\n" + b"x" * 10_000)
-    assert "has a line of more than 100 bytes" in refusal(paths, file)
 
 
 def test_a_zip_that_is_cut_damaged_or_none_is_named(paths: Paths, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "glove.6B.zip", {"glove.6B.2d.txt": [f"w{n} {n / 7} {n / 3}" for n in range(5_000)]})
     whole = archive.read_bytes()
-    for damaged, reason in (
-        (whole[: len(whole) // 2], "BadZipFile: File is not a zip file"),
-        (b"<html>404</html>", "BadZipFile: File is not a zip file"),
-        (whole[:5_000] + bytes(200) + whole[5_200:], "error: Error -3 while decompressing|BadZipFile: Bad CRC-32"),
-    ):
-        archive.write_bytes(damaged)
-        message = refusal(paths, archive)
-        assert any(f"{archive} cannot be read: {part}" in message for part in reason.split("|")), message
+    for damaged, reasons in (
+        (whole[: len(whole) // 2], ["BadZipFile: File is not a zip file"]),
+        (whole[:5_000] + bytes(200) + whole[5_200:],
+         ["error: Error -3 while decompressing", "BadZipFile: Bad CRC-32"]),
+    ):  # fmt: skip
+        message = refusal(paths, archive, damaged)
+        assert any(f"{archive} cannot be read: {reason}" in message for reason in reasons), message
 
 
 def test_a_zip_without_the_dimension_lists_what_it_holds(paths: Paths, tmp_path: Path) -> None:
@@ -267,47 +239,34 @@ def test_a_zip_without_the_dimension_lists_what_it_holds(paths: Paths, tmp_path:
     assert "holds no text file" in refusal(paths, write_zip(tmp_path / "empty.zip", {"README.md": []}))
 
 
-def test_a_warm_cache_reads_no_text(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write(tmp_path / "vectors.txt", LINES)
-    cold = rows(paths, ["film", "good"], path=str(file))
-    with monkeypatch.context() as context:
-        context.setattr(vector_files, "parse", lambda *arguments: pytest.fail("read the text again"))
-        assert rows(paths, ["film", "good"], path=str(file)) == cold
-
-
-def test_a_changed_file_is_read_again_even_if_its_size_stays(paths: Paths, tmp_path: Path) -> None:
-    file = write(tmp_path / "vectors.txt", ["film 1.0 2.0"])
-    assert rows(paths, ["film"], path=str(file)) == {"film": [1, 2]}
-    write(file, ["film 5.0 6.0"])
+def test_only_a_changed_file_is_read_again(paths: Paths, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = rows(paths, ["film", "good"], file)
+    with monkeypatch.context() as patch:
+        patch.setattr(vector_files, "parse", lambda *arguments: pytest.fail("read the text again"))
+        assert rows(paths, ["film", "good"], file) == cold
+    file.write_bytes(as_bytes(LINES).replace(b"0.1", b"0.5"))  # of the same size
     os.utime(file, ns=(0, 0))  # a clock may be too coarse to tell the two writes apart
-    assert rows(paths, ["film"], path=str(file)) == {"film": [5, 6]}
+    assert rows(paths, ["film"], file) == {"film": float32(0.5, -0.2)}
 
 
-@pytest.mark.parametrize("name", ["values.f32", "words.parquet", "notes.json"])
-@pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_a_damaged_cache_is_named(paths: Paths, tmp_path: Path, name: str, damage: str) -> None:
-    path = str(write(tmp_path / "vectors.txt", LINES))
-    load(paths, ["film"], path=path)
-    (file,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:-1])
-    else:
-        file.unlink()
+@pytest.mark.parametrize(
+    ("name", "damage"), [("values.f32", truncate), ("words.parquet", Path.unlink), ("notes.json", truncate)]
+)
+def test_a_damaged_cache_is_named(paths: Paths, file: Path, name: str, damage: Any) -> None:
+    rows(paths, ["film"], file)
+    (cached,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
+    damage(cached)
     with pytest.raises(UserError, match="Delete that folder") as error:
-        load(paths, ["film"], path=path)
-    assert f"The vectors of vectors.txt in {file.parent} cannot be read: " in str(error.value)
+        rows(paths, ["film"], file)
+    assert f"The vectors of vectors.txt in {cached.parent} cannot be read: " in str(error.value)
 
 
-def test_a_path_that_is_not_there_is_named(paths: Paths) -> None:
+def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"embedding\.path=nowhere\.txt: there is no such file"):
         glove(path="nowhere.txt").check(paths)
-
-
-@pytest.mark.usefixtures("no_package")
-def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
     with pytest.raises(UserError) as error:
         glove(dimension=50).check(paths)
-    message = str(error.value)
     for part in (
         f"  {paths.corpora / 'glove' / 'glove.6B.50d.txt'}: not there",
         f"  {paths.corpora / 'glove' / 'glove.6B.zip'}: not there",
@@ -316,17 +275,10 @@ def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths) -> 
         "https://nlp.stanford.edu/projects/glove/",
         "embedding.path=…",
     ):
-        assert part in message
-
-
-def test_the_package_never_stands_in_for_another_dimension(paths: Paths, site: Path) -> None:
-    write_package(site, ["film"], np.ones((1, 50), dtype=np.float32))
-    glove(dimension=50).check(paths)
-    with pytest.raises(UserError, match=f"the Python package {PACKAGE}: its vectors have 50 values"):
-        glove(dimension=100).check(paths)
+        assert part in str(error.value)
 
 
 def test_a_package_that_is_not_what_it_should_be_is_named(paths: Paths, site: Path) -> None:
     write_package(site, ["film", "good"], np.ones((1, 50), dtype=np.float32))
     with pytest.raises(UserError, match=r"2 words, and values of the shape \(1, 50\)\.\nInstall it again"):
-        load(paths, ["film"], dimension=50)
+        rows(paths, ["film"], dimension=50)

@@ -1,6 +1,7 @@
 """Tables of given vectors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +9,10 @@ import torch
 
 from helpers.documents import make_corpus, tokenized_corpus
 from helpers.project import NOWHERE
-from helpers.vectors import TABLE_SETTINGS
+from helpers.vectors import TABLE
 from newsreel.core.errors import UserError
-from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
-from newsreel.text.tokens import TokenizedCorpus
 
 GIVEN = {"film": [1.0, 2.0], "good": [3.0, 4.0], "elsewhere": [9.0, 9.0], "<unk>": [7.0, 7.0]}
 DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]
@@ -21,18 +20,19 @@ DOCUMENTS = [["good", "film", "film"], ["odd", "film", "outside"]]
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Pretrained):
-    def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
+    def vectors(self, tokenized: Any, corpus: Any, paths: Any) -> Vectors:
         return align(tokenized.tokenizer.tokens, list(GIVEN), np.array(list(GIVEN.values()), dtype=np.float32))
 
 
-def built(words: tuple[str, ...] = ("odd", "film", "good"), **changes: object) -> TableEmbedding:
+def built(words: tuple[str, ...] = ("odd", "film", "good"), **changes: Any) -> TableEmbedding:
     corpus = make_corpus([(" ".join(document), 0) for document in DOCUMENTS])
-    builder = Given(**{**TABLE_SETTINGS, **changes})  # type: ignore[arg-type]
-    return builder.build(tokenized_corpus(words, DOCUMENTS), corpus, NOWHERE)
+    return Given(**{**TABLE, **changes}).build(tokenized_corpus(words, DOCUMENTS), corpus, NOWHERE)
 
 
-def test_rows_are_those_of_the_vocabulary() -> None:
+def test_rows_are_those_of_the_vocabulary_and_train_only_if_asked() -> None:
     assert built().rows().tolist() == [[0, 0], [0, 0], [0, 0], [1, 2], [3, 4]]
+    assert not built().table.weight.requires_grad
+    assert built(fine_tune=True).table.weight.requires_grad
 
 
 def test_unknown_words_are_random_if_asked_and_padding_never() -> None:
@@ -43,11 +43,6 @@ def test_unknown_words_are_random_if_asked_and_padding_never() -> None:
     assert rows[3:].tolist() == [[1, 2], [3, 4]]
 
 
-def test_the_table_trains_only_if_asked() -> None:
-    assert not built().table.weight.requires_grad
-    assert built(fine_tune=True).table.weight.requires_grad
-
-
 def test_one_factor_gives_the_values_their_standard_deviation() -> None:
     rows = built(value_std=0.5).rows()
     assert rows[3:].std().item() == pytest.approx(0.5)
@@ -56,11 +51,7 @@ def test_one_factor_gives_the_values_their_standard_deviation() -> None:
 
 def test_coverage_counts_types_and_running_words() -> None:
     found = built().coverage
-    assert found is not None
     assert (found.known_types, found.types, found.known_tokens, found.tokens) == (2, 3, 4, 6)
     assert str(found) == "2 of 3 words (66.7%), 66.7% of the running words of the training documents"
-
-
-def test_a_vocabulary_without_any_vector_is_refused() -> None:
     with pytest.raises(UserError, match=r"None of the 2 words of 'tiny' has a vector: .*tokenizer\.lowercase"):
         built(words=("odd", "stranger"))

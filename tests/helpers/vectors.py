@@ -1,14 +1,15 @@
 """Embeddings with vectors: documents on two topics, and the settings of tables and of word2vec."""
 
+from typing import Any
+
 import numpy as np
 from gensim.models import KeyedVectors
 
 from helpers.documents import make_corpus, word_tokenizer
 from newsreel.corpora.corpus import Paths
 from newsreel.embeddings.embedding import TableEmbedding
-from newsreel.embeddings.word2vec import Word2Vec
 
-TABLE_SETTINGS: dict[str, object] = {  # of every embedding with given vectors
+TABLE: dict[str, Any] = {  # settings of every embedding with given vectors
     "fine_tune": False,
     "unknown": "zero",
     "value_std": None,
@@ -16,11 +17,9 @@ TABLE_SETTINGS: dict[str, object] = {  # of every embedding with given vectors
     "word_dropout": 0.0,
     "max_norm": None,
 }
-ANIMALS = ["cow", "calf", "milk", "barn", "hay"]
-SHIPS = ["sail", "mast", "wind", "crew", "rope"]
-TABLE_KEY_SUFFIX: dict[str, object] = {**TABLE_SETTINGS, "unlabeled": True}
-WORD2VEC: dict[str, object] = {
-    **TABLE_KEY_SUFFIX,
+WORD2VEC = {
+    **TABLE,
+    "unlabeled": True,
     "path": None,
     "algorithm": "skipgram",
     "dimension": 8,
@@ -31,6 +30,7 @@ WORD2VEC: dict[str, object] = {
     "epochs": 3,
     "seed": 1,
 }
+ANIMALS, SHIPS = ["cow", "calf", "milk", "barn", "hay"], ["sail", "mast", "wind", "crew", "rope"]
 GIVEN = {"film": [1.5, -2.0], "good": [0.25, 4.0], "elsewhere": [9.0, 9.0]}
 
 
@@ -47,13 +47,13 @@ def share_topics(words: list[str], rows: np.ndarray) -> bool:
     return all((word in ANIMALS) == (words[other] in ANIMALS) for word, other in zip(words, nearest, strict=True))
 
 
-def build_word2vec(paths: Paths, texts: list[str], **changes: object) -> tuple[TableEmbedding, list[str]]:
-    """The embedding and its vocabulary."""
+def build(builder: Any, paths: Paths, texts: list[str]) -> tuple[TableEmbedding, dict[str, list[float]]]:
+    """The embedding of the documents' vocabulary, and the row of each word."""
     corpus = make_corpus([(text, 0) for text in texts])
     tokenized = word_tokenizer().fit(corpus, paths.cache)
-    builder = Word2Vec(**{**WORD2VEC, **changes})  # type: ignore[arg-type]
     builder.check(paths)
-    return builder.build(tokenized, corpus, paths), tokenized.tokenizer.tokens
+    embedding = builder.build(tokenized, corpus, paths)
+    return embedding, dict(zip(tokenized.tokenizer.tokens, embedding.rows().tolist(), strict=True))
 
 
 def given() -> KeyedVectors:
