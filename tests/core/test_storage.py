@@ -117,6 +117,8 @@ def test_who_asks_for_a_folder_waits_for_the_process_that_ends(tmp_path: Path) -
 def test_write_atomically_replaces_the_whole_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     write_atomically(file, "a long first content")
-    write_atomically(file, "second")
+    with file.open() as reader:
+        write_atomically(file, "second")
+        assert reader.read() == "a long first content"  # who has opened it reads the old one
     assert file.read_text() == "second"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

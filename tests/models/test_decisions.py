@@ -31,12 +31,9 @@ def fitted(rule: str, scores: list[list[float]], targets: list[list[int]], **cha
     return made
 
 
-def test_one_label_is_the_most_probable_one() -> None:
+def test_one_label_is_the_most_probable_one_and_several_need_more_than_a_half() -> None:
     assert decisions("per_label", "multiclass")(torch.tensor([[0.2, 0.5, 0.3]])).tolist() == [1]
     assert decisions("per_label", "binary", 2)(torch.tensor([[0.5, 0.5]])).tolist() == [0]
-
-
-def test_before_they_are_fitted_labels_need_more_than_a_half() -> None:
     assert decisions("per_label")(torch.tensor([[0.6, 0.5, 0.9]])).tolist() == [[1, 0, 1]]
 
 
@@ -83,6 +80,7 @@ def test_labels_without_validation_documents_take_the_global_threshold() -> None
 @pytest.mark.parametrize(("rule", "told"), [("per_label", 1), ("global", None), ("fixed", None)])
 def test_the_rule_is_described_to_the_last_bit(rule: str, told: int | None) -> None:
     made = fitted(rule, [[4e-7, 0.2, 0.5], [3e-7, 0.3, 0.4]], [[1, 0, 0], [0, 1, 0]])
+    assert (made.thresholds.tolist() == [0.5, 0.5, 0.5]) == (rule == "fixed")
     described = made.describe(["a", "b", "c"])
     assert torch.equal(torch.tensor([described["thresholds"][name] for name in "abc"]), made.thresholds)
     assert described.get("labels_with_global_threshold") == told
@@ -109,10 +107,6 @@ def test_top_k_takes_the_number_of_labels_with_the_highest_micro_f1() -> None:
     rule = fitted("top_k", [[0.1, 0.3, 0.2]], [[0, 1, 1]])
     assert rule(torch.tensor([[0.9, 0.1, 0.8]])).tolist() == [[1, 0, 1]]
     assert rule.describe(["a", "b", "c"]) == {"rule": "top_k", "k": 2}
-
-
-def test_fixed_thresholds_are_not_fitted() -> None:
-    assert fitted("fixed", [[0.1, 0.2, 0.3]] * 5, [[1, 1, 1]] * 5).thresholds.tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_closed_hierarchy_has_all_ancestors() -> None:
