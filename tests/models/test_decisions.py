@@ -31,7 +31,7 @@ def fitted(rule: str, scores: list[list[float]], targets: list[list[int]], **cha
     return made
 
 
-def test_one_label_is_the_most_probable_one_and_several_need_more_than_a_half() -> None:
+def test_one_label_is_the_most_probable_and_several_are_above_a_half() -> None:
     assert decisions("per_label", "multiclass")(torch.tensor([[0.2, 0.5, 0.3]])).tolist() == [1]
     assert decisions("per_label", "binary", 2)(torch.tensor([[0.5, 0.5]])).tolist() == [0]
     assert decisions("per_label")(torch.tensor([[0.6, 0.5, 0.9]])).tolist() == [[1, 0, 1]]
