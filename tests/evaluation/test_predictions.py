@@ -19,8 +19,8 @@ def of_sets(targets: list[list[int]], preds: list[list[int]]) -> Predictions:
 
 def test_confusions_by_hand() -> None:
     assert CLASSES.confusions() == [("label2", "label1", 2), ("label0", "label2", 1)]  # the most frequent first
-    # each missed label with each wrong one
-    found = of_sets([[0, 1], [0], [2], []], [[2], [1], [], [0]]).confusions()
+    # each missed label with each wrong one, and no right one
+    found = of_sets([[0, 1], [0], [2], []], [[2], [1], [0, 2], [0]]).confusions()
     assert found == [("label0", "label1", 1), ("label0", "label2", 1), ("label1", "label2", 1)]
 
 
