@@ -17,52 +17,40 @@ def datamodule(tmp_path: Path, num_workers: int = 0, seed: int = 0) -> TextDataM
     return TextDataModule(corpus, word_tokenizer().fit(corpus, tmp_path), settings, seed, pin_memory=False)
 
 
-def test_loaders_hold_the_documents_of_their_splits(tmp_path: Path) -> None:
+def test_loaders_hold_the_documents_of_their_splits_in_truncated_batches(tmp_path: Path) -> None:
     module = datamodule(tmp_path)
-    sizes = [
-        sum(len(batch.lengths) for batch in loader)
-        for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
-    ]
-    assert sizes == [48, 12, 10]
-
-
-def test_a_loader_of_batches_takes_them_whole_and_truncated(tmp_path: Path) -> None:
-    batch = next(iter(datamodule(tmp_path).test_dataloader()))
+    loaders = [module.train_dataloader(), module.val_dataloader(), module.test_dataloader()]
+    assert [sum(len(batch.lengths) for batch in loader) for loader in loaders] == [48, 12, 10]
+    batch = next(iter(loaders[2]))
     assert batch.token_ids.shape == (4, 5)
     assert batch.lengths.tolist() == [5, 5, 4, 3]
 
 
-def test_worker_processes_give_the_same_batches(tmp_path: Path) -> None:
-    alone = [batch.token_ids.tolist() for batch in datamodule(tmp_path).train_dataloader()]
-    helped = [batch.token_ids.tolist() for batch in datamodule(tmp_path, num_workers=1).train_dataloader()]
+def test_the_order_of_training_follows_the_seed_and_not_the_workers(tmp_path: Path) -> None:
+    alone, helped, other = (
+        [batch.token_ids.tolist() for batch in datamodule(tmp_path, num_workers, seed).train_dataloader()]
+        for num_workers, seed in ((0, 0), (1, 0), (0, 1))
+    )
     assert alone == helped
-
-
-def test_the_order_of_training_follows_the_seed(tmp_path: Path) -> None:
-    first = [batch.lengths.tolist() for batch in datamodule(tmp_path, seed=0).train_dataloader()]
-    second = [batch.lengths.tolist() for batch in datamodule(tmp_path, seed=1).train_dataloader()]
-    assert first != second
+    assert alone != other
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_processes_share_out_the_batches_of_one(tmp_path: Path, size: int) -> None:
     module = datamodule(tmp_path)
-    loaders = (module.train_dataloader, module.val_dataloader, module.test_dataloader)
-    for loader in loaders:
-        module.set_shard(0, 1)
-        alone = list(loader())
-        shares = []
-        for number in range(size):
-            module.set_shard(number, size)
-            shares.append(list(loader()))
-        for whole, *parts in zip(alone, *shares, strict=True):
+    for loader in (module.train_dataloader, module.val_dataloader, module.test_dataloader):
+        shards = []
+        for rank, world_size in ((0, 1), *((rank, size) for rank in range(size))):
+            module.set_shard(rank, world_size)
+            shards.append(list(loader()))
+        for whole, *parts in zip(*shards, strict=True):
             assert {part.num_documents for part in parts} == {whole.num_documents} == {len(whole.lengths)}
-            held = [shard_size(whole.num_documents, number, size) for number in range(size)]
-            assert sum(held) == whole.num_documents
-            assert max(held) - min(held) <= 1
-            for number, part in enumerate(parts):
-                rows = whole.lengths[number::size].tolist() or whole.lengths[:1].tolist()  # a stand-in
-                assert part.lengths.tolist() == rows
-                assert part.targets.tolist() == (whole.targets[number::size].tolist() or whole.targets[:1].tolist())
-                assert part.token_ids.shape[1] == max(1, *rows)
-                assert len(part.lengths) == max(1, held[number])
+            sizes = [shard_size(whole.num_documents, rank, size) for rank in range(size)]
+            assert sum(sizes) == whole.num_documents
+            assert max(sizes) - min(sizes) <= 1
+            for rank, part in enumerate(parts):
+                lengths = whole.lengths[rank::size].tolist() or whole.lengths[:1].tolist()  # a stand-in
+                assert part.lengths.tolist() == lengths
+                assert part.targets.tolist() == (whole.targets[rank::size].tolist() or whole.targets[:1].tolist())
+                assert part.token_ids.shape[1] == max(1, *lengths)
+                assert len(part.lengths) == max(1, sizes[rank])

@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 import newsreel
+from helpers.project import PROJECT
+from helpers.tiny_runs import without_hydra
 from newsreel.config.schema import read_experiment
 from newsreel.text import loading
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
 
-PROJECT = Path(__file__).parents[2]
 PAGES = PROJECT / "docs" / "extend"
 BLOCK = re.compile(r"^```(?:python|yaml)\n# (\S+\.(?:py|yaml))\n.*?^```$", re.MULTILINE | re.DOTALL)
 SYNTHETIC = ["data=synthetic", "data.num_documents=200", "data.vocabulary_size=300", "data.mean_length=12"]
+CNN = [*SYNTHETIC, "model=kim_cnn", "model.num_filters=4", "embedding.dimension=8"]
 TINY = [
     "batches.batch_size=72",  # of 144 training documents: two steps
     "training.max_epochs=1",
@@ -37,13 +38,12 @@ Follow = Callable[[str], Path]  # a page's name → the directory with its files
 
 @pytest.fixture
 def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
-    """Write a page's files into a copy of the repository's configs and beside the modules of the package."""
+    """Write a page's files into a copy of the repository's configs and beside the package's modules; run its tests."""
     before = dict(sys.modules)
 
     def write(page: str) -> Path:
         shutil.copytree(PROJECT / "configs", tmp_path / "configs")
-        text = (PAGES / page).read_text(encoding="utf-8")
-        for block in BLOCK.finditer(text):
+        for block in BLOCK.finditer((PAGES / page).read_text(encoding="utf-8")):
             assert not (PROJECT / block[1]).exists(), f"{page}: {block[1]} is a file of the repository"
             file = tmp_path / block[1]
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +52,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
             package = importlib.import_module(f"newsreel.{room.name}")
             monkeypatch.setattr(package, "__path__", [*package.__path__, str(room)])
         importlib.invalidate_caches()
+        run_tests(tmp_path)
         return tmp_path
 
     yield write
@@ -76,57 +77,40 @@ def run_tests(root: Path) -> None:
 
 def train(root: Path, *overrides: str) -> dict[str, Any]:
     """metrics.json of a training of two steps with the configs of a followed page."""
-    paths = [f"paths.{name}_dir={root / name}" for name in ("corpora", "cache", "output")]
-    typed = [*TINY, *paths, *overrides]
+    typed = [*TINY, *(f"paths.{name}_dir={root / name}" for name in ("corpora", "cache", "output")), *overrides]
     with initialize_config_dir(str(root / "configs"), version_base="1.3"):
         config = compose("train", typed, return_hydra_config=True)
     choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
-    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    spec = RunSpec(read_experiment(settings), root / "run", choices, typed, time.perf_counter())
-    results = train_run(spec)
+    experiment = read_experiment(without_hydra(config))
+    results = train_run(RunSpec(experiment, root / "run", choices, typed, time.perf_counter()))
+    assert results["train/steps"] == 2
     (answer,) = newsreel.load(root / "run")(["a fine film"])  # the run directory is enough
     assert answer["label"] in answer["probabilities"]
     return results
 
 
 def test_the_page_on_networks(follow: Follow) -> None:
-    root = follow("network.md")
-    run_tests(root)
-    results = train(root, *SYNTHETIC, "model=attention", "model.hidden_size=6", "embedding.dimension=8")
-    assert results["train/steps"] == 2
+    train(follow("network.md"), *SYNTHETIC, "model=attention", "model.hidden_size=6", "embedding.dimension=8")
 
 
 def test_the_page_on_embeddings(follow: Follow) -> None:
-    root = follow("embedding.md")
-    run_tests(root)
-    results = train(
-        root, *SYNTHETIC, "model=kim_cnn", "model.num_filters=4", "embedding=hashed", "embedding.dimension=8"
-    )
-    assert results["train/steps"] == 2
-    assert results["embedding/coverage_types"] == 1
+    assert train(follow("embedding.md"), *CNN, "embedding=hashed")["embedding/coverage_types"] == 1
 
 
 def test_the_page_on_tokenizers(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     root = follow("tokenizer.md")
-    run_tests(root)
     fitted = importlib.import_module("newsreel.text.characters").FittedCharacters
     assert '`"characters": FittedCharacters` to `KINDS`' in (PAGES / "tokenizer.md").read_text(encoding="utf-8")
     monkeypatch.setitem(loading.KINDS, "characters", fitted)
-    results = train(
-        root, *SYNTHETIC, "model=kim_cnn", "model.num_filters=4", "embedding.dimension=8", "tokenizer=characters"
-    )
-    assert results["train/steps"] == 2
+    results = train(root, *CNN, "tokenizer=characters")
     # the generator's words have 14 consonants and 5 vowels; with <pad>, <unk> and the space that is the vocabulary
     assert results["model/vocabulary"] <= 14 + 5 + 3
 
 
 def test_the_page_on_corpora(follow: Follow) -> None:
     root = follow("corpus.md")
-    run_tests(root)
     file = root / "corpora" / "sms_spam" / "SMSSpamCollection"
     file.parent.mkdir(parents=True)
     file.write_text("".join(f"ham\tsee you at {hour}\nspam\twin {hour} prizes now\n" for hour in range(100)))
     results = train(root, "data=sms_spam", "model=bow")
-    assert results["train/steps"] == 2
     assert [results[f"documents/{split}"] for split in ("train", "validation", "test")] == [144, 16, 40]

@@ -1,43 +1,21 @@
 """Commands do what they did when `golden.py record` was run last: see there."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import golden
-
-Found = dict[str, list[str]]
-
-
-@pytest.fixture(scope="module")
-def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """Differences of each scenario that was asked for: all of them in one process, which imports the libraries once."""
-    names = [
-        item.callspec.params["name"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.path == Path(__file__) and hasattr(item, "callspec")
-    ]
-    answers = tmp_path_factory.mktemp("golden") / "differences.json"
-    command = [sys.executable, golden.__file__, "check", *names, "--json", str(answers)]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert answers.exists(), done.stderr
-    differences: Found = json.loads(answers.read_text(encoding="utf-8"))
-    return differences
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in golden.SMALL else pytest.mark.slow) for name in golden.SCENARIOS]
 )
-def test_a_scenario_gives_what_was_recorded(name: str, found: Found) -> None:
-    if found[name] and golden.read_record(golden.MACHINE) != golden.machine():
-        pytest.skip(f"recorded on another machine, where last digits differ: {'; '.join(found[name][:4])}")
-    assert not found[name], "\n".join(found[name][:60])
+def test_a_scenario_gives_what_was_recorded(name: str) -> None:
+    found = golden.differences(golden.read_record(name), golden.observe(name))
+    if found and golden.read_record(golden.MACHINE) != golden.machine():
+        pytest.skip(f"recorded on another machine, where last digits differ: {'; '.join(found[:4])}")
+    assert not found, "\n".join(found[:60])
 
 
 def test_differences_are_told_value_by_value() -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from helpers.documents import make_corpus
-from newsreel.evaluation.predictions import Predictions
+from helpers.predictions import predictions
 from newsreel.reporting.samples import LENGTH, samples
 
 NASTY = [
@@ -30,46 +29,30 @@ def cells(table: str) -> list[list[str]]:
 
 
 def test_a_document_stands_in_its_cell_as_it_is() -> None:
-    corpus = make_corpus(train=[("a", 0)], test=[(text, number % 2) for number, text in enumerate(NASTY)])
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6], [0.6, 0.4]], dtype=np.float32)
-    right = Predictions(corpus, "test", scores, scores.argmax(axis=1), corpus.targets("test"), None)
-    (table,) = samples(right).values()
-    order = [0, 1, 2, 3, 4]  # the surest first
-    assert cells(table) == [
-        [str(row), label, label, " ".join(NASTY[row].split())]
-        for row, label in zip(
-            order, ["label0 0.9000", "label1 0.8000", "label0 0.7000", "label1 0.6000", "label0 0.6000"], strict=True
-        )
-    ]
+    test = [(text, number % 2) for number, text in enumerate(NASTY)]
+    (table,) = samples(predictions(test, scores.argmax(axis=1), scores, "binary")).values()
+    shown = ["label0 0.9000", "label1 0.8000", "label0 0.7000", "label1 0.6000", "label0 0.6000"]  # the surest first
+    expected = zip(shown, NASTY, strict=True)
+    assert cells(table) == [[str(n), label, label, " ".join(text.split())] for n, (label, text) in enumerate(expected)]
 
 
 def test_the_surest_right_and_wrong_documents_of_several_labels_are_shown() -> None:
     words = "long " * LENGTH
-    corpus = make_corpus(
-        train=[("a", [0])],
-        test=[("both", [0, 1]), ("one", [0]), ("none", []), ("missed", [1]), (words, [0])],
-        task="multilabel",
-    )
+    test = [("both", [0, 1]), ("one", [0]), ("none", []), ("missed", [1]), (words, [0])]
     scores = np.array([[0.9, 0.7], [0.8, 0.1], [0.1, 0.2], [0.3, 0.2], [0.95, 0.6]], dtype=np.float32)
-    predictions = Predictions(
-        corpus, "test", scores, (scores > 0.5).astype(np.int64), corpus.targets("test"), np.array([0.5, 0.5])
-    )
-    tables = samples(predictions)
+    found = predictions(test, (scores > 0.5).astype(np.int64), scores, "multilabel", thresholds=np.array([0.5, 0.5]))
+    tables = samples(found)
     assert cells(tables["right"]) == [
         ["1", "label0 0.8000", "label0 0.8000", "one"],
         ["0", "label0 0.9000, label1 0.7000", "label0 0.9000, label1 0.7000", "both"],
     ]
-    wrong = cells(tables["wrong"])
-    assert [row[:3] for row in wrong] == [
-        ["3", "label1 0.2000", "none"],
-        ["4", "label0 0.9500", "label0 0.9500, label1 0.6000"],
+    assert cells(tables["wrong"]) == [
+        ["3", "label1 0.2000", "none", "missed"],
+        ["4", "label0 0.9500", "label0 0.9500, label1 0.6000", words[:LENGTH].strip() + " …"],
     ]
-    assert wrong[1][3] == words[:LENGTH].strip() + " …"
 
 
-@pytest.mark.parametrize("wanted", [0, 1])
-def test_what_is_always_or_never_right_has_one_table(wanted: int) -> None:
-    corpus = make_corpus(train=[("a", 0)], test=[("a", wanted)])
-    scores = np.array([[0.1, 0.9]], dtype=np.float32)
-    predictions = Predictions(corpus, "test", scores, np.array([1]), corpus.targets("test"), None)
-    assert list(samples(predictions)) == [["wrong", "right"][wanted]]
+@pytest.mark.parametrize(("label", "name"), [(0, "wrong"), (1, "right")])
+def test_what_is_always_or_never_right_has_one_table(label: int, name: str) -> None:
+    assert list(samples(predictions([("a", label)], [1], [[0.1, 0.9]], "binary"))) == [name]

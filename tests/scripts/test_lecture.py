@@ -1,39 +1,32 @@
 """The lecture's table."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from helpers.configs import compose_once, configured
 from helpers.project import Command
-from lecture import Row, run_folder, settings, setups, table
+from lecture import SETUPS, Row, run_folder, setups, table
 
 TINY = ["data=synthetic", "data.num_documents=100", "training.max_epochs=1", "trainer=cpu"]
 
 
 def run(accuracy: float, seed: int) -> dict[str, Any]:
-    return {
-        "val/accuracy": accuracy,
-        "test/accuracy": accuracy - 0.1,
-        "time/fit_s": 20.0,
-        "train/epochs": 4,
-        "model/parameters": 1234,
-        "environment": {"seed": seed, "threads": 2, "processor": "abacus"},
-    }
+    figures = {"val/accuracy": accuracy, "test/accuracy": accuracy - 0.1, "time/fit_s": 20.0, "train/epochs": 4}
+    return {**figures, "model/parameters": 1234, "environment": {"seed": seed, "threads": 2, "processor": "abacus"}}
 
 
 def test_every_faithful_set_up_has_a_tuned_one_and_a_published_figure() -> None:
     names = setups([])
     assert len(names) == 24
-    for name in names:
-        if not name.endswith("_tuned"):
-            assert f"{name}_tuned" in names
-            faithful, tuned = (
-                settings(f"lecture/{name}", [])["published"],
-                settings(f"lecture/{name}_tuned", [])["published"],
-            )
-            assert faithful["val_accuracy"] is not None
-            assert {**tuned, "source": ""} == {**faithful, "source": ""}
+    for name in [name for name in names if not name.endswith("_tuned")]:
+        files = [SETUPS / f"{name}.yaml", SETUPS / f"{name}_tuned.yaml"]
+        faithful, tuned = (OmegaConf.to_object(OmegaConf.load(file).published) for file in files)
+        assert faithful["val_accuracy"] is not None
+        assert {**tuned, "source": ""} == {**faithful, "source": ""}
 
 
 def test_patterns_choose_set_ups() -> None:
@@ -42,19 +35,17 @@ def test_patterns_choose_set_ups() -> None:
 
 
 def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
-    row = Row("lstm", settings("lecture/lstm", []), [run(0.8, 1), run(0.9, 2)])
-    assert row.cells() == [
-        "`lstm`", "0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234",
-        "`python train.py experiment=lecture/lstm`",
-    ]  # fmt: skip
+    config = compose_once("experiment=lecture/lstm")
+    row = Row("lstm", config, [run(0.8, 1), run(0.9, 2)])
+    figures = ["0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234"]
+    assert row.cells() == ["`lstm`", *figures, "`python train.py experiment=lecture/lstm`"]
     assert "Seeds 1, 2; threads: 2, abacus." in table([row])
-    empty = table([Row("lstm", settings("lecture/lstm", []), [])])
-    assert "| `lstm` | 0.8928 | – | | – | | | |" in " ".join(empty.split())
+    assert "| `lstm` | 0.8928 | – | | – | | | |" in " ".join(table([Row("lstm", config, [])]).split())
 
 
 def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path) -> None:
     def folder(*overrides: str) -> Path:
-        return run_folder(tmp_path, "lstm", settings("lecture/lstm", overrides), 1)
+        return run_folder(tmp_path, "lstm", configured("experiment=lecture/lstm", *overrides), 1)
 
     elsewhere = ["trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub", "evaluation.figures=false"]
     assert folder() == folder(*elsewhere)
@@ -64,24 +55,22 @@ def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path
 
 @pytest.mark.slow
 def test_what_is_missing_is_trained_and_what_is_there_is_not(command: Command, tmp_path: Path) -> None:
-    arguments = ["multi_hot", *TINY, "--output", str(tmp_path / "runs"), "--docs", str(tmp_path / "docs" / "table.md")]
-    first = command("scripts/lecture.py", *arguments, "--seeds", "1", "2")
+    arguments = ["multi_hot", *TINY, "--output", "runs", "--docs", "docs/table.md", "--seeds", "1", "2"]
+    first = command("scripts/lecture.py", *arguments)
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("python train.py experiment=lecture/multi_hot") == 2
     written = (tmp_path / "docs" / "table.md").read_text()
     assert " ± " in next(line for line in written.splitlines() if line.startswith("| `multi_hot`"))
-    again = command("scripts/lecture.py", *arguments, "--seeds", "1", "2")
-    assert "python train.py" not in again.stdout
+    assert "python train.py" not in command("scripts/lecture.py", *arguments).stdout
     assert (tmp_path / "docs" / "table.md").read_text() == written
 
 
 def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(
-    command: Command, command_here: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = ["multi_hot", *TINY, "training.max_epochs=0", "--seeds", "1", "--docs", str(tmp_path / "table.md"),
-              "--output", str(tmp_path / "runs")]  # fmt: skip
     (tmp_path / "table.md").write_text("figures")
-    done = command("scripts/lecture.py", *broken)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 2))
+    done = command_here("scripts/lecture.py", "multi_hot", "--seeds", "1", "--docs", "table.md", "--output", "runs")
     assert done.returncode == 1
     assert "error: without results: multi_hot seed 1" in done.stderr
     assert "has no run of these seeds and settings" in done.stderr

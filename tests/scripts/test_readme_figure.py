@@ -1,15 +1,12 @@
 """The picture of README.md is made of a run's figures."""
 
-import subprocess
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
+from helpers.project import Command
 from readme_figure import HEIGHT_PX, PICTURE, side_by_side
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_images_stand_side_by_side_at_the_same_height(tmp_path: Path) -> None:
@@ -19,6 +16,7 @@ def test_images_stand_side_by_side_at_the_same_height(tmp_path: Path) -> None:
     assert picture.size == (HEIGHT_PX * 3, HEIGHT_PX)
     assert picture.getpixel((HEIGHT_PX, 10)) == (255, 0, 0)
     assert picture.getpixel((HEIGHT_PX * 2 + 20, 10)) == (0, 0, 255)
+    assert PICTURE.stat().st_size < 100_000
 
 
 def test_a_directory_without_figures_is_an_error(command: Command, tmp_path: Path) -> None:
@@ -26,7 +24,3 @@ def test_a_directory_without_figures_is_an_error(command: Command, tmp_path: Pat
     assert done.returncode != 0
     assert "has no learning_curves.png and no confusions.png" in done.stderr
     assert not (tmp_path / "report.png").exists()
-
-
-def test_the_picture_is_small() -> None:
-    assert PICTURE.stat().st_size < 100_000
