@@ -37,7 +37,6 @@ def test_the_committed_run_is_small_and_gives_its_recorded_predictions() -> None
     for name in json.loads((RUN_DIR / "labels.json").read_text())["names"]:
         probabilities = [result["probabilities"][name] for result in results]
         assert probabilities == pytest.approx(recorded[f"p({name})"].to_list(), abs=1e-6)
-
     assert sum(path.stat().st_size for path in RUN_DIR.rglob("*") if path.is_file()) < 60_000
     assert json.loads((RUN_DIR / "command.json").read_text())["format"] == RUN_FORMAT
 

@@ -27,14 +27,12 @@ from newsreel.training.resume import changed_settings
 # 47 training documents: of the batch with 7 of 20 two processes have 4 and 3, of that with 1 of 2 the second has none
 UNEVEN = ["data.num_documents=65", "batches.batch_size=20", "training.patience=null", "data.difficulty=0.3"]
 STILL = [*UNEVEN, *SMALL_LSTM, "model.dropout=0", "embedding.dropout=0", "embedding.word_dropout=0"]
-SPARSE = [*UNEVEN, "model=bow", "model.dropout=0"]
 TRAININGS = {
     "stand-in": [*STILL, "batches.batch_size=2", "training.max_epochs=1"],
     "accumulated and balanced": [*STILL, "trainer.accumulate_grad_batches=3", "data.num_labels=3",
                                  "training.class_balance=1"],
-    "sparse and several labels": [*SPARSE, "data.num_labels=5", "data.multilabel=true"],
+    "sparse and several labels": [*UNEVEN, "model=bow", "model.dropout=0", "data.num_labels=5", "data.multilabel=true"],
 }  # fmt: skip
-MORE_TRAININGS = {"lstm": STILL, "accumulated": [*STILL, "trainer.accumulate_grad_batches=3"], "sparse": SPARSE}
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 
 
@@ -84,14 +82,6 @@ def test_two_processes_train_as_one_does_with_the_documents_of_both(together: Pa
     results = train_tiny(together, *TRAININGS[name], folder=f"{name} alone")
     assert results["documents/train"] == 47
     assert_alike(together / name, together / f"{name} alone", tolerance=2e-6)
-
-
-@pytest.mark.slow
-def test_so_do_more_kinds_of_trainings(tmp_path: Path) -> None:
-    spawn(take_all, 2, [parts(tmp_path, name, *overrides) for name, overrides in MORE_TRAININGS.items()])
-    for name, overrides in MORE_TRAININGS.items():
-        train_tiny(tmp_path, *overrides, folder=f"{name} alone")
-        assert_alike(tmp_path / name, tmp_path / f"{name} alone", tolerance=2e-6)
 
 
 def test_a_stopped_run_of_two_processes_ends_with_the_same_numbers(together: Path) -> None:
@@ -224,13 +214,11 @@ def test_the_environment_says_which_process_this_is(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert dist_env() == expected
-
-
-def test_machines_with_unequal_numbers_of_tasks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "5")
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-    with pytest.raises(UserError, match="srun has started 5 processes on 2 machines"):
-        dist_env()
+    if "RANK" not in environment:
+        with pytest.raises(UserError, match="srun has started 5 processes on 2 machines"):
+            dist_env()
 
 
 @pytest.mark.parametrize(
@@ -246,9 +234,8 @@ def test_what_several_processes_cannot_do_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str, num_gpus: int, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
-    accelerator = "auto" if num_gpus else "cpu"
     with pytest.raises(UserError, match=message):
-        read_tiny(tmp_path, "trainer=ddp", override, f"trainer.accelerator={accelerator}")
+        read_tiny(tmp_path, "trainer=ddp", override)
 
 
 def test_processes_of_torchrun_have_to_be_those_of_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,9 +111,7 @@ def test_checkpoints_can_come_only_with_the_epochs(tmp_path: Path) -> None:
     assert train_with_snapshots(tmp_path, "model=bow", "trainer.checkpoint_every_s=null") == [8, 16]
 
 
-def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(tmp_path: Path, monkeypatch: Any) -> None:
     now = [0.0]
     times = []
     original = RunCheckpoints._save_last
@@ -241,9 +239,7 @@ def scalars(folder: Path, tag: str) -> dict[int, float]:
     return {event.step: event.value for event in shown}
 
 
-def test_a_moved_run_goes_on_and_relative_paths_start_where_it_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_moved_run_goes_on_and_relative_paths_start_where_it_began(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
     train_with_snapshots(tmp_path, "model=bow", "paths.cache_dir=here")

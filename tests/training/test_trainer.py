@@ -42,9 +42,7 @@ def test_a_compiled_run_is_as_an_eager_one_for_every_command(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_documents_of_other_lengths_are_not_compiled_for_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_documents_of_other_lengths_are_not_compiled_for_again(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level(logging.WARNING)
     freed = [*SMALL_CNN, "regularize=false", "batches.batch_size=6", "data.mean_length=40", "data.num_documents=200"]
     plain = train_tiny(tmp_path, *freed, folder="plain")
@@ -68,9 +66,7 @@ def raising(message: str) -> Any:
     return fail
 
 
-def test_a_missing_compiler_is_told_before_any_document_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_compiler_is_told_before_any_document_is_read(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(torch, "compile", raising("no working C++ compiler found\nand much more"))
     message = r"compiler found\nIt needs a C\+\+ compiler .* or leave trainer\.compile=false"
     with pytest.raises(UserError, match=message):
