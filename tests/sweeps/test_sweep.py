@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers.preloaded import PreloadedPopen
-from helpers.project import Command
+from helpers.project import PROJECT, Command
 from helpers.tiny_runs import QUICK, SYNTHETIC
 from newsreel.core.dist import jobs_at_once
 
@@ -56,14 +57,14 @@ def test_a_key_that_does_not_exist_is_refused_before_the_first_job(command_here:
 
 @pytest.mark.slow  # test_a_failing_job_is_recorded_and_the_others_go_on stands for it, with Hydra's own launcher
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_launchers_run_the_jobs_record_failures_and_share_the_cores(
-    command: Command, tmp_path: Path, launcher: str
-) -> None:
+def test_launchers_run_the_jobs_record_failures_and_share_the_cores(tmp_path: Path, launcher: str) -> None:
+    """In a Python of its own: one that multiprocessing has forked waits for joblib's workers, and they for it."""
     if launcher == "ray":
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    asked = [f"hydra/launcher={launcher}", *BOW, "seed=1,-1", "hydra.sweep.dir=sweep"]
+    asked = [f"hydra/launcher={launcher}", *BOW, "seed=1,-1", "hydra.sweep.dir=sweep", "paths.cache_dir=cache"]
     asked += ["trainer.threads=1"] if launcher == "submitit_local" else []
-    process = command("train.py", "-m", *asked)
+    started = [sys.executable, str(PROJECT / "train.py"), "-m", *asked]
+    process = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert process.returncode == 1, process.stderr
     assert "error: 1 of 2 jobs have no results" in process.stderr
     assert "ConfigStore" not in process.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from helpers.tiny_runs import train_tiny, without_times
+from helpers.tiny_runs import read_tiny, train_tiny, without_times
 
 SINGLE = [(f"a {'fine' if number % 2 else 'dull'} film, number {number % 7}", number % 2) for number in range(60)]
 SEVERAL = [(text, [["fine"], ["dull", "long"]][label]) for text, label in SINGLE]
@@ -48,12 +48,12 @@ def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_again_when_its_files_change_places(tmp_path: Path) -> None:
-    folder = tmp_path / "tree.d"
+    folder = tmp_path / "tree"
     for label in ("good", "bad"):
         (folder / label).mkdir(parents=True)
         for number in range(20):
             (folder / label / f"{number}.txt").write_text(f"{label} {number:02}")
-    before = train(tmp_path, folder)
+    experiment = read_tiny(tmp_path, "data=files", f"data.train={folder}")
+    before = experiment.reader.load(experiment.paths)
     (folder / "good" / "3.txt").rename(folder / "bad" / "30.txt")
-    (tmp_path / "d").rename(tmp_path / "first")
-    assert train(tmp_path, folder)["environment"] != before["environment"]
+    assert experiment.reader.load(experiment.paths).fingerprint != before.fingerprint

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.machine import needs_bfloat16_lstm
 from helpers.shared_runs import LEARNABLE, SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, train_tiny, without_times
+from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
@@ -228,6 +228,16 @@ def test_thresholds_are_kept_and_explain_the_predictions(tmp_path: Path) -> None
     by_label = pl.read_csv(tmp_path / "run" / "labels.csv")
     assert by_label["documents"].to_list() == targets.sum(axis=0).tolist()
     assert by_label["f1"].mean() == pytest.approx(results["test/f1_macro"], abs=1e-5)
+
+
+def test_statistics_are_those_of_the_training_documents_alone(shared_runs: SharedRuns) -> None:
+    tfidf = ["model=bow", "model.weighting=tfidf"]
+    run, experiment = shared_runs.run(*tfidf), read_tiny(shared_runs.folder, *tfidf)
+    tokenizer = load_tokenizer(run)
+    documents = tokenizer.encode(experiment.reader.load(experiment.paths)["train"]["text"][:])
+    counts = sum(np.bincount(np.unique(ids), minlength=len(tokenizer.tokens)) for ids in documents)
+    expected = np.log((1 + len(documents)) / (1 + counts)) + 1
+    assert checkpoint(run)["state_dict"]["network.idf"][2:].numpy() == pytest.approx(expected[2:], rel=1e-6)
 
 
 def test_given_vectors_stay_as_they_are_and_their_coverage_is_reported(tmp_path: Path) -> None:

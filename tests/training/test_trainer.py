@@ -18,6 +18,7 @@ from newsreel.runs.run_dir import read_weights
 
 PLAIN = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.patience=null"]
 SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
+SGD = ["training.optimizer=sgd", "training.learning_rate=0.5"]  # whose steps grow with the gradients, unlike Adam's
 BEST = Path("checkpoints") / "best.ckpt"
 
 
@@ -88,7 +89,7 @@ def test_sparse_gradients_are_not_compiled() -> None:
     read_experiment(composed("model=bow", "trainer.compile=true", "training.optimizer=adam"))
 
 
-@pytest.mark.parametrize("model", [PLAIN, ["model=bow", "regularize=false"]], ids=["lstm", "bow"])
+@pytest.mark.parametrize("model", [[*PLAIN, *SGD], ["model=bow", "regularize=false"]], ids=["lstm", "bow"])
 def test_accumulated_batches_make_the_step_of_a_large_one(tmp_path: Path, model: list[str]) -> None:
     whole = train_tiny(tmp_path, *model, "batches.batch_size=72", folder="whole")
     parts = train_tiny(tmp_path, *model, "batches.batch_size=18", "trainer.accumulate_grad_batches=4", folder="parts")
