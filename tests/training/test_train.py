@@ -148,6 +148,7 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> Non
     stuck = ["model=bow", "training.learning_rate=1e-12", "training.max_epochs=5"]
     results = train_tiny(tmp_path, *stuck, "training.patience=1")
     assert (results["train/epochs"], results["train/kept_epoch"]) == (2, 1)
+    assert checkpoint(tmp_path / "run")["epoch"] == 0  # the first of equal ones
     assert train_tiny(tmp_path, *stuck, "training.patience=null", folder="b")["train/epochs"] == 5
 
 
