@@ -3,6 +3,7 @@
 They are forked from a server that has imported them and done nothing else: multiprocessing's forkserver.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -65,3 +66,5 @@ def _run(arguments: list[str], folder: Path, environment: dict[str, str], stream
     except KeyboardInterrupt:  # ends Python as the signal itself does, and multiprocessing with status 1
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out, and joblib's workers wait for theirs

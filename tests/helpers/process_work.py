@@ -11,11 +11,6 @@ from newsreel.core.errors import UserError
 from newsreel.training.launch import spawn
 
 
-def note_place(folder: Path) -> None:
-    here = dist_env()
-    (folder / str(here.rank)).write_text(f"{here.rank} of {here.world_size}")
-
-
 def refuse_in_one() -> None:
     if dist_env().is_rank_zero:
         raise UserError("no")

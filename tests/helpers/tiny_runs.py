@@ -1,11 +1,14 @@
-"""Trainings of a second, and what the commands do with them, inside the test's process."""
+"""Trainings of a third of a second, and what the commands do with them, inside the test's process."""
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from helpers.project import CONFIGS
@@ -16,16 +19,8 @@ from newsreel.training.resume import resume
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
 
-TINY = [
-    "data=synthetic",
-    "data.num_documents=200",
-    "data.vocabulary_size=300",
-    "data.mean_length=12",
-    "training.max_epochs=2",
-    "trainer=cpu",
-    "trainer.log_every_n_steps=1",
-    "evaluation.figures=false",
-]
+SYNTHETIC = ["data=synthetic", "data.num_documents=100", "data.vocabulary_size=300", "data.mean_length=12"]
+QUICK = ["training.max_epochs=2", "trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"]
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 
 
@@ -40,15 +35,20 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
+    values: Any = OmegaConf.to_container(config, resolve=True)
     return {str(key): value for key, value in values.items()}
+
+
+def tiny(*overrides: str) -> list[str]:
+    """The command line of a quick training: on made-up documents unless it says data=…, logged nowhere."""
+    data = [] if any(override.startswith("data=") for override in overrides) else SYNTHETIC
+    return [*data, *QUICK, "logger=none", *overrides]
 
 
 def compose_tiny(tmp_path: Path, *overrides: str) -> DictConfig:
     paths = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path / 'outputs'}"]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*TINY, *paths, *overrides], return_hydra_config=True)
+        return compose("train", [*paths, *tiny(*overrides)], return_hydra_config=True)
 
 
 def without_hydra(config: DictConfig) -> dict[str, Any]:
@@ -56,16 +56,21 @@ def without_hydra(config: DictConfig) -> dict[str, Any]:
 
 
 def read_tiny(tmp_path: Path, *overrides: str) -> Experiment:
-    """A checked experiment on made-up documents, with caches shared by the test's folder."""
+    """A checked experiment, with caches shared by the test's folder."""
     return read_experiment(without_hydra(compose_tiny(tmp_path, *overrides)))
 
 
-def train_tiny(tmp_path: Path, *overrides: str, folder: str = "run") -> dict[str, Any]:
-    """metrics.json of a training on made-up documents."""
+def tiny_spec(tmp_path: Path, *overrides: str, folder: str = "run", **changes: Any) -> RunSpec:
+    """What train.py passes on. changes: other parts of the experiment than the settings say, such as a reader."""
     config = compose_tiny(tmp_path, *overrides)
     choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
-    experiment = read_experiment(without_hydra(config))
-    return train_run(RunSpec(experiment, tmp_path / folder, choices, [*TINY, *overrides], time.perf_counter()))
+    experiment = replace(read_experiment(without_hydra(config)), **changes)
+    return RunSpec(experiment, tmp_path / folder, choices, tiny(*overrides), time.perf_counter())
+
+
+def train_tiny(tmp_path: Path, *overrides: str, callbacks: Sequence[Callback] = (), **more: Any) -> dict[str, Any]:
+    """metrics.json of a quick training. more: arguments of `tiny_spec`."""
+    return train_run(tiny_spec(tmp_path, *overrides, **more), callbacks=callbacks)
 
 
 def without_times(results: dict[str, Any]) -> dict[str, Any]:

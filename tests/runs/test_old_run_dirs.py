@@ -16,7 +16,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -30,28 +29,14 @@ RUN_DIR = Path(__file__).parents[1] / "fixtures" / "run_dir"
 DOCUMENTS = RUN_DIR.with_name("run_dir_documents.txt")
 
 
-def run_dir_of_format(tmp_path: Path, run_format: object) -> Path:
-    """A copy of the fixture with another format number; None: without one, as newsreel 0.1 wrote it."""
-    shutil.copytree(RUN_DIR, tmp_path / "run")
-    file = tmp_path / "run" / "command.json"
-    content: dict[str, Any] = json.loads(file.read_text())
-    del content["format"]
-    file.write_text(json.dumps(content if run_format is None else {"format": run_format, **content}))
-    return tmp_path / "run"
-
-
-def test_the_committed_run_gives_its_recorded_predictions() -> None:
+def test_the_committed_run_is_small_and_gives_its_recorded_predictions() -> None:
     recorded = pl.read_parquet(RUN_DIR / "predictions.parquet")
     results = newsreel.load(RUN_DIR)(DOCUMENTS.read_text(encoding="utf-8").splitlines())
     assert len(set(recorded["predicted"])) == 2
     assert [result["label"] for result in results] == recorded["predicted"].to_list()
-    names = json.loads((RUN_DIR / "labels.json").read_text())["names"]
-    for name in names:
+    for name in json.loads((RUN_DIR / "labels.json").read_text())["names"]:
         probabilities = [result["probabilities"][name] for result in results]
         assert probabilities == pytest.approx(recorded[f"p({name})"].to_list(), abs=1e-6)
-
-
-def test_the_committed_run_is_small_and_has_this_format() -> None:
     assert sum(path.stat().st_size for path in RUN_DIR.rglob("*") if path.is_file()) < 60_000
     assert json.loads((RUN_DIR / "command.json").read_text())["format"] == RUN_FORMAT
 
@@ -65,13 +50,16 @@ def test_the_committed_run_is_small_and_has_this_format() -> None:
     ],
 )
 def test_other_formats_are_refused_with_the_remedy(tmp_path: Path, run_format: object, reason: str) -> None:
-    run_dir = run_dir_of_format(tmp_path, run_format)
+    """None: the directory has no format number, as newsreel 0.1 wrote it."""
+    run_dir = Path(shutil.copytree(RUN_DIR, tmp_path / "run"))
+    content = json.loads((run_dir / "command.json").read_text())
+    del content["format"]
+    content |= {} if run_format is None else {"format": run_format}
+    (run_dir / "command.json").write_text(json.dumps(content))
     before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
-    with pytest.raises(UserError) as loaded:
-        newsreel.load(run_dir)
-    with pytest.raises(UserError) as resumed:
-        resume(run_dir, {}, [], time.perf_counter())
-    for error in (loaded, resumed):
+    for open_it in (newsreel.load, lambda folder: resume(folder, {}, [], time.perf_counter())):
+        with pytest.raises(UserError) as error:
+            open_it(run_dir)
         assert reason in str(error.value)
         assert str(run_dir) in str(error.value)
     assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before

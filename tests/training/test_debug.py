@@ -14,20 +14,15 @@ from newsreel.core.errors import UserError
 
 def test_debug_wins_over_experiments_and_the_command_line_over_both(tmp_path: Path) -> None:
     chosen = ["experiment=lecture/glove_200_documents", "debug=overfit", "paths.corpora_dir=nowhere"]
-    config = compose_tiny(tmp_path, *chosen, "training.patience=4", "data.limit=9")
+    config = compose_tiny(tmp_path, *chosen, "training.patience=4", "data.limit=9", "paths.output_dir=typed")
     assert (config.data.train_limit, config.batches.batch_size, config.training.schedule) == (None, 4, "constant")
-    assert (config.training.patience, config.data.limit) == (4, 9)
-
-
-@pytest.mark.parametrize("debug", ["smoke", "limit", "overfit", "profile"])
-def test_debug_runs_have_a_folder_of_their_own(tmp_path: Path, debug: str) -> None:
-    config = compose_tiny(tmp_path, f"debug={debug}", "paths.output_dir=outputs")
-    assert config.paths.output_dir == "outputs"  # as typed
-    assert OmegaConf.load(CONFIGS / "debug" / f"{debug}.yaml").paths.output_dir == "outputs/debug"
+    assert (config.training.patience, config.data.limit, config.paths.output_dir) == (4, 9, "typed")
+    for file in (CONFIGS / "debug").glob("*.yaml"):  # debug runs have a folder of their own
+        assert OmegaConf.load(file).paths.output_dir == "outputs/debug"
 
 
 def test_a_smoke_run_tests_and_reports(tmp_path: Path) -> None:
-    results = train_tiny(tmp_path, *SMALL_LSTM, "debug=smoke", "training.max_epochs=1")
+    results = train_tiny(tmp_path, *SMALL_LSTM, "debug=smoke", "data.num_documents=200", "training.max_epochs=1")
     assert results["train/steps"] <= 2
     assert results["documents/test"] < 40
     assert (tmp_path / "run" / "report.md").exists()
@@ -35,19 +30,19 @@ def test_a_smoke_run_tests_and_reports(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param([*SMALL_LSTM, "training.learning_rate=0.02"], marks=pytest.mark.slow), ["model=bow"]],
+    [pytest.param([*SMALL_LSTM, "training.learning_rate=0.02"], marks=pytest.mark.slow),
+     ["model=bow", "training.learning_rate=1"]],
     ids=["lstm", "bow"],
-)
+)  # fmt: skip
 def test_nothing_keeps_an_overfitting_run_from_learning_its_documents(tmp_path: Path, model: list[str]) -> None:
-    results = train_tiny(tmp_path, *model, "data.mean_length=30", "debug=overfit", "training.max_epochs=100")
+    num_epochs = 100 if "model=lstm" in model else 30
+    longer = ["data.mean_length=30", "debug=overfit", f"training.max_epochs={num_epochs}"]
+    results = train_tiny(tmp_path, *model, "data.num_documents=200", *longer)
     assert results["documents/train"] < 20
-    assert results["train/epochs"] == 100
-    assert last_training_loss(tmp_path / "run") < 0.05
-
-
-def last_training_loss(folder: Path) -> float:
-    (loss,) = re.findall(r"^\| 100 +\| ([\d.e-]+) +\|", (folder / "report.md").read_text(), re.MULTILINE)
-    return float(loss)
+    assert results["train/epochs"] == num_epochs
+    report = (tmp_path / "run" / "report.md").read_text()
+    (loss,) = re.findall(rf"^\| {num_epochs} +\| ([\d.e-]+) +\|", report, re.MULTILINE)
+    assert float(loss) < 0.05
 
 
 def test_regularisation_is_off_wherever_it_was_set(tmp_path: Path) -> None:
@@ -68,21 +63,11 @@ def test_a_profile_ends_with_where_the_time_went(tmp_path: Path, caplog: pytest.
     results = train_tiny(tmp_path, *SMALL_LSTM, "debug=profile", "training.max_epochs=1")
     table = caplog.records[-1].message
     rows = dict(re.findall(r"^(\w[\w ]+?) {2,}(-?[\d.]+) +-?[\d.]+%$", table, re.MULTILINE))
-    assert {"before training", "reading batches", "forward and loss", "backward", "optimizer", "validation"} <= set(
-        rows
-    )
+    steps = {"before training", "reading batches", "forward and loss", "backward", "optimizer", "validation"}
+    assert "where the time went" in table
+    assert steps <= rows.keys()
     total = float(rows.pop("total"))
     assert total == pytest.approx(results["time/total_s"], abs=0.01)
     assert sum(map(float, rows.values())) == pytest.approx(total, abs=0.1)
     assert all(float(seconds) >= 0 for seconds in rows.values())
     assert re.search(r"aten::\w+ +[\d.]+ +[\d.]+% +\d", table)
-
-
-def test_accumulated_gradients_are_those_of_a_larger_batch(tmp_path: Path) -> None:
-    still = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.learning_rate=0.01"]
-    whole = train_tiny(tmp_path, *still, "batches.batch_size=144", folder="whole")
-    halves = train_tiny(tmp_path, *still, "batches.batch_size=72", "trainer.accumulate_grad_batches=2", folder="halves")
-    assert (whole["train/steps"], halves["train/steps"], whole["documents/train"]) == (2, 2, 144)
-    assert halves["test/loss"] == pytest.approx(whole["test/loss"], abs=2e-6)
-    other = train_tiny(tmp_path, *still, "batches.batch_size=72", folder="other")
-    assert other["test/loss"] != pytest.approx(whole["test/loss"], abs=1e-4)

@@ -34,42 +34,31 @@ class Watch(Callback):
     """What the functions say as each batch ends."""
 
     def __init__(self) -> None:
-        self.accumulated: list[bool] = []
-        self.steps: list[int] = []
-        self.sums: dict[str, tuple[float, int]] = {}
-        self.doubled: dict[str, tuple[float, int]] = {}
+        self.seen: list[tuple[bool, int]] = []
+        self.sums: list[dict[str, tuple[float, int]]] = []
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: object) -> None:
-        self.accumulated.append(accumulates_gradients(trainer))
-        self.steps.append(num_logged_steps(trainer))
-        sums = epoch_sums(trainer)
-        self.sums = {name: (float(value), int(documents)) for name, (value, documents) in sums.items()}
-        if len(self.steps) == 2:
-            copies = {name: (value.clone(), documents.clone()) for name, (value, documents) in sums.items()}
-            add_epoch_sums(trainer, copies)
-            self.doubled = {name: (float(v), int(d)) for name, (v, d) in epoch_sums(trainer).items()}
+        self.seen.append((accumulates_gradients(trainer), num_logged_steps(trainer)))
+        if len(self.seen) == 2:
+            self.note_sums(trainer)
+            add_epoch_sums(trainer, {name: (v.clone(), d.clone()) for name, (v, d) in epoch_sums(trainer).items()})
+            self.note_sums(trainer)
             mark_sigterm_received(trainer)
+
+    def note_sums(self, trainer: Trainer) -> None:
+        self.sums.append({name: (float(v), int(d)) for name, (v, d) in epoch_sums(trainer).items()})
 
 
 def test_lightnings_private_attributes_mean_what_newsreel_takes_them_for() -> None:
     watch = Watch()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        accumulate_grad_batches=2,
-        logger=False,
-        callbacks=[watch],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, accumulate_grad_batches=2, callbacks=[watch], **silent)
     with pytest.raises(SystemExit):  # Lightning's answer to SIGTERM, before the third batch
         trainer.fit(Line(), DataLoader(TensorDataset(torch.ones(12, 1)), batch_size=3))
     assert trainer.received_sigterm
-    assert watch.accumulated == [True, False]
-    assert watch.steps == [0, 0]  # they are counted when a batch has ended
+    assert watch.seen == [(True, 0), (False, 0)]  # steps are counted when a batch has ended
     assert num_logged_steps(trainer) == trainer.global_step == 1
-    (name,) = watch.sums
+    (name,) = watch.sums[0]
     assert name.startswith("training_step.train/number")
-    assert watch.sums[name] == (1 * 3 + 2 * 3, 6)  # the numbers of two batches of three documents
-    assert watch.doubled[name] == (18, 12)
+    assert watch.sums[0][name] == (1 * 3 + 2 * 3, 6)  # the numbers of two batches of three documents
+    assert watch.sums[1][name] == (18, 12)

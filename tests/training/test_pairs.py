@@ -1,34 +1,29 @@
 """Every model on every embedding, as the files under configs name them."""
 
-from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 
 import polars as pl
 import pytest
-from _pytest.mark import ParameterSet
 
 from helpers.project import CONFIGS
-from helpers.tiny_runs import read_tiny, train_tiny
+from helpers.tiny_runs import composed, train_tiny
+from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
 
 MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
 EMBEDDINGS = sorted(file.stem for file in (CONFIGS / "embedding").glob("*.yaml"))
-EIGHT = ["embedding.dimension=8"]
-SMALL: dict[str, Sequence[str]] = {  # what makes an embedding small, by its name
-    **dict.fromkeys(("learned", "learned_small", "word2vec", "svd"), EIGHT),
-    "fasttext": [*EIGHT, "embedding.bucket=100"],
-    "glove": [*EIGHT, "embedding.path={folder}/vectors.txt"],
+SMALL = {  # what makes an embedding small, by its name
+    "one_hot": [],
+    "fasttext": ["embedding.dimension=8", "embedding.bucket=100"],
+    "glove": ["embedding.dimension=8", "embedding.path={folder}/vectors.txt"],
 }
-TWO_STEPS = [
-    "data.num_documents=50",
-    "data.validation_fraction=0.1",
-    "batches.batch_size=18",
-    "batches.max_tokens=20",
-    "training.max_epochs=1",
-]
-NEEDS_ROWS = {"cnn", "flatten", "kim_cnn"}  # models that cannot look one-hot words up
+TWO_STEPS = ["data.num_documents=50", "data.validation_fraction=0.1", "batches.batch_size=18", "batches.max_tokens=20",
+             "training.max_epochs=1"]  # fmt: skip
+# every model and every embedding; those that look one-hot words up and those that do not, on both kinds of embedding
+FAST = {*zip(MODELS, cycle(EMBEDDINGS), strict=False), ("bow", "learned"), ("lstm", "one_hot"), ("kim_cnn", "one_hot")}
+PAIRS = [pytest.param(*pair, marks=[] if pair in FAST else [pytest.mark.slow]) for pair in product(MODELS, EMBEDDINGS)]
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pairs() -> list[ParameterSet]:
-    """The lstm on every embedding, every model on one of them and bow on learned rows too; the others are slow."""
-    fast = {*(("lstm", name) for name in EMBEDDINGS), *zip(MODELS, cycle(EMBEDDINGS), strict=False), ("bow", "learned")}
-    return [
-        pytest.param(model, embedding, marks=[] if (model, embedding) in fast else [pytest.mark.slow])
-        for model in MODELS
-        for embedding in EMBEDDINGS
-    ]
-
-
-@pytest.mark.parametrize(("model", "embedding"), pairs())
+@pytest.mark.parametrize(("model", "embedding"), PAIRS)
 def test_a_pair_trains_two_steps_and_predicts(folder: Path, model: str, embedding: str) -> None:
-    small = [setting.format(folder=folder) for setting in SMALL.get(embedding, [])]
+    small = [setting.format(folder=folder) for setting in SMALL.get(embedding, ["embedding.dimension=8"])]
     pair = [f"model={model}", f"embedding={embedding}", *small]
     results = train_tiny(folder, *TWO_STEPS, *pair, folder=f"{model} {embedding}")
     assert results["train/steps"] == 2
@@ -61,11 +46,14 @@ def test_a_pair_trains_two_steps_and_predicts(folder: Path, model: str, embeddin
     assert predictions["p(label1)"].is_between(0, 1).all()
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_looks_long_one_hot_words_up_or_says_what_they_would_take(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "needs_rows"), [("cnn", True), ("flatten", True), ("kim_cnn", True), ("bow", False), ("lstm", False)]
+)
+def test_a_model_looks_long_one_hot_words_up_or_says_what_they_would_take(model: str, needs_rows: bool) -> None:
     sizes = ["batches.batch_size=32", "batches.max_tokens=600", "tokenizer.max_size=20000"]
-    if model in NEEDS_ROWS:
+    config = composed("data=synthetic", f"model={model}", "embedding=one_hot", *sizes)
+    if needs_rows:
         with pytest.raises(UserError, match=r"× 600 tokens × 20000 words = 1\.4 GiB.* Use embedding=learned"):
-            read_tiny(tmp_path, f"model={model}", "embedding=one_hot", *sizes)
+            read_experiment(config)
     else:
-        read_tiny(tmp_path, f"model={model}", "embedding=one_hot", *sizes)
+        read_experiment(config)
