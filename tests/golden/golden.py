@@ -135,16 +135,16 @@ def run(arguments: list[str], marks: Sequence[str], folder: Path) -> tuple[int, 
     variables = {**os.environ, **own, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     variables.pop("HYDRA_FULL_ERROR", None)
     stdin = folder / arguments.pop()[1:] if arguments[-1].startswith("<") else Path(os.devnull)
-    script, where = PROJECT / arguments[0], folder
-    if script.name == "README.md":
-        script, where = code_of(folder / arguments[0]), (folder / arguments[0]).parent
+    script = PROJECT / arguments[0]
+    if not script.exists():  # that of an export
+        script = folder / arguments[0]
     with stdin.open() as asked:
         streams: dict[str, Any] = {"stdin": asked, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         if "fresh" in marks:
             command = [sys.executable, str(script), *arguments[1:]]
-            process = subprocess.Popen(command, text=True, cwd=where, env=variables, **streams)
+            process = subprocess.Popen(command, text=True, cwd=folder, env=variables, **streams)
         else:
-            process = PreloadedPopen([str(script), *arguments[1:]], cwd=where, env=variables, **streams)
+            process = PreloadedPopen([str(script), *arguments[1:]], cwd=folder, env=variables, **streams)
         try:
             if "killed" in marks:
                 wait_for_checkpoint(folder, process)
@@ -153,14 +153,6 @@ def run(arguments: list[str], marks: Sequence[str], folder: Path) -> tuple[int, 
             return process.returncode, stdout, stderr
         finally:
             process.kill()
-
-
-def code_of(readme: Path) -> Path:
-    """The program in an export's README, as a file that cannot import the project or torch."""
-    (code,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
-    script = readme.parent / "classify.py"
-    script.write_text('import sys\nsys.modules |= {"newsreel": None, "torch": None}\n' + code, encoding="utf-8")
-    return script
 
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen[str]) -> None:
