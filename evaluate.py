@@ -1,4 +1,4 @@
-"""Measure finished runs: `python evaluate.py run=outputs/imdb/lstm/<time>`."""
+"""Evaluate finished runs: `python evaluate.py run=outputs/imdb/lstm/<time>`."""
 
 from pathlib import Path
 from typing import Any

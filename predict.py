@@ -1,4 +1,4 @@
-"""Classify documents by a finished run: `echo "a fine film" | python predict.py run=outputs/…`."""
+"""Classify documents with a finished run: `echo "a fine film" | python predict.py run=outputs/…`."""
 
 import signal
 import sys
@@ -21,6 +21,6 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends this command as it ends others: quietly
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # exit silently when a pipe is closed, as in `… | head`
     sys.argv[1:] = quote_literals(sys.argv[1:], TEXTS)
     run(main)

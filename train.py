@@ -4,7 +4,7 @@ import time
 
 STARTED = time.perf_counter()
 
-import hydra  # noqa: E402  (the clock starts before the first import)
+import hydra  # noqa: E402  (after the clock is started)
 from omegaconf import DictConfig  # noqa: E402
 
 from newsreel.cli.app import run, user_errors  # noqa: E402

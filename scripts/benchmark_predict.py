@@ -1,7 +1,7 @@
-"""What predicting costs beside tokens and logits: `python scripts/benchmark_predict.py <run directory> <documents>`.
+"""Measure the overhead of prediction: `python scripts/benchmark_predict.py <run directory> <documents>`.
 
-Takes turns between the whole way from the file of documents to a file of predictions, and bare tokenizing plus the bare
-forward pass on the same documents, in the same batches, with the documents in memory and the batches made beforehand.
+Alternates between complete predictions, from the file of documents to a file of predictions, and only tokenization and
+forward passes on the same documents, in the same batches, with the documents in memory and the batches precomputed.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from newsreel.runs.trained_run import open_run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("documents", type=Path, help="file of documents, as predict.py reads them")
-    parser.add_argument("--column", default="text", help="its column of texts")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("run", type=Path, help="run directory of a finished run")
+    parser.add_argument("documents", type=Path, help="file of documents in a format of predict.py")
+    parser.add_argument("--column", default="text", help="column of the texts")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements")
     arguments = parser.parse_args()
     predictor = Predictor(open_run(arguments.run))
     source = file_source(arguments.documents, arguments.column, [])
@@ -35,34 +35,33 @@ def main() -> None:
     batches = []
     for part in texts:
         documents = predictor.documents(part)
-        batches += [
-            documents[chosen] for chosen in batches_of_similar_length(documents.lengths, predictor.batch_tokens)
-        ]
+        batches += [documents[rows] for rows in batches_of_similar_length(documents.lengths, predictor.batch_tokens)]
 
     @torch.inference_mode()
-    def bare() -> None:
+    def tokenize_and_forward() -> None:
         for part in texts:
             predictor.run.tokenizer.encode(part)
         for batch in batches:
             predictor.network(batch.token_ids, batch.lengths)
 
-    def whole(output: Path) -> None:
+    def predict_file(output: Path) -> None:
         source = file_source(arguments.documents, arguments.column, [])
         with writing(output) as write:
             for chunk in chunks(source, MAX_DOCUMENTS):
                 write(predictor.predict_batch(predictor.documents([row[1] for row in chunk])))
 
     with TemporaryDirectory() as folder:
-        for ending in (".jsonl", ".parquet"):
+        for suffix in (".jsonl", ".parquet"):
             times = [
-                (seconds(bare), seconds(lambda: whole(Path(folder) / f"predictions{ending}")))  # noqa: B023
+                (seconds(tokenize_and_forward), seconds(lambda: predict_file(Path(folder) / f"predictions{suffix}")))  # noqa: B023
                 for _ in range(arguments.rounds)
             ]
-            bare_s, whole_s = (statistics.median(column) for column in zip(*times, strict=True))
-            ratio = statistics.median(whole / bare for bare, whole in times)
+            minimum_s, full_s = (statistics.median(column) for column in zip(*times, strict=True))
+            ratio = statistics.median(full / minimum for minimum, full in times)
             print(
-                f"{num_documents:,} documents to {ending}: bare {bare_s:.2f} s ({num_documents / bare_s:,.0f} a "
-                f"second), predicting {whole_s:.2f} s ({num_documents / whole_s:,.0f} a second), {ratio:.2f} times"
+                f"{num_documents:,} documents to {suffix}: minimum {minimum_s:.2f} s "
+                f"({num_documents / minimum_s:,.0f} documents/s), prediction {full_s:.2f} s "
+                f"({num_documents / full_s:,.0f} documents/s), ratio {ratio:.2f}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Put runs side by side: `python scripts/compare.py outputs/sweeps/… outputs/imdb`."""
+"""Compare runs in a table: `python scripts/compare.py outputs/sweeps/… outputs/imdb`."""
 
 import argparse
 import os
@@ -11,8 +11,8 @@ from newsreel.runs.records import find_runs
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="One table of all runs in these folders, the best first.")
-    parser.add_argument("folders", nargs="+", type=Path, help="runs, sweeps, or folders of them")
+    parser = argparse.ArgumentParser(description="Print a table of all runs in these folders, the best first.")
+    parser.add_argument("folders", nargs="+", type=Path, help="directories of runs or sweeps, or folders of them")
     parser.add_argument(
         "--output", type=Path, help="folder for summary.csv, summary.md and summary.png (default: none)"
     )

@@ -1,4 +1,4 @@
-"""A finished run as an ONNX file: `python scripts/export.py run=outputs/imdb/lstm/<time>`."""
+"""Export a finished run to ONNX: `python scripts/export.py run=outputs/imdb/lstm/<time>`."""
 
 from typing import Any
 

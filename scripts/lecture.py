@@ -1,7 +1,7 @@
-"""Run the lecture's set-ups and put their figures beside the published ones: `python scripts/lecture.py`.
+"""Run the lecture's set-ups and compare their scores with the published ones: `python scripts/lecture.py`.
 
-Each file in configs/experiment/lecture is trained once for every seed, in a process of its own; what has been trained
-with the same settings is not trained again. The table has one row a file: means and standard deviations over the seeds.
+Each file in configs/experiment/lecture is trained once per seed, in its own process, unless it has already been trained
+with the same settings. The table has one row per file, with means and standard deviations over the seeds.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from newsreel.runs.records import IGNORED_SECTIONS
 PROJECT = Path(__file__).resolve().parents[1]
 SETUPS = PROJECT / "configs" / "experiment" / "lecture"
 TUNED = "_tuned"
-SAME_FIGURES = (*IGNORED_SECTIONS, "resume", "trainer")  # sections that leave the figures as they are
+SECTIONS_WITHOUT_EFFECT = (*IGNORED_SECTIONS, "resume", "trainer")  # on scores
 HEAD = """# The lecture's set-ups
 
 Made by `python scripts/lecture.py`, which trains what is missing and writes this file. A row without `_tuned` is
@@ -45,11 +45,11 @@ random where the notebooks took the last ones. Epochs are timed with their valid
 
 @dataclass(frozen=True)
 class Row:
-    """A set-up with the runs that have been made of it."""
+    """A set-up with its runs."""
 
     name: str
     config: dict[str, Any]
-    runs: list[dict[str, Any]]  # what metrics.json holds, one a seed
+    runs: list[dict[str, Any]]  # content of metrics.json, one per seed
 
     def cells(self) -> list[str]:
         published = self.config["published"]
@@ -57,8 +57,8 @@ class Row:
         for split, key in (("val", "val_accuracy"), ("test", "test_accuracy")):
             cells.append("" if published[key] is None else f"{published[key]:.4f}")
             scores = [run[f"{split}/accuracy"] for run in self.runs]
-            spread = stdev(scores) if len(scores) > 1 else None
-            cells.append(format_mean_std(mean(scores), spread) if scores else "–")
+            deviation = stdev(scores) if len(scores) > 1 else None
+            cells.append(format_mean_std(mean(scores), deviation) if scores else "–")
         if not self.runs:
             return [*cells, "", "", ""]
         seconds = mean(run["time/fit_s"] / run["train/epochs"] for run in self.runs)
@@ -67,13 +67,13 @@ class Row:
 
 
 def setups(patterns: Sequence[str]) -> list[str]:
-    """The names that match one of the patterns (or all), each faithful one before its tuned form."""
+    """The names that match one of the patterns, or all names; each faithful set-up before its tuned version."""
     names = sorted((file.stem for file in SETUPS.glob("*.yaml")), key=lambda name: (name.removesuffix(TUNED), name))
     return [name for name in names if not patterns or any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def settings(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The config of a file under configs/experiment. Raises what Hydra raises."""
+    """The config of a file in configs/experiment. Raises Hydra's exceptions."""
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}", *overrides])
     plain = OmegaConf.to_container(config, resolve=True)
@@ -82,15 +82,15 @@ def settings(experiment: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def run_folder(output: Path, name: str, config: dict[str, Any], seed: int) -> Path:
-    """Where a run of these settings belongs; other settings have another folder, other places and machines do not."""
-    decisive = {key: value for key, value in config.items() if key not in SAME_FIGURES}
-    decisive["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
-    decisive["evaluation"] = {key: value for key, value in config["evaluation"].items() if key != "figures"}
-    return output / name / sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
+    """The directory of a run. It depends on the settings that affect scores, not on paths or hardware."""
+    relevant = {key: value for key, value in config.items() if key not in SECTIONS_WITHOUT_EFFECT}
+    relevant["data"] = {key: value for key, value in config["data"].items() if key not in ("source", "path")}
+    relevant["evaluation"] = {key: value for key, value in config["evaluation"].items() if key != "figures"}
+    return output / name / sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8] / f"seed{seed}"
 
 
 def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) -> bool:
-    """Train a file under configs/experiment into a folder, unless it is there; whether there are results afterwards."""
+    """Train a file in configs/experiment in a run directory, unless it is finished; returns whether it has results."""
     if (folder / "metrics.json").exists():
         return True
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
@@ -101,7 +101,7 @@ def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) ->
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, with what they were measured on."""
+    """The rows as a Markdown table, with the seeds and the hardware."""
     names = [
         "set-up",
         "validation published",
@@ -123,17 +123,17 @@ def table(rows: Sequence[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the lecture's set-ups and write their table.")
     parser.add_argument("items", nargs="*", help="patterns of set-ups such as 'lstm*' (default: all), and key=value "
-                        "settings for all of them")  # fmt: skip
+                        "settings for all set-ups")  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
-    parser.add_argument("--output", type=Path, default=Path("outputs/lecture"), help="where the runs are kept")
-    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "lecture.md", help="the table's file")
-    parser.add_argument("--table", action="store_true", help="train nothing: only write the table of the runs so far")
+    parser.add_argument("--output", type=Path, default=Path("outputs/lecture"), help="directory of the runs")
+    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "lecture.md", help="file of the table")
+    parser.add_argument("--table", action="store_true", help="only write the table of the existing runs; do not train")
     arguments = parser.parse_intermixed_args()
     overrides = [item for item in arguments.items if "=" in item]
     patterns = [item for item in arguments.items if "=" not in item]
     chosen = setups(patterns)
     if not chosen:
-        print(f"error: no set-up matches {' '.join(patterns)}: there are {', '.join(setups([]))}", file=sys.stderr)
+        print(f"error: no set-up matches {' '.join(patterns)}: choose from {', '.join(setups([]))}", file=sys.stderr)
         return USER_MISTAKE
     output = arguments.output.resolve()
     failures = []
@@ -161,9 +161,9 @@ def main() -> int:
     if num_runs:
         print(f"{arguments.docs}: {num_runs} runs of {len(rows)} set-ups")
     else:
-        print(f"error: {output} has no run of these seeds and settings: no table is written", file=sys.stderr)
+        print(f"error: {output} has no runs with these seeds and settings, so no table is written", file=sys.stderr)
     if failures:
-        print(f"error: without results: {', '.join(failures)}", file=sys.stderr)
+        print(f"error: no results of {', '.join(failures)}", file=sys.stderr)
     return 1 if failures or not num_runs else 0
 
 

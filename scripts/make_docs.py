@@ -1,4 +1,4 @@
-"""Writes the generated pages: docs/reference.md, and the tables and the graph of docs/architecture.md.
+"""Write the generated pages: docs/reference.md, and the tables and the graph in docs/architecture.md.
 
 python scripts/make_docs.py            # write them
 python scripts/make_docs.py --check    # exit with status 1 and a diff if they are out of date
@@ -33,7 +33,7 @@ PACKAGE = "newsreel"
 ARCHITECTURE, REFERENCE = Path("docs/architecture.md"), Path("docs/reference.md")
 BEGIN, END = "<!-- begin: written by scripts/make_docs.py -->", "<!-- end: written by scripts/make_docs.py -->"
 
-SECTIONS: dict[str, type] = {  # sections of configs/train.yaml whose class no `_target_` names
+SECTIONS: dict[str, type] = {  # classes of the sections of configs/train.yaml without a `_target_`
     "batches": BatchSettings,
     "training": TrainingSettings,
     "evaluation": EvaluationSettings,
@@ -41,7 +41,7 @@ SECTIONS: dict[str, type] = {  # sections of configs/train.yaml whose class no `
     "published": Published,
     "paths": Paths,
 }
-COMMANDS = {  # the file in configs/ that each command composes
+COMMANDS = {  # file in configs/ → command
     "train": "python train.py",
     "evaluate": "python evaluate.py",
     "predict": "python predict.py",
@@ -50,18 +50,18 @@ COMMANDS = {  # the file in configs/ that each command composes
 }
 REQUESTS: dict[str, type] = {"evaluate": evaluate.Request, "predict": predict.Request, "export": onnx.Request}
 GROUPS = ("data", "tokenizer", "embedding", "model", "trainer", "logger", "debug", "sweep", "hydra", "experiment")
-NAMES_ONLY = ("experiment", "sweep/space")  # set-ups made of the settings above: listed, not described
-HYDRA_SETTINGS = ("run", "sweep", "callbacks", "help", "output_subdir", "job_logging", "mode")  # not for users to set
+NAMES_ONLY = ("experiment", "sweep/space")  # groups whose files are only listed, because they have no new settings
+HYDRA_SETTINGS = ("run", "sweep", "callbacks", "help", "output_subdir", "job_logging", "mode")  # not for users
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a YAML file, as it stands there."""
+    """One setting of a YAML file."""
 
     key: str  # with its section, as on the command line
     default: str
     comment: str
-    rule: str = ""  # type and range, from the signature that takes it
+    rule: str = ""  # type and range, from the signature that it configures
 
 
 def main() -> None:
@@ -77,13 +77,13 @@ def main() -> None:
 
 
 def make_pages() -> dict[Path, str]:
-    """The text of every generated page, by its path in the repository."""
+    """The text of every generated page, by path in the repository."""
     page = (PROJECT / ARCHITECTURE).read_text(encoding="utf-8")
     return {ARCHITECTURE: fill(page, rooms_section()), REFERENCE: reference_page(PROJECT / "configs")}
 
 
 def stale(pages: dict[Path, str]) -> str:
-    """How the pages differ from the files, as a diff; empty if they do not."""
+    """A diff from the files to the pages; empty if they are the same."""
     parts: list[str] = []
     for path, text in pages.items():
         file = PROJECT / path
@@ -96,7 +96,7 @@ def stale(pages: dict[Path, str]) -> str:
 
 
 def fill(page: str, content: str) -> str:
-    """The page with other content between its markers. Raises ValueError if it does not have both."""
+    """The page with new content between its markers. Raises ValueError if a marker is missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -108,7 +108,7 @@ def fill(page: str, content: str) -> str:
 
 
 def rooms_section() -> str:
-    """The graph of the rooms, and a table of their sizes."""
+    """The graph of the rooms and the table of their sizes."""
     rooms = [path.name for path in sorted((PROJECT / "src" / PACKAGE).iterdir()) if (path / "__init__.py").is_file()]
     graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
     arrows = {room: sorted(imported_rooms(graph, room, rooms)) for room in rooms}
@@ -116,7 +116,7 @@ def rooms_section() -> str:
 
 
 def imported_rooms(graph: grimp.ImportGraph, room: str, rooms: Sequence[str]) -> set[str]:
-    """The other rooms whose modules the modules of a room import."""
+    """The other rooms that a room's modules import from."""
     package = f"{PACKAGE}.{room}"
     imported = {
         name.split(".")[1]
@@ -128,21 +128,21 @@ def imported_rooms(graph: grimp.ImportGraph, room: str, rooms: Sequence[str]) ->
 
 
 def top_to_bottom(arrows: dict[str, list[str]]) -> list[str]:
-    """The rooms, each above those that it imports; of two that could come next, the alphabet decides.
+    """The rooms in topological order, importing rooms first, ties in alphabetical order.
 
-    Raises ValueError if they import each other in a circle.
+    Raises ValueError for circular imports.
     """
     order: list[str] = []
-    while left := [room for room in arrows if room not in order]:
-        free = [room for room in left if not any(room in arrows[other] for other in left)]
+    while remaining := [room for room in arrows if room not in order]:
+        free = [room for room in remaining if not any(room in arrows[other] for other in remaining)]
         if not free:
-            raise ValueError(f"The rooms {', '.join(left)} import each other in a circle")
+            raise ValueError(f"The rooms {', '.join(remaining)} import each other in a circle")
         order.append(free[0])
     return order
 
 
 def mermaid(arrows: dict[str, list[str]]) -> str:
-    """A graph with the arrows that no longer way implies: a → c is left out beside a → b → c."""
+    """A graph of the arrows without those implied by longer paths: a → c is omitted if there is a → b → c."""
     lines = ["```mermaid", "flowchart TD"]
     for room in top_to_bottom(arrows):
         lines += [f"    {room} --> {other}" for other in arrows[room] if not implied(arrows, room, other)]
@@ -150,7 +150,7 @@ def mermaid(arrows: dict[str, list[str]]) -> str:
 
 
 def implied(arrows: dict[str, list[str]], start: str, end: str) -> bool:
-    """Whether a longer way leads from one room to the other."""
+    """Whether a longer path leads from one room to the other."""
     return any(end in reachable(arrows, between) for between in arrows[start] if between != end)
 
 
@@ -159,9 +159,9 @@ def reachable(arrows: dict[str, list[str]], room: str) -> set[str]:
 
 
 def size_table(rooms: Sequence[str]) -> str:
-    """Files and lines of each room, and its share of the lines of all rooms.
+    """Files and lines of each room, and its percentage of all lines.
 
-    Lines are rounded to hundreds, so that small changes leave the page as it is.
+    Lines are rounded to hundreds, so that small changes do not change the page.
     """
     files = {room: sorted((PROJECT / "src" / PACKAGE / room).rglob("*.py")) for room in rooms}
     lines = {room: sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files[room]) for room in rooms}
@@ -183,7 +183,7 @@ def hundreds(count: int) -> str:
 
 
 def reference_page(configs: Path) -> str:
-    """Every setting of the files in configs/."""
+    """A page with every setting of the files in configs/."""
     parts = [
         "# Every setting",
         "This page is written by `make docs` from the commented files in [`configs/`](../configs); edit those. "
@@ -283,7 +283,7 @@ def inherited_settings(file: Path, group: str) -> dict[str, Setting]:
 
 
 def import_target(name: str) -> Any:
-    """What a `_target_` names; None if it is of a package that need not be installed."""
+    """The object named by a `_target_`; None if it belongs to a package that may not be installed."""
     module, _, attribute = name.rpartition(".")
     if not module.startswith((PACKAGE, "hydra_plugins.newsreel")):
         return None
@@ -291,7 +291,7 @@ def import_target(name: str) -> Any:
 
 
 def read_settings(file: Path) -> list[Setting]:
-    """The scalars and lists of a YAML file, by the key that a command line would have, with their comments."""
+    """The scalars and lists of a YAML file, with the key for the command line and the comment of each."""
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     return list(walk(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else []
@@ -311,19 +311,19 @@ def walk(node: yaml.MappingNode, prefix: str, lines: Sequence[str]) -> Iterator[
 
 
 def comment_of(lines: Sequence[str], line: int, rest: str) -> str:
-    """The comment after a value and on the lines below that have nothing else; else the one above its key."""
+    """The comment after a value, continued on the lines below that have only a comment; else the one above its key."""
     indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
     if rest.strip().startswith("#"):
-        found = [rest]
+        comments = [rest]
         for below in lines[line + 1 :]:
-            if not re.match(rf"{indent}\s{{4,}}#", below):  # one nearer to the margin belongs to the next key
+            if not re.match(rf"{indent}\s{{4,}}#", below):  # a comment with less indentation belongs to the next key
                 break
-            found.append(below)
-        return " ".join(comment.strip().removeprefix("#").strip() for comment in found)
+            comments.append(below)
+        return " ".join(comment.strip().removeprefix("#").strip() for comment in comments)
     first = line
     while first and lines[first - 1].startswith(f"{indent}#"):
         first -= 1
-    above = lines[first:line] if first else []  # at the top of the file it is the introduction
+    above = lines[first:line] if first else []  # the comment at the top of the file is its introduction
     return " ".join(comment.strip().removeprefix("#").strip() for comment in above)
 
 
@@ -338,7 +338,7 @@ def settings_table(settings: Sequence[Setting]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text for a cell of a Markdown table; what is in backticks stays as it is."""
+    """Text for a cell of a Markdown table; text in backticks is not escaped."""
     parts = text.replace("|", "\\|").split("`")
     return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
@@ -352,7 +352,7 @@ def code(text: str) -> str:
 
 
 def rules_of(kind: Any) -> dict[str, str]:
-    """The type and range of each keyword-only parameter of a class, in words."""
+    """The type and range of each keyword-only parameter of a class."""
     if kind is None:
         return {}
     hints = get_type_hints(kind.__init__, include_extras=True)
@@ -377,16 +377,16 @@ def describe(kind: Any) -> str:
 
 
 def bounds(marks: Sequence[Any]) -> list[str]:
-    """What marks of an annotation say of a number: ours (`Range`) and those of annotated_types and pydantic."""
+    """The bounds of a number in the metadata of its annotation, from annotated_types or pydantic."""
     signs = {"min": "≥", "ge": "≥", "above": ">", "gt": ">", "max": "≤", "le": "≤", "below": "<", "lt": "<"}
-    found = []
+    texts = []
     for mark in marks:
         if nested := getattr(mark, "metadata", None):
-            found += bounds(nested)
+            texts += bounds(nested)
             continue
         limits = {name: getattr(mark, name, None) for name in signs}
-        found += [f"{signs[name]} {limit:,}" for name, limit in limits.items() if isinstance(limit, int | float)]
-    return found
+        texts += [f"{signs[name]} {limit:,}" for name, limit in limits.items() if isinstance(limit, int | float)]
+    return texts
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Look at word vectors: `python scripts/neighbors.py run=outputs/… word=awful`, or `… embedding=glove word=awful`."""
+"""Explore word vectors: `python scripts/neighbors.py run=outputs/… word=awful`, or `… embedding=glove word=awful`."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weight
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """What configs/neighbors.yaml adds to the config of a training."""
+    """The settings that configs/neighbors.yaml adds to those of configs/train.yaml."""
 
     run: str | None
     word: str | None
@@ -35,25 +35,25 @@ def main(config: DictConfig) -> None:
 
 
 def answer(config: DictConfig) -> None:
-    """Print what was asked. Raises UserError."""
+    """Print the neighbours and similarities that the config asks for. Raises UserError."""
     from newsreel.config.schema import check_section
     from newsreel.embeddings.neighbors import WordVectors
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    asked = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
+    settings = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
     if plain["resume"] is not None:
-        raise UserError("resume is for train.py: run=<folder> shows the words of a finished run.")
-    if problems := check_section("", asked, Questions):
+        raise UserError("resume is for train.py: use run=<run directory> to show the words of a finished run.")
+    if problems := check_section("", settings, Questions):
         raise UserError("\n".join(problems))
-    questions = Questions(**asked)
+    questions = Questions(**settings)
     if questions.run is not None:
         words, rows = table_of_run(Path(questions.run).expanduser())
     else:
         words, rows = table_of_config(plain)
     vectors = WordVectors.of(words, rows)
     if questions.word is not None:
-        found = vectors.nearest(vectors.direction(questions.word), questions.num_neighbors, but=[questions.word])
-        print_neighbors(f"nearest to {questions.word}", found)
+        nearest = vectors.nearest(vectors.direction(questions.word), questions.num_neighbors, but=[questions.word])
+        print_neighbors(f"nearest to {questions.word}", nearest)
     if questions.analogy is not None:
         query, terms = vectors.combine(questions.analogy)
         print_neighbors(questions.analogy, vectors.nearest(query, questions.num_neighbors, but=terms))
@@ -64,7 +64,7 @@ def answer(config: DictConfig) -> None:
 
 
 def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
-    """The words of a finished run and the (V, E) table that its best checkpoint holds."""
+    """The words of a finished run and the (V, E) embedding table of its best checkpoint."""
     from newsreel.text.loading import load_tokenizer
 
     tokens = load_tokenizer(folder).tokens
@@ -73,13 +73,13 @@ def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
     ]
     if not tables:
         raise UserError(
-            f"{folder} has no table of word vectors: its words were one-hot. Name a run with another embedding."
+            f"{folder} has no word vectors, because its words are one-hot. Name a run with another embedding."
         )
     return tokens, tables[0]
 
 
 def table_of_config(config: dict[str, Any]) -> tuple[Sequence[str], Any]:
-    """The words of a corpus and the (V, E) table that a training on it would begin with."""
+    """The words of a corpus and the initial (V, E) embedding table of a training on it."""
     from lightning.pytorch import seed_everything
 
     from newsreel.config.schema import read_experiment
@@ -92,14 +92,14 @@ def table_of_config(config: dict[str, Any]) -> tuple[Sequence[str], Any]:
     rows = experiment.embedding.build(tokenized, corpus, experiment.paths).rows()
     if rows is None:
         raise UserError(
-            "embedding=one_hot has no table of word vectors: every two words are equally far. Choose another."
+            "embedding=one_hot has no word vectors: the distance of every two words is the same. Choose another one."
         )
     return tokenized.tokenizer.tokens, rows
 
 
-def print_neighbors(title: str, found: list[tuple[str, float]]) -> None:
+def print_neighbors(title: str, neighbors: list[tuple[str, float]]) -> None:
     print(f"\n{title}")
-    for word, cosine in found:
+    for word, cosine in neighbors:
         print(f"  {cosine:7.4f}  {word}")
 
 
@@ -111,7 +111,7 @@ def print_similarities(words: Sequence[str], cosines: list[list[float]]) -> None
 
 
 def show_in_projector(words: Sequence[str], rows: Any, num_words: int) -> None:
-    """Write the most frequent words' vectors for TensorBoard's projector into this command's folder."""
+    """Write the vectors of the most frequent words for TensorBoard's projector to this command's directory."""
     from torch.utils.tensorboard import SummaryWriter
 
     from newsreel.reporting.projector import add_words

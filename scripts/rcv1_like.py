@@ -1,7 +1,7 @@
-"""Write made-up stories of RCV1-v2's shape in both of its formats: `python scripts/rcv1_like.py <folder>`.
+"""Write generated stories in both formats of RCV1-v2: `python scripts/rcv1_like.py <folder>`.
 
-For tests of the readers, and of what a training does at full size: <folder>/discs has daily zip files of NewsML XML,
-<folder>/public the token files of LYRL2004 and their topics, both with the same stories. The documents are those of
+They serve to test the readers, and training at full size. <folder>/discs has daily zip files of NewsML XML,
+<folder>/public has the token files of LYRL2004 and their topics; both have the same stories. The documents are those of
 data=synthetic_rcv1, with ids on both sides of the last training id.
 """
 
@@ -30,25 +30,25 @@ PACKED_FAST = 1  # compression level
 
 
 class MadeUpStory(NamedTuple):
-    """A story in pieces: its headline and paragraphs as words."""
+    """A story as the words of its headline and paragraphs."""
 
     id: int
-    codes: list[str]  # of its topics and all those above them
+    codes: list[str]  # of its topics and their ancestors
     lines: list[list[str]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="a new folder")
-    parser.add_argument("--documents", type=int, default=sum(PUBLISHED.values()), help="how many; default: %(default)s")
-    parser.add_argument("--words", type=float, default=NUM_WORDS, help="of a document on average; default: %(default)s")
+    parser.add_argument("folder", type=Path, help="folder to create")
+    parser.add_argument("--documents", type=int, default=sum(PUBLISHED.values()), help="number; default: %(default)s")
+    parser.add_argument("--words", type=float, default=NUM_WORDS, help="mean per document; default: %(default)s")
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY_SIZE, help="different words; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the generator; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the generator; default: %(default)s")
     settings = parser.parse_args(arguments)
     if settings.folder.exists():
-        parser.error(f"{settings.folder} is there already: name a new folder")
+        parser.error(f"{settings.folder} already exists: name a new folder")
     if settings.documents < 10:
-        parser.error(f"--documents is {settings.documents}: at least 10, so that there is one in every file")
+        parser.error(f"--documents is {settings.documents}: it must be at least 10, so that every file has a document")
     stories = made_up_stories(settings.documents, settings.words, settings.vocabulary, settings.seed)
     try:
         with tqdm(stories, total=settings.documents, unit=" stories", disable=None) as watched:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def made_up_stories(num_documents: int, mean_length: float, vocabulary_size: int, seed: int) -> Iterator[MadeUpStory]:
-    """Stories in ascending order of ids; a fifth of them, at most as many as RCV1-v2 has, are training stories."""
+    """Stories in ascending order of ids. A fifth are training stories, but at most as many as in RCV1-v2."""
     generator = Synthetic(
         num_documents=num_documents,
         num_labels=len(topics().codes),
@@ -91,7 +91,7 @@ def pieces(words: list[str], size: int) -> list[list[str]]:
 
 
 def write(folder: Path, stories: Iterable[MadeUpStory], num_documents: int) -> None:
-    """Write the stories to `<folder>/discs` and `<folder>/public`, a day at a time."""
+    """Write the stories to `<folder>/discs` and `<folder>/public`, one day at a time."""
     discs, public = folder / "discs", folder / "public"
     discs.mkdir(parents=True)
     public.mkdir()
@@ -102,11 +102,11 @@ def write(folder: Path, stories: Iterable[MadeUpStory], num_documents: int) -> N
     with ExitStack() as open_files, packed(public / f"{QRELS}.gz") as qrels:
         for name, size in zip(TOKEN_FILES, sizes, strict=True):
             tokens = open_files.enter_context(packed(public / f"{name}.gz"))
-            of_file = itertools.islice(stories, size)
-            while of_day := list(itertools.islice(of_file, STORIES_OF_A_DAY)):
-                write_day(discs, next(days), of_day)
-                tokens.write("".join(map(token_document, of_day)).encode())
-                qrels.write("".join(f"{code} {story.id} 1\n" for story in of_day for code in story.codes).encode())
+            stories_of_file = itertools.islice(stories, size)
+            while day := list(itertools.islice(stories_of_file, STORIES_OF_A_DAY)):
+                write_day(discs, next(days), day)
+                tokens.write("".join(map(token_document, day)).encode())
+                qrels.write("".join(f"{code} {story.id} 1\n" for story in day for code in story.codes).encode())
 
 
 def packed(file: Path) -> gzip.GzipFile:
@@ -120,7 +120,7 @@ def write_day(folder: Path, day: date, stories: Iterable[MadeUpStory]) -> None:
 
 
 def newsml(story: MadeUpStory, day: date) -> str:
-    """The story as the discs have it: with a region, and with its topics but not those above them."""
+    """The story in the format of the discs: with a region, and with its topics without their ancestors."""
     headline, *paragraphs = (escape(" ".join(line)) for line in story.lines)
     above = frozenset().union(*(closures()[code] - {topics().codes.index(code)} for code in story.codes))
     codes = "".join(
@@ -140,7 +140,7 @@ def newsml(story: MadeUpStory, day: date) -> str:
 
 
 def token_document(story: MadeUpStory) -> str:
-    """The story as the public files have it."""
+    """The story in the format of the public files."""
     lines = pieces(list(itertools.chain(*story.lines)), LINE_WORDS)
     return f".I {story.id}\n.W\n" + "".join(" ".join(line) + "\n" for line in lines) + "\n"
 

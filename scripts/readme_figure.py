@@ -1,6 +1,6 @@
-"""The picture in README.md, from the figures of a run: `python scripts/readme_figure.py outputs/…/<time>`.
+"""Make the picture in README.md from the figures of a run: `python scripts/readme_figure.py outputs/…/<time>`.
 
-The picture there is of this run:
+The current picture is of this run:
 
     python train.py model=cnn data=synthetic data.num_labels=6 data.num_documents=3000 data.difficulty=0.4 \
         data.mean_length=40 training.learning_rate=0.003 training.max_epochs=8
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def side_by_side(paths: list[Path]) -> bytes:
-    """The images as one PNG of few colours, scaled to the same height."""
+    """The images side by side in one PNG with NUM_COLORS colours, scaled to the same height."""
     images = [Image.open(path).convert("RGB") for path in paths]
     images = [image.resize((round(image.width * HEIGHT_PX / image.height), HEIGHT_PX)) for image in images]
     picture = Image.new("RGB", (sum(image.width for image in images), HEIGHT_PX), "white")

@@ -1,7 +1,8 @@
 """Train the models in README.md's table of results and write the table: `make results`.
 
-The runs are made one after the other, so that their times can be compared; leave the machine alone meanwhile. The time
-of a run is that of the whole command with a cache that holds the reviews only: word vectors are learned within it.
+The models are trained one after the other, so that their times are comparable; run nothing else on the machine
+meanwhile. The time of a run is that of the whole command, with only the reviews in the cache: it includes learning word
+vectors.
 """
 
 import argparse
@@ -35,10 +36,10 @@ BETWEEN = re.compile(r"(?<=<!-- made by make results -->\n).*?(?=<!-- until here
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train the models of README.md's table of results, write the table.")
-    parser.add_argument("overrides", nargs="*", help="key=value settings for all of them")
-    parser.add_argument("--output", type=Path, default=Path("outputs/results"), help="where the runs are kept")
-    parser.add_argument("--readme", type=Path, default=PROJECT / "README.md", help="the file with the table")
+    parser = argparse.ArgumentParser(description="Train the models in README.md's table of results; write the table.")
+    parser.add_argument("overrides", nargs="*", help="key=value settings for all models")
+    parser.add_argument("--output", type=Path, default=Path("outputs/results"), help="directory of the runs")
+    parser.add_argument("--readme", type=Path, default=PROJECT / "README.md", help="file with the table")
     arguments = parser.parse_args()
     output = arguments.output.resolve() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     if train(output / "prepared", [*PREPARE, *arguments.overrides], output / "cache") is None:
@@ -60,13 +61,13 @@ def main() -> int:
 
 
 def train(folder: Path, options: list[str], cache: Path) -> float | None:
-    """Train into a folder; the seconds that the command took, or None if it failed."""
-    places = [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
-    command = [sys.executable, str(PROJECT / "train.py"), *options, *places]
+    """Train in a run directory; returns the seconds that the command takes, or None if it fails."""
+    paths = [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
+    command = [sys.executable, str(PROJECT / "train.py"), *options, *paths]
     print("python train.py", *options, flush=True)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     failed = subprocess.run(command, check=False).returncode
-    return None if failed else time.perf_counter() - begun
+    return None if failed else time.perf_counter() - start
 
 
 def row(command: str, results: dict[str, Any], seconds: float) -> list[str]:

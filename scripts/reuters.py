@@ -1,8 +1,8 @@
-"""Run the set-ups for Reuters-21578 and put a linear support vector machine beside them: `python scripts/reuters.py`.
+"""Run the set-ups for Reuters-21578 and compare them with a linear support vector machine: `python scripts/reuters.py`.
 
-The machine is scikit-learn's LinearSVC with its own defaults on its own TF-IDF, one for each label, trained on the same
-training and validation documents together, since it has no use for the latter. Its labels are those with a positive
-decision value, or where documents have one label, the one with the highest.
+The support vector machine is scikit-learn's LinearSVC with default settings on scikit-learn's TF-IDF, one per label. It
+is trained on the training and validation documents together, because it needs no validation documents. It predicts the
+labels with positive decision values, or, if documents have one label, the label with the highest.
 """
 
 import argparse
@@ -32,7 +32,7 @@ whole command, the collection being in the cache.
 
 
 def linear_svc(config: dict[str, Any]) -> dict[str, float]:
-    """Test figures of LinearSVC on the corpus of a config. Raises UserError."""
+    """Test scores of LinearSVC on the corpus of a config. Raises UserError."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics import accuracy_score, f1_score
@@ -46,30 +46,30 @@ def linear_svc(config: dict[str, Any]) -> dict[str, float]:
     vectorizer = TfidfVectorizer()
     training = vectorizer.fit_transform([text for part in parts for text in corpus[part]["text"]])
     targets = np.concatenate([corpus.targets(part) for part in parts])
-    test, wanted = vectorizer.transform(corpus["test"]["text"]), corpus.targets("test")
+    test, test_targets = vectorizer.transform(corpus["test"]["text"]), corpus.targets("test")
     if targets.ndim == 2:
         columns = [LinearSVC(random_state=0).fit(training, column).decision_function(test) > 0 for column in targets.T]
-        given = np.stack(columns, axis=1)
-        figures = {}
+        preds = np.stack(columns, axis=1)
+        scores = {}
     else:
-        given = LinearSVC(random_state=0).fit(training, targets).predict(test)
-        figures = {"accuracy": accuracy_score(wanted, given)}
+        preds = LinearSVC(random_state=0).fit(training, targets).predict(test)
+        scores = {"accuracy": accuracy_score(test_targets, preds)}
     for average in ("micro", "macro"):
-        figures[f"f1_{average}"] = f1_score(wanted, given, average=average, zero_division=0)
-    return figures
+        scores[f"f1_{average}"] = f1_score(test_targets, preds, average=average, zero_division=0)
+    return scores
 
 
-def row(name: str, figures: dict[str, float], seconds: float, command: str) -> list[str]:
-    cells = [f"{figures[column]:.4f}" if column in figures else "" for column in COLUMNS]
+def row(name: str, scores: dict[str, float], seconds: float, command: str) -> list[str]:
+    cells = [f"{scores[column]:.4f}" if column in scores else "" for column in COLUMNS]
     return [name, *cells, f"{seconds:.0f}", command]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the set-ups for Reuters-21578 and LinearSVC, write their table.")
-    parser.add_argument("overrides", nargs="*", help="key=value settings for all of them")
+    parser = argparse.ArgumentParser(description="Run the set-ups for Reuters-21578 and LinearSVC; write a table.")
+    parser.add_argument("overrides", nargs="*", help="key=value settings for all set-ups")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path("outputs/reuters"), help="where the runs are kept")
-    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "reuters.md", help="the table's file")
+    parser.add_argument("--output", type=Path, default=Path("outputs/reuters"), help="directory of the runs")
+    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "reuters.md", help="file of the table")
     arguments = parser.parse_args()
     names = ["", *(f"test {column}" for column in COLUMNS), "s", "command"]
     rows = []
@@ -81,12 +81,12 @@ def main() -> int:
                 if not train(name, arguments.seed, folder, arguments.overrides):
                     return 1
                 results = json.loads((folder / "metrics.json").read_text())
-                figures = {key.removeprefix("test/"): value for key, value in results.items()}
+                scores = {key.removeprefix("test/"): value for key, value in results.items()}
                 command = f"`python train.py experiment={name}`"
-                rows.append(row(f"`{name}`", figures, results["time/total_s"], command))
-            begun = time.perf_counter()
-            figures = linear_svc(config)
-            rows.append(row(f"LinearSVC on `{data}`", figures, time.perf_counter() - begun, ""))
+                rows.append(row(f"`{name}`", scores, results["time/total_s"], command))
+            start = time.perf_counter()
+            scores = linear_svc(config)
+            rows.append(row(f"LinearSVC on `{data}`", scores, time.perf_counter() - start, ""))
         arguments.docs.parent.mkdir(parents=True, exist_ok=True)
         environment = results["environment"]
         machine = f"\nSeed {arguments.seed}; threads: {environment['threads']}, {environment['processor']}.\n"

@@ -1,9 +1,10 @@
-"""The lecture's example of PCA and of one neuron, on the letters of a novel: `python scripts/salammbo.py`.
+"""The lecture's example of PCA and a single neuron, on the letters of a novel: `python scripts/salammbo.py`.
 
-salammbo.csv counts 40 letters in the 15 chapters of Flaubert's Salammbô, in French and in an English translation. The
-counts and what is done with them are Pierre Nugues's (Python for Natural Language Processing, 2024, chapters 7, 8 and
-11 and their notebooks): every row is divided by its length, every column standardised, and X = U Σ Vᵀ gives the rows'
-coordinates U Σ on the principal components. Chapters are the rows in one view, letters in the other.
+salammbo.csv has the counts of 40 letters in the 15 chapters of Flaubert's Salammbô, in French and in an English
+translation. The counts and the method are those of Pierre Nugues (Python for Natural Language Processing, 2024,
+chapters 7, 8 and 11 and their notebooks): every row is divided by its norm, every column is standardised, and
+X = U Σ Vᵀ results in the rows' coordinates U Σ on the principal components. The rows are the chapters in one view and
+the letters in the other.
 """
 
 import argparse
@@ -34,7 +35,7 @@ NUM_PRINTED = 10
 
 @dataclass(frozen=True)
 class LetterCounts:
-    """How often each letter occurs in each chapter."""
+    """The number of occurrences of each letter in each chapter."""
 
     chapters: list[str]  # 01_fr … 15_fr, 01_en … 15_en
     languages: list[str]
@@ -48,7 +49,7 @@ class LetterCounts:
 
     @property
     def french_shares(self) -> np.ndarray:
-        """(letters,) the part of each letter's occurrences that is in the French chapters."""
+        """(letters,) fraction of each letter's occurrences that is in the French chapters."""
         shares: np.ndarray = self.counts[self.is_french == 1].sum(axis=0) / self.counts.sum(axis=0)
         return shares
 
@@ -66,23 +67,23 @@ def read_counts(path: Path) -> LetterCounts:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The rows of a table on the axes along which they differ most."""
+    """The rows of a table in the coordinates of its singular value decomposition."""
 
     coordinates: np.ndarray  # (rows, axes)
     singular_values: np.ndarray  # (axes,) descending
 
     @property
     def shares(self) -> np.ndarray:
-        """(axes,) the part of the table's sum of squares, its variance if it is standardised, along each axis."""
+        """(axes,) fraction of the table's sum of squares (of its variance, if standardised) along each axis."""
         shares: np.ndarray = self.singular_values**2 / (self.singular_values**2).sum()
         return shares
 
 
 def decompose(counts: np.ndarray, standardize: bool) -> Decomposition:
-    """Singular value decomposition of a table of counts whose rows are brought to length 1.
+    """Singular value decomposition of a table of counts whose rows are scaled to length 1.
 
-    standardize: give every column mean 0 and variance 1, which makes the decomposition a principal component analysis.
-    The sign of an axis is free; it is set so that the row that lies farthest out along it is on the positive side.
+    standardize: scale every column to mean 0 and variance 1, so that this is a principal component analysis.
+    The sign of an axis is arbitrary; the row with the largest absolute coordinate is on the positive side.
     """
     rows = unit_rows(counts)
     if standardize:
@@ -98,24 +99,24 @@ def unit_rows(counts: np.ndarray) -> np.ndarray:
 
 
 class Neuron:
-    """One linear unit with a sigmoid, which is logistic regression, on standardised inputs."""
+    """One linear unit with a sigmoid (logistic regression) on standardised inputs."""
 
     def __init__(
         self, inputs: np.ndarray, targets: np.ndarray, num_steps: int = 100, learning_rate: float = 0.1
     ) -> None:
-        """Train by gradient descent on all rows at once.
+        """Train with full-batch gradient descent.
 
-        inputs: (N, F). targets: (N,) 0 or 1. The loss is convex, so it starts from zero weights and needs no seed.
+        inputs: (N, F). targets: (N,) 0 or 1. The loss is convex, so the weights start at zero and no seed is needed.
         """
         self.mean, self.scale = inputs.mean(axis=0), inputs.std(axis=0)  # (F,)
         self.linear = nn.Linear(inputs.shape[1], 1, dtype=torch.float64)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        given, wanted = self.standardized(inputs), torch.from_numpy(targets[:, None]).double()  # (N, F), (N, 1)
+        features, labels = self.standardized(inputs), torch.from_numpy(targets[:, None]).double()  # (N, F), (N, 1)
         optimizer = torch.optim.SGD(self.linear.parameters(), lr=learning_rate)
         for _ in range(num_steps):
             optimizer.zero_grad()
-            torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(self.linear(given), wanted))
+            torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(self.linear(features), labels))
             optimizer.step()
 
     def standardized(self, inputs: np.ndarray) -> torch.Tensor:
@@ -128,7 +129,7 @@ class Neuron:
 
 
 def leave_one_out(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(N,) what a neuron says of each row when it was trained, and its inputs standardised, on the other rows."""
+    """(N,) predictions for each row by a neuron trained on the other rows, with inputs standardised on them."""
     others = ~np.eye(len(targets), dtype=bool)
     return np.concatenate(
         [Neuron(inputs[others[row]], targets[others[row]]).predict(inputs[[row]]) for row in range(len(targets))]
@@ -156,7 +157,7 @@ def draw_letters(table: LetterCounts, letters: Decomposition, what: str) -> Figu
 
 
 def draw_map(decomposition: Decomposition, what: str, title: str) -> tuple[Figure, Axes]:
-    """The rows as dots at their first two coordinates."""
+    """A scatter plot of the rows on the first two axes."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.add_subplot(title=title)
     axes.set_aspect("equal", adjustable="datalim")
@@ -172,28 +173,28 @@ def draw_map(decomposition: Decomposition, what: str, title: str) -> tuple[Figur
 def draw_labels(
     figure: Figure, axes: Axes, decomposition: Decomposition, labels: Sequence[str], colors: Sequence[Any]
 ) -> None:
-    """Write each label on its dot, or beside it with a line to it where labels would cover one another."""
-    figure.draw_without_rendering()  # only then are the places on the paper known
+    """Draw each label on its dot, or next to it with a connecting line if labels would overlap."""
+    figure.draw_without_rendering()  # determines the coordinates in pixels
     dots = decomposition.coordinates[:, :2]
-    places = spread(axes.transData.transform(dots), distance=1.1 * LABEL_POINTS * figure.dpi / 72)  # in pixels
-    places = axes.transData.inverted().transform(places)
-    for (x, y), (label_x, label_y), label, color in zip(dots, places, labels, colors, strict=True):
+    positions = spread(axes.transData.transform(dots), distance=1.1 * LABEL_POINTS * figure.dpi / 72)  # in pixels
+    positions = axes.transData.inverted().transform(positions)
+    for (x, y), (label_x, label_y), label, color in zip(dots, positions, labels, colors, strict=True):
         axes.plot([x, label_x], [y, label_y], color=color, linewidth=0.8, zorder=1)
         axes.scatter([label_x], [label_y], s=LABEL_POINTS**2, color=color, zorder=2)
         axes.text(label_x, label_y, label, ha="center", va="center_baseline", color="white", fontsize=9, weight="bold")
 
 
 def spread(points: np.ndarray, distance: float) -> np.ndarray:
-    """(N, 2) the points, those too close pushed apart to within 1 % of `distance` from one another."""
-    places = points.copy()
+    """(N, 2) the points, moved apart until their distances are at least `distance`, within 1%."""
+    positions = points.copy()
     for _ in range(1000):
-        apart = places[:, None] - places  # (N, N, 2)
-        lengths = np.linalg.norm(apart, axis=2) + np.eye(len(places)) * distance  # no place pushes itself
+        apart = positions[:, None] - positions  # (N, N, 2)
+        lengths = np.linalg.norm(apart, axis=2) + np.eye(len(positions)) * distance  # a point does not push itself
         missing = np.clip(distance - lengths, 0, None)
         if missing.max() < 0.01 * distance:
             break
-        places += 0.25 * (apart * (missing / lengths)[:, :, None]).sum(axis=1)
-    return places
+        positions += 0.25 * (apart * (missing / lengths)[:, :, None]).sum(axis=1)
+    return positions
 
 
 def draw_singular_values(views: dict[str, Decomposition], what: str) -> Figure:
@@ -207,7 +208,7 @@ def draw_singular_values(views: dict[str, Decomposition], what: str) -> Figure:
 
 
 def write_projector(folder: Path, views: dict[str, Decomposition], labels: dict[str, pl.DataFrame]) -> None:
-    """Write what TensorBoard's projector shows: for every view the rows' coordinates and what is known of the rows."""
+    """Write the data of TensorBoard's projector: the coordinates and the labels of the rows of every view."""
     config = projector.ProjectorConfig()
     for name, view in views.items():
         vectors = pl.DataFrame(view.coordinates).write_csv(separator="\t", include_header=False)
@@ -218,7 +219,7 @@ def write_projector(folder: Path, views: dict[str, Decomposition], labels: dict[
 
 
 def report(table: LetterCounts, views: dict[str, Decomposition], what: str) -> str:
-    """The first singular values of both views, and how often a neuron tells the language."""
+    """A text with the first singular values of both views and the accuracy of a neuron that predicts the language."""
     lines = [f"singular value, share of the {what}, shares so far", ""]
     lines.append("axis" + "".join(f"  {name:<28}" for name in views).rstrip())
     for axis in range(NUM_PRINTED):
@@ -228,20 +229,20 @@ def report(table: LetterCounts, views: dict[str, Decomposition], what: str) -> s
         ]
         lines.append(f"{axis + 1:>4}" + "  ".join(figures).rstrip())
     lines += ["", f"{'a neuron: French or English?':<32}training  leave-one-out", ""]
-    # The lecture's two inputs are all characters and the letter a; ours, having letters only, all letters and the a.
+    # The lecture's two inputs are the counts of all characters and of the letter a; ours are all letters and a.
     letters_and_a = np.column_stack([table.counts.sum(axis=1), table.counts[:, table.letters.index("a")]])
     for name, counts in (("of 40 letters", table.counts), ("of letters in all, letter a", letters_and_a)):
         inputs, targets = unit_rows(counts), table.is_french
-        right = Neuron(inputs, targets).predict(inputs) == targets
-        right_unseen = leave_one_out(inputs, targets) == targets
-        wrong = " ".join(table.chapters[row] for row in np.flatnonzero(~right_unseen))
-        line = f"{name:<32}{right.sum()} of {len(right)}  {right_unseen.sum()} of {len(right)}"
+        correct = Neuron(inputs, targets).predict(inputs) == targets
+        correct_unseen = leave_one_out(inputs, targets) == targets
+        wrong = " ".join(table.chapters[row] for row in np.flatnonzero(~correct_unseen))
+        line = f"{name:<32}{correct.sum()} of {len(correct)}  {correct_unseen.sum()} of {len(correct)}"
         lines.append(f"{line} (not {wrong})" if wrong else line)
     return "\n".join(lines)
 
 
 def write(folder: Path, table: LetterCounts, views: dict[str, Decomposition], what: str) -> None:
-    """Write the figures and the projector's data into the folder, which is made if need be."""
+    """Write the figures and the projector's data into the folder, which is created if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
         "chapters": draw_chapters(table, views["chapters"], what),
@@ -279,13 +280,13 @@ def main() -> None:
         type=Path,
         default=Path("outputs/salammbo"),
         metavar="FOLDER",
-        help="for the figures and the projector's data (default: %(default)s)",
+        help="folder for the figures and the projector's data (default: %(default)s)",
     )
     parser.add_argument(
         "--standardize",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="bring the columns to mean 0 and variance 1 (PCA), or decompose the rows of length 1 as they are (SVD)",
+        help="scale the columns to mean 0 and variance 1 (PCA), or decompose the rows of length 1 directly (SVD)",
     )
     arguments = parser.parse_args()
     table = read_counts(COUNTS)
@@ -297,10 +298,10 @@ def main() -> None:
     try:
         write(arguments.output, table, views, what)
     except OSError as error:
-        place = error.filename or arguments.output
-        parser.error(f"{place}: {error.strerror}; --output has to be a folder that can be written to")
+        path = error.filename or arguments.output
+        parser.error(f"{path}: {error.strerror}; --output must be a writable folder")
     print(report(table, views, what))
-    print(f"\nfigures in {arguments.output}; look around: tensorboard --logdir {arguments.output}, then Projector")
+    print(f"\nfigures in {arguments.output}; to explore: tensorboard --logdir {arguments.output}, then Projector")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`sweep=optuna`. Hydra takes sweepers from this namespace only; the search itself is newsreel.sweeps.search."""
+"""The Hydra sweeper of `sweep=optuna`. Hydra requires this namespace; the search itself is newsreel.sweeps.search."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from newsreel.core.errors import UserError
 
 
 class OptunaSweeper(Sweeper):
-    """Launches trials whose settings Optuna chooses. Its settings are in configs/hydra/sweeper/optuna.yaml."""
+    """Launches trials with settings chosen by Optuna; configured by configs/hydra/sweeper/optuna.yaml."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings

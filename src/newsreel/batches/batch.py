@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     """Documents padded to the longest one."""
 
     token_ids: Tensor  # (B, T) int64, padded with <pad> at the end
-    lengths: Tensor  # (B,) int64, after truncation; may be 0
+    lengths: Tensor  # (B,) int64, after truncation; can be 0
     targets: Tensor  # (B,) int64 class indices, or (B, L) float32 indicators
     num_documents: int  # of the whole batch, over all processes
 

@@ -38,7 +38,7 @@ WAIT_SECONDS = 5.0  # before other ranks report an error: the launcher ends them
 _wants_traceback = False  # set once by `run`
 
 
-def run_folder(resumed: str | None, default: str) -> str:
+def resolve_run_dir(resumed: str | None, default: str) -> str:
     """The output directory: that of the resumed run, else `default`, the same in all processes. Raises UserError."""
     if resumed is None:
         return broadcast_from_rank_zero(default)
@@ -51,7 +51,7 @@ def run_folder(resumed: str | None, default: str) -> str:
     return str(run_dir)
 
 
-def sweep_folder(default: str) -> str:
+def resolve_sweep_dir(default: str) -> str:
     """The output directory of a sweep. Raises UserError if there are several processes."""
     if dist_env().world_size > 1:
         raise UserError(
@@ -61,8 +61,8 @@ def sweep_folder(default: str) -> str:
     return default
 
 
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)  # for hydra.run.dir in configs/train.yaml
-OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
+OmegaConf.register_new_resolver("run_dir", resolve_run_dir, replace=True)  # for hydra.run.dir in configs/train.yaml
+OmegaConf.register_new_resolver("sweep_dir", resolve_sweep_dir, replace=True)
 
 
 def run(application: Callable[[], object]) -> None:

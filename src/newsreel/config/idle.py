@@ -1,4 +1,4 @@
-"""Settings that were given on the command line and make no difference beside the others: told, never refused."""
+"""Notes on settings from the command line that have no effect in combination with the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min
 
 @dataclass(frozen=True)
 class Idle:
-    """Settings that change nothing for some configs and tasks, and why."""
+    """Settings that have no effect for some configs and tasks, and the reason."""
 
     keys: tuple[str, ...]
     when: Callable[[Settings, Task], bool]
@@ -22,17 +22,17 @@ IDLE = (
     Idle(
         ("evaluation.thresholds", "evaluation.shrinkage"),
         lambda config, task: task != "multilabel",
-        "documents have one label, the most probable",
+        "each document gets one label, the most probable",
     ),
     Idle(
         ("evaluation.shrinkage",),
         lambda config, task: config["evaluation"]["thresholds"] != "per_label",
-        "only evaluation.thresholds=per_label has thresholds to draw towards a global one",
+        "only evaluation.thresholds=per_label shrinks thresholds towards a global one",
     ),
     Idle(
         ("training.one_vs_rest",),
         lambda config, task: config["training"]["one_vs_rest"] and task != "multiclass",
-        "every label here is a decision of its own already",
+        "in this task, every label is a separate decision already",
     ),
     Idle(
         ("trainer.projector_words",),
@@ -47,28 +47,28 @@ IDLE = (
     Idle(
         ("model.sublinear_tf",),
         lambda config, task: config["model"]["weighting"] in ("binary", "nb"),
-        "model.weighting=binary and nb count nothing",
+        "model.weighting=binary and nb do not use counts",
     ),
     Idle(
         tuple(f"embedding.{key}" for key in LEARNING.split()),
         lambda config, task: config["embedding"].get("path") is not None,
-        "the vectors are those of embedding.path, and nothing is learned",
+        "the vectors are read from embedding.path instead of learned",
     ),
     Idle(
         ("batches.truncation",),
         lambda config, task: config["batches"]["max_tokens"] is None,
-        "batches.max_tokens=null cuts no document",
+        "batches.max_tokens=null truncates no document",
     ),
 )
 
 
 def idle_settings(overrides: Sequence[str], config: Settings, task: Task) -> list[str]:
-    """What was given and makes no difference, in sentences. config: the checked one. task: of the documents."""
-    found: dict[str, list[str]] = {}  # by reason
+    """A sentence for each group of overrides that have no effect. config: after all checks. task: of the documents."""
+    by_reason: dict[str, list[str]] = {}
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         for idle in IDLE:
             if key in idle.keys and idle.when(config, task):
-                found.setdefault(idle.reason, []).append(override)
+                by_reason.setdefault(idle.reason, []).append(override)
                 break
-    return [f"{' '.join(given)} changes nothing: {reason}" for reason, given in found.items()]
+    return [f"{' '.join(idle_overrides)} has no effect: {reason}" for reason, idle_overrides in by_reason.items()]

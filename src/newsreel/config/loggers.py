@@ -1,4 +1,4 @@
-"""The section `logger` of the config. `training/loggers.py` has the loggers themselves."""
+"""The section `logger` of the config. The loggers themselves are in `training/loggers.py`."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from newsreel.core.errors import UserError
 
 
 class LoggerSettings(ABC):
-    """What the user chooses of a logger."""
+    """Base class of the settings of a logger."""
 
-    package: ClassVar[str | None] = None  # that it needs beside newsreel's own; also the name of the extra
+    package: ClassVar[str | None] = None  # an optional package that it needs, and the name of the extra
 
     @abstractmethod
     def view_hint(self, folder: Path) -> str:
-        """A file, or the command, with which to look at what it keeps of the run in a folder; empty for nothing."""
+        """The file or command to view the logs of the run in a directory; empty if there are no logs."""
 
     def check(self) -> None:
-        """Raises UserError if its package is not installed."""
+        """Raise UserError if the package is not installed."""
         if self.package is not None and find_spec(self.package) is None:
             raise UserError(
-                f"logger={self.package} needs a Python package that is not installed: in the project's folder, "
-                f"pip install --editable '.[{self.package}]', or choose logger=tensorboard or logger=csv."
+                f"logger={self.package} needs a Python package that is not installed: run pip install --editable "
+                f"'.[{self.package}]' in the project's folder, or choose logger=tensorboard or logger=csv."
             )
 
 

@@ -1,7 +1,7 @@
-"""Checks a composed config against the signatures it configures, before anything heavy is imported or read.
+"""Checks a composed config against the signatures it configures, before documents are read.
 
-Settings are the keyword-only parameters of what a section builds: their names are the config's keys, their
-annotations the types, ranges and choices. What the data says is a positional parameter and no key.
+The settings of a section are the keyword-only parameters of the class it configures: their names are the keys, their
+annotations the types, ranges and choices. Values determined by the data are positional parameters, not settings.
 """
 
 import json
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Settings = dict[str, Any]
 SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
-COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that no config.yaml has
+COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that are not in config.yaml
 TYPES = {
     "integer": "a whole number",
     "number": "a finite number",
@@ -45,13 +45,13 @@ TYPES = {
     "object": "a section of settings",
 }
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-MAX_BATCH_BYTES = 2**30  # of one dense tensor; beyond it a batch is refused rather than tried
-MAX_WEIGHT_BYTES = 2**32  # of a network; its gradients and Adam's two moments take three times as much again
+MAX_BATCH_BYTES = 2**30  # of one dense tensor; larger batches are an error
+MAX_WEIGHT_BYTES = 2**32  # of a network; gradients and Adam's two moments need three times as much in addition
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """The section `trainer` of the config: the machine that trains."""
+    """The section `trainer` of the config: hardware, checkpoints and logging."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Annotated[int, Ge(1), Le(1024)] | None
@@ -78,43 +78,43 @@ class TrainerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The section `published` of the config: what others reached with these settings, to stand beside a run's own."""
+    """The section `published` of the config: published scores with these settings, shown next to the run's."""
 
     val_accuracy: Annotated[float, Ge(0), Le(1)] | None
     test_accuracy: Annotated[float, Ge(0), Le(1)] | None
     source: str | None
 
     def __str__(self) -> str:
-        figures = {"validation accuracy": self.val_accuracy, "test accuracy": self.test_accuracy}
-        known = [f"{name} {figure:.4f}" for name, figure in figures.items() if figure is not None]
+        scores = {"validation accuracy": self.val_accuracy, "test accuracy": self.test_accuracy}
+        known = [f"{name} {score:.4f}" for name, score in scores.items() if score is not None]
         return ", ".join(known) + (f" ({self.source})" if known and self.source else "")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked config: what to build, with which settings."""
+    """A checked config as objects."""
 
     seed: int
     paths: Paths
     reader: CorpusReader
     tokenizer: Tokenizer
     embedding: EmbeddingBuilder
-    network: Callable[[Embedding, int], Network]  # of an embedding and a number of outputs
+    network: Callable[[Embedding, int], Network]  # from an embedding and the number of outputs
     batches: BatchSettings
     training: TrainingSettings
     evaluation: EvaluationSettings
     trainer: TrainerSettings
     logger: LoggerSettings
     published: Published
-    config: Settings  # the whole resolved config, plain values
+    config: Settings  # the complete resolved config, as plain values
 
     def build_network(self, embedding: Embedding, num_outputs: int) -> Network:
-        """The network on an embedding. Raises UserError if its weights would not fit."""
+        """The network on an embedding. Raises UserError if its weights are too large."""
         self.check_weights(embedding.num_words, embedding.dimension, num_outputs)
         return self.network(embedding, num_outputs)
 
     def check_weights(self, num_words: int, dimension: int, num_outputs: int) -> None:
-        """Refuse a network whose weights would not fit, before any memory is taken for them. Raises UserError."""
+        """Raise UserError if the weights of the network would exceed MAX_WEIGHT_BYTES, without allocating them."""
         with torch.device("meta"):  # shapes without values
             network = self.network(self.embedding.empty(num_words, dimension), num_outputs)
         sizes = {name: 4 * weights.numel() for name, weights in network.named_parameters()}  # bytes
@@ -124,10 +124,10 @@ class Experiment:
         largest = max(sizes, key=lambda name: sizes[name])
         shape = " × ".join(f"{size:,}" for size in network.get_parameter(largest).shape)
         raise UserError(
-            f"The weights of this model would take {total / 2**30:.1f} GiB; {MAX_WEIGHT_BYTES / 2**30:.0f} GiB is the "
-            f"limit. {largest} alone has {shape} numbers of 4 bytes. Lower the sizes under model, tokenizer.max_size "
-            "or embedding.dimension; with embedding=one_hot every word has weights of its own in the first layer, "
-            "with embedding=learned they share them"
+            f"The weights of this model would need {total / 2**30:.1f} GiB; the limit is "
+            f"{MAX_WEIGHT_BYTES / 2**30:.0f} GiB. {largest} alone has {shape} numbers of 4 bytes. Lower the sizes in "
+            "model, tokenizer.max_size or embedding.dimension. With embedding=one_hot, the first layer has separate "
+            "weights for every word; with embedding=learned, words share them."
         )
 
 
@@ -147,13 +147,13 @@ SECTIONS: dict[str, type] = {
 
 
 def read_experiment(config: Settings) -> Experiment:
-    """Check a resolved config and make what needs no data. Raises one UserError that lists every problem."""
+    """Check a resolved config and build the objects that need no data. Raises one UserError with all problems."""
     regularize = config.get("regularize", True)
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    whole = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
-    problems = find_problems({**config, "regularize": regularize}, whole, "")
+    top_level = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
+    problems = find_problems({**config, "regularize": regularize}, top_level, "")
     targets: dict[str, Callable[..., Any]] = {}
     for name, kind in SECTIONS.items():
         section = config.get(name)
@@ -189,47 +189,49 @@ def read_experiment(config: Settings) -> Experiment:
     experiment.evaluation.check(experiment.reader.nests_labels)
     num_words = config["tokenizer"].get("max_size")
     dimension = num_words if isinstance(experiment.embedding, OneHot) else config["embedding"].get("dimension")
-    if num_words is not None and dimension is not None:  # else they are known once the documents or vectors are read
+    if num_words is not None and dimension is not None:  # else they depend on the documents or vectors
         experiment.check_weights(num_words, dimension, num_outputs=1)
     return experiment
 
 
 def without_regularization(config: Settings) -> Settings:
-    """The same config with all that keeps a network from learning its documents by heart turned off."""
+    """The same config with all regularization turned off, so that a network can memorise its documents."""
 
-    def freed(key: str, value: Any) -> Any:
+    def unregularized(key: str, value: Any) -> Any:
         if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
             return 0.0
         return None if key == "max_norm" else value
 
     return {
-        name: {key: freed(key, value) for key, value in section.items()} if isinstance(section, dict) else section
+        name: {key: unregularized(key, value) for key, value in section.items()}
+        if isinstance(section, dict)
+        else section
         for name, section in config.items()
     }
 
 
 def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
-    """The class that a section's `_target_` names, or None and a problem."""
+    """The class named by a section's `_target_`. If it is invalid, appends to `problems` and returns None."""
     target = section.get("_target_")
     if not isinstance(target, str) or "." not in target:
-        problems.append(f"{name}._target_ is {target!r}, and has to name a class as module.Class")
+        problems.append(f"{name}._target_ is {target!r}; it must name a class, as module.Class")
         return None
     module_name, _, class_name = target.rpartition(".")
     try:
-        found = getattr(import_module(module_name), class_name)
+        imported = getattr(import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
         problems.append(f"{name}._target_ is {target}, which cannot be imported: {error}")
         return None
-    if not (isinstance(found, type) and issubclass(found, kind)):
+    if not (isinstance(imported, type) and issubclass(imported, kind)):
         problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__}")
         return None
-    return found
+    return imported
 
 
 def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
-    """Problems of one section: keys that the target does not know or misses, and values it cannot take.
+    """Problems of one section: unknown keys, missing keys and invalid values.
 
-    name: the section's; empty for keys that stand in none.
+    name: of the section; empty for keys at the top level.
     """
     values = {key: value for key, value in section.items() if key != "_target_"}
     return find_problems(values, model_of(target), f"{name}." if name else "")
@@ -237,53 +239,53 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 @cache
 def model_of(target: Callable[..., Any]) -> type[BaseModel]:
-    """What the keyword-only parameters of a target may be."""
+    """A model of the keyword-only parameters of a target."""
     parameters = signature(target).parameters.values()
     return strict_model({each.name: each.annotation for each in parameters if each.kind is Parameter.KEYWORD_ONLY})
 
 
 def strict_model(kinds: dict[str, Any]) -> type[BaseModel]:
-    """All of these keys and no others, of these types and of none that could be turned into them."""
+    """A model that requires exactly these keys, and these types without conversion."""
     rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     fields: dict[str, Any] = {key: (kind, ...) for key, kind in kinds.items()}
     return create_model("Settings", __config__=rules, **fields)
 
 
 def find_problems(values: Settings, model: type[BaseModel], prefix: str) -> list[str]:
-    """Everything that a model refuses, a sentence each."""
+    """One sentence for each error of a model's validation."""
     values = {str(key): value for key, value in values.items()}
     try:
         model.model_validate(values)
     except ValidationError as error:
         schemas = model.model_json_schema()["properties"]
-        return list(dict.fromkeys(describe(found, values, schemas, prefix) for found in error.errors()))
+        return list(dict.fromkeys(describe(details, values, schemas, prefix) for details in error.errors()))
     return []
 
 
-def describe(found: "ErrorDetails", values: Settings, schemas: Settings, prefix: str) -> str:
-    """One of pydantic's errors in our words. schemas: the JSON schema of each key, which has all that a rule says."""
-    key, place = str(found["loc"][0]), found["loc"][1:]
+def describe(error: "ErrorDetails", values: Settings, schemas: Settings, prefix: str) -> str:
+    """A message for one of pydantic's errors. schemas: the JSON schema of each key, with its type and range."""
+    key, location = str(error["loc"][0]), error["loc"][1:]
     setting = f"{prefix}{key}"
-    if found["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         return f"{setting} is not a setting{suggest(key, list(schemas), prefix)}"
-    if found["type"] == "missing":
+    if error["type"] == "missing":
         return f"{setting} is missing"
     options = schemas[key].get("anyOf", [schemas[key]])
     kinds = [option for option in options if option["type"] != "null"]
     null = ", or null" if len(kinds) < len(options) else ""
     item = ""
-    if place and len(kinds) == 1:  # within a list
-        kinds, null, item = [kinds[0]["items"]], "", f"its item {show(found['input'])}: "
-    out_of_range = found["type"].startswith(("greater_than", "less_than"))
+    if location and len(kinds) == 1:  # within a list
+        kinds, null, item = [kinds[0]["items"]], "", f"its item {show(error['input'])}: "
+    out_of_range = error["type"].startswith(("greater_than", "less_than"))
     allowed = " or ".join(allowed_by(kind, out_of_range) for kind in kinds)
     choices = [choice for kind in kinds for choice in kind.get("enum", [])]
-    meant = get_close_matches(str(found["input"]), choices, n=1)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
-    return f"{setting} is {show(values[key])}: {item}it has to be {allowed}{null}{hint}"
+    matches = get_close_matches(str(error["input"]), choices, n=1)
+    hint = f"; did you mean {matches[0]}?" if matches else ""
+    return f"{setting} is {show(values[key])}: {item}it must be {allowed}{null}{hint}"
 
 
 def allowed_by(schema: Settings, out_of_range: bool) -> str:
-    """What the JSON schema of a value allows: its range where only that is broken, else its type."""
+    """What the JSON schema of a value allows: its range if the value is out of range, else its type."""
     if out_of_range:
         return " and ".join(f"{word} {schema[bound]}" for bound, word in BOUNDS.items() if bound in schema)
     if "const" in schema:
@@ -292,44 +294,44 @@ def allowed_by(schema: Settings, out_of_range: bool) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as one writes it in a config."""
+    """A value in the form that it has in a config."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
 
 
 def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
-    """Problems that no section has alone."""
+    """Problems of settings in different sections that cannot be combined."""
     problems = []
     if config["trainer"]["accelerator"] == "gpu" and not is_gpu_available():
         problems.append(
-            "trainer.accelerator is gpu, and torch finds no GPU here: use trainer=cpu or trainer=auto, or install a "
-            "torch build for your GPU (README, Installation)"
+            "trainer.accelerator is gpu, but torch finds no GPU: use trainer=cpu or trainer=auto, or install a torch "
+            "build for your GPU (docs/quickstart.md)"
         )
     if config["trainer"]["precision"] == "16-mixed" and (
         config["trainer"]["accelerator"] == "cpu" or not is_gpu_available()
     ):
-        problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a processor")
+        problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a CPU")
     if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
-        problems.append("trainer.histograms is true, and only logger=tensorboard can show them: leave one of them out")
+        problems.append("trainer.histograms is true, but only logger=tensorboard can show them: omit one of them")
     problems += check_processes(config)
     training = config["training"]
     if config["trainer"]["compile"] and TrainingSettings(**training).sparse_gradients:
         problems.append(
-            "trainer.compile is true, and torch compiles no sparse gradients, which adagrad has here: set "
-            "trainer.compile=false, or another training.optimizer"
+            "trainer.compile is true, but torch cannot compile the sparse gradients that newsreel uses with adagrad: "
+            "set trainer.compile=false, or another training.optimizer"
         )
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
-            f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, and "
+            f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
         )
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
-            "tokenizer=ngrams makes bags, in which the order of tokens means nothing, and this model reads sequences: "
-            "use model=bow, or tokenizer=words"
+            "tokenizer=ngrams produces bags without an order of tokens, but this model reads sequences: use model=bow, "
+            "or tokenizer=words"
         )
     if targets["tokenizer"].produces_bags and issubclass(targets["embedding"], Pretrained):
         problems.append(
-            "tokenizer=ngrams makes tokens of several words, and this embedding has vectors for words: use "
+            "tokenizer=ngrams produces tokens of several words, but this embedding has vectors for single words: use "
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
     if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:
@@ -338,49 +340,49 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         if num_words is None or num_tokens is None:
             missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
             problems.append(
-                f"embedding=one_hot makes batches of documents × tokens × words for this model: set {missing}"
+                f"embedding=one_hot with this model needs batches of documents × tokens × words: set {missing}"
             )
         elif (num_bytes := 4 * config["batches"]["batch_size"] * num_tokens * num_words) > MAX_BATCH_BYTES:
             problems.append(
-                f"embedding=one_hot with this model makes batches of {config['batches']['batch_size']} documents × "
-                f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; {MAX_BATCH_BYTES / 2**30:.0f} "
-                "GiB is the limit. Use embedding=learned, which computes the same from an index, or a model that looks "
-                "one-hot words up (bow, the recurrent ones), or lower tokenizer.max_size, batches.max_tokens or "
-                "batches.batch_size"
+                f"embedding=one_hot with this model needs batches of {config['batches']['batch_size']} documents × "
+                f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; the limit is "
+                f"{MAX_BATCH_BYTES / 2**30:.0f} GiB. Use embedding=learned, which looks words up by index, or a model "
+                "that does so for one-hot words (bow and the recurrent models), or lower tokenizer.max_size, "
+                "batches.max_tokens or batches.batch_size"
             )
     return problems
 
 
 def check_processes(config: Settings) -> list[str]:
-    """Problems of a training in several processes."""
-    trainer, here = config["trainer"], dist_env()
+    """Problems of training in several processes."""
+    trainer, env = config["trainer"], dist_env()
     devices = trainer["devices"] or 1
-    if here.world_size > 1 and here.local_world_size != devices:
+    if env.world_size > 1 and env.local_world_size != devices:
         return [
-            f"trainer.devices is {show(trainer['devices'])}, and this command was started in {here.local_world_size} "
-            "processes on each machine, by torchrun or srun: use trainer=ddp, or start it alone"
+            f"trainer.devices is {show(trainer['devices'])}, but torchrun or srun started this command in "
+            f"{env.local_world_size} processes on each machine: use trainer=ddp, or start one process"
         ]
-    if devices == 1 and here.world_size == 1:
+    if devices == 1 and env.world_size == 1:
         return []
     problems = []
-    num_processes = max(devices, here.world_size)
+    num_processes = max(devices, env.world_size)
     batch_size = config["batches"]["batch_size"]
     if batch_size < num_processes:
         problems.append(
-            f"batches.batch_size is {batch_size}, fewer documents than the {num_processes} processes that are to share "
-            "them out: raise it, or lower trainer.devices"
+            f"batches.batch_size is {batch_size}, but {num_processes} processes share the batch and each needs at "
+            "least one document: raise it, or lower trainer.devices"
         )
     num_gpus = torch.cuda.device_count()
     if trainer["accelerator"] != "cpu" and 0 < num_gpus < devices:
         problems.append(
-            f"trainer.devices is {devices}, and torch finds {num_gpus} GPU{'s' * (num_gpus > 1)} here: lower it, or "
-            "use trainer.accelerator=cpu. Under srun every task has to see all GPUs of its machine (--gpus-per-node)"
+            f"trainer.devices is {devices}, but torch finds {num_gpus} GPU{'s' * (num_gpus > 1)}: lower it, or use "
+            "trainer.accelerator=cpu. Under srun, every task must see all GPUs of its machine (--gpus-per-node)"
         )
     if trainer["accelerator"] == "gpu" and not num_gpus and is_gpu_available():
-        problems.append(f"trainer.devices is {devices}, and only NVIDIA and AMD GPUs train together: use trainer=gpu")
+        problems.append(f"trainer.devices is {devices}, but only NVIDIA and AMD GPUs support it: use trainer=gpu")
     if config["embedding"].get("max_norm") is not None:
         problems.append(
-            f"embedding.max_norm is {config['embedding']['max_norm']}, and rows are scaled back where they are looked "
-            "up, in each process others: set embedding.max_norm=null, or trainer.devices=1"
+            f"embedding.max_norm is {config['embedding']['max_norm']}, but rows are rescaled when they are looked up, "
+            "which would differ between processes: set embedding.max_norm=null, or trainer.devices=1"
         )
     return problems

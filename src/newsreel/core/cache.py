@@ -1,4 +1,4 @@
-"""What costs time to make, kept on disk under a digest of all that it depends on."""
+"""An on-disk cache of expensive results, keyed by a digest of everything that they depend on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,24 +22,24 @@ DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedE
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of results, each made once for the same identity.
+    """A directory of results, each built once per identity.
 
-    `root` holds all of them: `paths.cache_dir`.
+    `root` is `paths.cache_dir`.
     """
 
     root: Path
 
     def folder(self, kind: str, name: str, identity: tuple[object, ...]) -> Path:
-        """Return the folder of a result; it exists, whole, if the result has been made.
+        """Return the directory of a result. It exists if and only if the result is complete.
 
         Parameters
         ----------
         kind
-            The folder of `root` in which results of this kind are.
+            The subdirectory of `root` for results of this kind.
         name
-            How the folder's name begins, for those who look for it.
+            Prefix of the directory's name, for human readers.
         identity
-            All that the result depends on: as text, these decide which result it is.
+            Everything that the result depends on. Its digest, as text, is the cache key.
         """
         return self.root / kind / f"{name}-{digest(*identity)[:16]}"
 
@@ -52,53 +52,53 @@ class Cache:
         load: Callable[[Path], T],
         what: str,
     ) -> T:
-        """Return what `load` reads from the result's folder, which `build` fills if it is not there yet.
+        """Return what `load` reads from the result's directory; `build` fills it if it does not exist.
 
-        As `build_once` makes it, a folder is whole or absent, and several processes build it once.
+        Like `build_once`, it leaves no incomplete directory, and of several processes only one builds.
 
         Parameters
         ----------
         kind, name, identity
             As in `folder`.
         build
-            Writes the result into the empty folder that it is given.
+            Writes the result into an empty directory.
         load
-            Reads the result from its folder.
+            Reads the result from its directory.
         what
             The result in messages, such as "the tokens of 'imdb'".
 
         Raises
         ------
         CorruptCacheError
-            If `load` finds the folder damaged.
+            If `load` fails on damaged files.
         """
-        folder = build_once(self.folder(kind, name, identity), build, what)
-        with reading(folder, what):
-            return load(folder)
+        path = build_once(self.folder(kind, name, identity), build, what)
+        with reading(path, what):
+            return load(path)
 
 
 class CorruptCacheError(UserError):
-    """A folder of the cache whose content is not as it was written."""
+    """A directory of the cache is damaged."""
 
-    def __init__(self, what: str, folder: Path, reason: Exception) -> None:
+    def __init__(self, what: str, path: Path, reason: Exception) -> None:
         first_line = str(reason).partition("\n")[0]
         super().__init__(
-            f"{what[0].upper()}{what[1:]} in {folder} cannot be read: {type(reason).__name__}: {first_line}.\n"
-            "Something changed the files after they were written. Delete that folder: the next run makes it anew."
+            f"{what[0].upper()}{what[1:]} in {path} cannot be read: {type(reason).__name__}: {first_line}.\n"
+            "The files were changed after they were written. Delete this directory; the next run rebuilds it."
         )
 
 
 @contextmanager
-def reading(folder: Path, what: str) -> Iterator[None]:
-    """Raise CorruptCacheError, which names the folder, for what a damaged file of it raises within the block."""
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Context that turns errors caused by damaged files into a CorruptCacheError that names their directory."""
     try:
         yield
     except UserError:
         raise
     except DAMAGE as error:
-        raise CorruptCacheError(what, folder, error) from error
+        raise CorruptCacheError(what, path, error) from error
 
 
 def digest(*parts: object) -> str:
-    """Return the SHA-256 of the parts with a space between them, in hex; what is not bytes counts as its text."""
+    """Return the SHA-256, in hex, of the parts joined by spaces; parts other than bytes are converted with `str`."""
     return sha256(b" ".join(part if isinstance(part, bytes) else str(part).encode() for part in parts)).hexdigest()

@@ -47,7 +47,7 @@ def explain(error: Exception) -> str:
         return f"hydra/launcher={launcher} needs a package that is not installed: {install}"
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError):  # of `run_folder`
+        if isinstance(cause, UserError):  # of the resolver `run_dir`
             return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
             return _unknown_key(cause)
@@ -66,7 +66,7 @@ def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
     matches = difflib.get_close_matches(key, known, n=1)
     if matches:
         return f"; did you mean {prefix}{matches[0]}?"
-    return f"; known are {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none here"
+    return f"; choose from {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none"
 
 
 def missing_launcher(error: Exception) -> str | None:
@@ -82,7 +82,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
     if parent and not siblings:
-        return f"{key} is not a setting unless {parent} is chosen: set {parent}=… too (see --help)"
+        return f"{key} is a setting only if {parent} is chosen: also set {parent}=… (see --help)"
     return f"{key} is not a setting" + (suggest(name, known, prefix) if known else "")
 
 
@@ -107,7 +107,7 @@ def _missing_choice(error: MissingConfigException) -> str:
         return str(error).replace("\t", "  ")
     matches = difflib.get_close_matches(choice, options, n=1)
     hint = f"; did you mean {group}={matches[0]}?" if matches else ""
-    return f"{group}={choice} is not a choice: there are {', '.join(sorted(options))}{hint}"
+    return f"{group}={choice} does not exist: choose from {', '.join(sorted(options))}{hint}"
 
 
 class TrialPruned(Exception):  # noqa: N818  (not an error)

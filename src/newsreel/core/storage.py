@@ -19,40 +19,40 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0  # data-loader workers of a killed process hold the lock for up to 5 s
 
 
-def build_once(folder: Path, build: Callable[[Path], None], what: str) -> Path:
-    """Return the directory `folder`; if it does not exist, `build` fills an empty directory that becomes it.
+def build_once(path: Path, build: Callable[[Path], None], what: str) -> Path:
+    """Return the directory `path`; if it does not exist, `build` fills an empty directory that becomes it.
 
     The work happens in a sibling directory that is renamed when it is complete, under a lock that the system releases
     if the process dies. So a killed process leaves no incomplete result, and of several processes one builds while
     the others wait.
     """
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    if path.is_dir():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
         log.info(f"Waiting for another process that is preparing {what} …")
         lock.acquire()
     try:
-        if folder.is_dir():
-            return folder
-        for abandoned in folder.parent.glob(f".{folder.name}.partial-*"):  # of a killed process, since we hold the lock
+        if path.is_dir():
+            return path
+        for abandoned in path.parent.glob(f".{path.name}.partial-*"):  # of a killed process, since we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
-        partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+        partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
         partial.mkdir()
         try:
             build(partial)
-            for path in sorted(partial.rglob("*")):
-                if path.is_file():
-                    flush_to_disk(path)
-            partial.rename(folder)
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    flush_to_disk(file)
+            partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     finally:
         lock.release()
-    return folder
+    return path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -73,24 +73,24 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_partial_files(folder: Path) -> None:
+def remove_partial_files(path: Path) -> None:
     """Remove the temporary files that killed processes have left below a directory."""
-    for partial in folder.rglob(".*.partial-*"):
+    for partial in path.rglob(".*.partial-*"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def lock_dir(folder: Path) -> Iterator[None]:
+def lock_dir(path: Path) -> Iterator[None]:
     """Context with an exclusive lock on a directory, which the system releases if the process dies.
 
     Raises UserError if another process holds the lock for more than PATIENCE_SECONDS.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while not try_lock(descriptor):
             if time.monotonic() > give_up:
-                raise UserError(f"{folder} is being written by another process: wait until it ends, or stop it.")
+                raise UserError(f"{path} is being written by another process: wait until it ends, or stop it.")
             time.sleep(0.2)
         yield
     finally:

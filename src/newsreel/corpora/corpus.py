@@ -1,4 +1,4 @@
-"""The Corpus: what every corpus becomes before anything else looks at it."""
+"""The Corpus: documents and labels in splits, the common form of all corpora."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """The section `paths` of the config: where corpora are looked for, what is prepared from them kept, runs put."""
+    """The section `paths` of the config: the directories of corpora, prepared data and runs."""
 
     corpora_dir: str
     cache_dir: str
@@ -34,7 +34,7 @@ class Paths:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value.strip():
-                raise UserError(f"paths.{name} is empty: name a folder, or leave the setting out")
+                raise UserError(f"paths.{name} is empty: name a folder, or omit the setting")
 
     @property
     def corpora(self) -> Path:
@@ -55,32 +55,31 @@ class Rows:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with labels, in splits, with what the rest of a run needs to know of them.
+    """Documents with labels, in splits, and their description.
 
-    `tables` are the splits as they were published (`train`, `test`, perhaps `validation`, `unlabeled`), each a
-    memory-mapped `datasets.Dataset` with the columns `text` and `labels`: an integer, or for `multilabel` a list of
-    them; -1 or an empty list where the split has no labels. Some corpora have more columns, as `id`. `splits` says
-    which rows of which table a split has: validation documents are rows of the training table, and encoded tables
-    serve every way of splitting.
+    `tables` are the splits as published (`train`, `test`, perhaps `validation`, `unlabeled`), each a memory-mapped
+    `datasets.Dataset` with the columns `text` and `labels`: an integer, or a list of integers for `multilabel`; -1 or
+    an empty list for documents without labels. Some corpora have more columns, such as `id`. `splits` selects the rows
+    of each split: validation documents are rows of the training table, so encoded tables do not depend on the split.
     """
 
     name: str
     task: Task
     label_names: tuple[str, ...]
-    metric: str  # what decides early stopping and the best checkpoint, higher is better
+    metric: str  # decides early stopping and the best checkpoint; higher is better
     tables: dict[str, "Dataset"]
     fingerprint: str  # hex digest of the labelled documents, whatever the source
-    source: str  # where this copy came from, in words
-    notes: tuple[str, ...] = ()  # what a reader of the run's report has to know
-    parents: tuple[int, ...] = ()  # of each label the label above it, -1 for none; empty: the labels are no hierarchy
-    label_titles: tuple[str, ...] = ()  # what reports call the labels; empty: their names
+    source: str  # of this copy, for messages and reports
+    notes: tuple[str, ...] = ()  # for readers of the run's report
+    parents: tuple[int, ...] = ()  # (L,) the parent of each label, -1 for none; empty if there is no hierarchy
+    label_titles: tuple[str, ...] = ()  # the labels' names in reports; empty: `label_names`
     splits: dict[str, Rows] = field(default_factory=dict)
-    find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks beyond a source that has only labelled ones
+    find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks elsewhere if the source has only labelled ones
 
     def __post_init__(self) -> None:
         if not self.splits:
-            whole = {name: Rows(name, np.arange(len(table), dtype=np.int64)) for name, table in self.tables.items()}
-            object.__setattr__(self, "splits", whole)
+            splits = {name: Rows(name, np.arange(len(table), dtype=np.int64)) for name, table in self.tables.items()}
+            object.__setattr__(self, "splits", splits)
 
     def __getitem__(self, split: str) -> "Dataset":
         rows = self.splits[split]
@@ -103,88 +102,88 @@ class Corpus:
             yield documents[start : start + chunk_size]["text"]
 
     def limited(self, num_documents: int) -> "Corpus":
-        """The first documents of each class (of each label, where documents have several) in every table."""
+        """The first documents of each class in every table; for `multilabel`, of each label."""
         tables = {}
         for name, table in self.tables.items():
             targets = table_targets(table, self.num_labels, self.task)
             tables[name] = table.select(first_of_each_class(targets, num_documents))
-        find = None if self.find_unlabeled is None else partial(first_found, self.find_unlabeled, num_documents)
+        find = None if self.find_unlabeled is None else partial(first_documents, self.find_unlabeled, num_documents)
         note = f"Limited to the first {num_documents:,} documents of each class (data.limit={num_documents})."
         fingerprint = digest(self.fingerprint, f"limit={num_documents}")
         notes = (*self.notes, note)
         return replace(self, tables=tables, splits={}, fingerprint=fingerprint, notes=notes, find_unlabeled=find)
 
     def with_unlabeled(self) -> "Corpus":
-        """The corpus with a table `unlabeled`, where such documents can be had.
+        """The corpus with a table `unlabeled`, if such documents are available.
 
-        If its source has none, they are looked for elsewhere only now: whoever never asks pays nothing for them.
-        Raises UserError if what is found is not what was published.
+        If the source has none, `find_unlabeled` is called, only now because it may be slow. Raises UserError if the
+        documents are not the published ones.
         """
         if "unlabeled" in self.tables or self.find_unlabeled is None:
             return self
-        found = self.find_unlabeled()
-        if found is None:
+        unlabeled = self.find_unlabeled()
+        if unlabeled is None:
             return self
-        everything = Rows("unlabeled", np.arange(len(found), dtype=np.int64))
-        splits = {**self.splits, "unlabeled": everything}
-        return replace(self, tables={**self.tables, "unlabeled": found}, splits=splits)
+        rows = Rows("unlabeled", np.arange(len(unlabeled), dtype=np.int64))
+        splits = {**self.splits, "unlabeled": rows}
+        return replace(self, tables={**self.tables, "unlabeled": unlabeled}, splits=splits)
 
     def with_validation(self, fraction: float, seed: int) -> "Corpus":
-        """Carve a stratified validation split out of `train`, unless the corpus has an official one."""
+        """Split off stratified validation documents from `train`, unless the corpus has an official split."""
         return self if "validation" in self.splits else self._with_holdout("validation", "validate", fraction, seed)
 
     def with_test(self, fraction: float, seed: int) -> "Corpus":
-        """Carve a stratified test split out of `train`, unless the corpus has an official one."""
+        """Split off stratified test documents from `train`, unless the corpus has an official split."""
         return self if "test" in self.splits else self._with_holdout("test", "test", fraction, seed)
 
     def _with_holdout(self, split: Literal["validation", "test"], purpose: str, fraction: float, seed: int) -> "Corpus":
-        whole = self.splits["train"]
-        if not len(whole.rows):
+        train = self.splits["train"]
+        if not len(train.rows):
             notes = "".join(f"\n{note}" for note in self.notes)
             raise UserError(f"The corpus {self.name!r} ({self.source}) has no training documents.{notes}")
         training, held_out = stratified_holdout(self.targets("train"), fraction, seed)
         if not len(training) or not len(held_out):
             raise UserError(
-                f"data.{split}_fraction is {fraction}: of {len(whole.rows)} training documents that "
-                f"leaves {len(training)} to train on and {len(held_out)} to {purpose} on; both need some (a class's "
-                "only document stays in training).\n"
+                f"data.{split}_fraction is {fraction}: of {len(train.rows)} training documents, this leaves "
+                f"{len(training)} to train on and {len(held_out)} to {purpose} on; both must be at least 1 (the only "
+                "document of a class stays in training).\n"
                 f"Use more documents, or another data.{split}_fraction."
             )
-        rows = {"train": training, split: held_out}
-        divided = {name: Rows(whole.table, whole.rows[chosen]) for name, chosen in rows.items()}
+        parts = {"train": training, split: held_out}
+        divided = {name: Rows(train.table, train.rows[part]) for name, part in parts.items()}
         return replace(self, splits={**self.splits, **divided})
 
     def with_training_limit(self, num_documents: int) -> "Corpus":
-        """Train on so many of the training documents only, stratified; the other splits stay whole."""
+        """Use only `num_documents` of the training documents, stratified; the other splits are unchanged."""
         rows = self.splits["train"].rows
         if num_documents >= len(rows):
             raise UserError(
-                f"data.train_limit is {num_documents}, and there are only {len(rows):,} training documents: lower it, "
-                "or leave it out."
+                f"data.train_limit is {num_documents}, but there are only {len(rows):,} training documents: lower or "
+                "omit it."
             )
-        kept, _ = stratified_holdout(self.targets("train"), 1 - num_documents / len(rows), seed=0)
-        note = f"Trained on {len(kept):,} of {len(rows):,} training documents (data.train_limit={num_documents})."
-        splits = {**self.splits, "train": Rows(self.splits["train"].table, rows[kept])}
+        subset, _ = stratified_holdout(self.targets("train"), 1 - num_documents / len(rows), seed=0)
+        note = f"Trained on {len(subset):,} of {len(rows):,} training documents (data.train_limit={num_documents})."
+        splits = {**self.splits, "train": Rows(self.splits["train"].table, rows[subset])}
         return replace(self, splits=splits, notes=(*self.notes, note))
 
     def checked(self, unseen_labels: bool = False) -> "Corpus":
-        """The corpus itself, if one can train and test on it.
+        """The corpus, after checks that it can be used for training and testing.
 
-        unseen_labels: whether labels that training documents do not have are a part of the task, to be noted.
-        Raises UserError for an empty split and, unless they are, for labels that only the other splits have.
+        unseen_labels: whether labels without training documents are allowed; if so, a note lists them. Raises
+        UserError for empty splits and for labels without training documents that are not allowed.
         """
         for split in ("train", "validation", "test"):
             if split in self.splits and not len(self.splits[split].rows):
                 raise UserError(
                     f"The corpus {self.name!r} ({self.source}) has no documents in its {split} split.\n"
-                    "Training, validation and test each need at least one: look at the files, or at data.limit."
+                    "Training, validation and test need at least one each: check the files, or data.limit."
                 )
         in_training = self.labels_present("train")
         if unseen_labels:
             names = [self.label_names[label] for label in np.flatnonzero(~in_training)]
             note = (
-                f"{len(names)} of the {self.num_labels} labels have no training document, so that no model can learn "
-                f"them: {named_in_short(names)}."
+                f"{len(names)} of the {self.num_labels} labels have no training documents, so no model can learn them: "
+                f"{abbreviated(names)}."
             )
             return replace(self, notes=(*self.notes, note)) if names else self
         for split in ("validation", "test"):
@@ -195,38 +194,38 @@ class Corpus:
                 names = [self.label_names[label] for label in np.flatnonzero(unseen)]
                 raise UserError(
                     f"The {split} documents of {self.name!r} ({self.source}) have {len(names)} labels that no training "
-                    f"document has: {named_in_short(names)}.\n"
-                    "No model can learn them: remove those documents, or give each label training documents."
+                    f"document has: {abbreviated(names)}.\n"
+                    "No model can learn them: remove these documents, or add training documents with each label."
                 )
         return self
 
     def labels_present(self, split: str) -> np.ndarray:
-        """(L,) bool: which labels some document of the split has."""
+        """(L,) bool: whether any document of the split has each label."""
         return self.label_counts(split) > 0
 
     def label_counts(self, split: str) -> np.ndarray:
-        """(L,) int64: how many documents of the split have each label."""
+        """(L,) int64: number of documents of the split with each label."""
         targets = self.targets(split)
         if self.task == "multilabel":
             return np.asarray(targets.sum(axis=0, dtype=np.int64))
         return np.bincount(targets, minlength=self.num_labels)
 
 
-def first_found(find: Callable[[], "Dataset | None"], num_documents: int) -> "Dataset | None":
-    """The first documents of what `find` finds."""
-    found = find()
-    return None if found is None else found.select(range(min(num_documents, len(found))))
+def first_documents(find: Callable[[], "Dataset | None"], num_documents: int) -> "Dataset | None":
+    """The first documents of the data set that `find` returns, if any."""
+    dataset = find()
+    return None if dataset is None else dataset.select(range(min(num_documents, len(dataset))))
 
 
-def named_in_short(names: Sequence[str]) -> str:
+def abbreviated(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
 
 
-_read_targets: "WeakKeyDictionary[Dataset, np.ndarray]" = WeakKeyDictionary()  # a table's labels are asked for often
+_read_targets: "WeakKeyDictionary[Dataset, np.ndarray]" = WeakKeyDictionary()  # labels are needed often: read them once
 
 
 def table_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
-    """Labels of a document table: (N,) int64, or (N, L) uint8 for `multilabel`; read once a table, and read-only."""
+    """Labels of a document table, read-only and cached: (N,) int64, or (N, L) uint8 for `multilabel`."""
     if table not in _read_targets:
         targets = read_targets(table, num_labels, task)
         targets.setflags(write=False)
@@ -250,7 +249,7 @@ def read_targets(table: "Dataset", num_labels: int, task: Task) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusReader(ABC):
-    """What a file in configs/data configures: reads one corpus, then limits and splits it as asked."""
+    """Reads a corpus, then limits and splits it; configured by a file in configs/data."""
 
     limit: Annotated[int, Ge(1)] | None
     train_limit: Annotated[int, Ge(1)] | None
@@ -259,7 +258,7 @@ class CorpusReader(ABC):
 
     @property
     def unseen_labels(self) -> bool:
-        """Whether the task has labels that no training document need have."""
+        """Whether labels without training documents are allowed."""
         return False
 
     @property
@@ -269,14 +268,14 @@ class CorpusReader(ABC):
 
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:
-        """The corpus as it was published."""
+        """The corpus as published."""
 
     def divided(self, corpus: Corpus) -> Corpus:
-        """The corpus with all the splits that a run needs."""
+        """The corpus with all splits that a run needs."""
         return corpus.with_validation(self.validation_fraction, self.split_seed)
 
     def load(self, paths: Paths) -> Corpus:
-        """The corpus, limited and with a validation split, ready to train on. Raises UserError."""
+        """The corpus, limited and split, ready for training. Raises UserError."""
         corpus = self.read(paths)
         if self.limit is not None:
             corpus = corpus.limited(self.limit)
@@ -286,5 +285,5 @@ class CorpusReader(ABC):
         return corpus.checked(self.unseen_labels)
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
-        """A corpus with the split to measure on, whether or not one can train on it. Raises UserError."""
+        """A corpus with the split to evaluate, even if the corpus is not suitable for training. Raises UserError."""
         return self.load(paths)

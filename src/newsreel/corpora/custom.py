@@ -1,4 +1,4 @@
-"""The user's own corpus: documents and labels from files, or from any data set of the Hugging Face Hub."""
+"""The user's own corpus: documents and labels from files, or from a data set of the Hugging Face Hub."""
 
 import logging
 import re
@@ -54,7 +54,7 @@ NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCorpus(CorpusReader):
-    """Documents in tables, one a split; the task and the labels' names are worked out from the training labels."""
+    """Documents in one table per split. The task and the label names are inferred from the training labels."""
 
     train: str | None
     validation: str | None
@@ -68,15 +68,15 @@ class OwnCorpus(CorpusReader):
         if self.text == self.label:
             raise UserError(f"data.text and data.label are both {self.text}: name the column of each.")
         if self.separator == "":
-            raise UserError("data.separator is empty: name what stands between two labels, or leave it out.")
+            raise UserError("data.separator is empty: set it to the separator between two labels, or omit it.")
         for name in ("train", "validation", "test"):
             if getattr(self, name) == "":
-                raise UserError(f"data.{name} is empty: name the {name} documents, or leave the setting out.")
+                raise UserError(f"data.{name} is empty: name the {name} documents, or omit the setting.")
         for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
             if getattr(self, one) is not None and getattr(self, one) == getattr(self, other):
                 raise UserError(
-                    f"data.{one} and data.{other} are both {getattr(self, one)}: documents to learn from and documents "
-                    f"to measure by have to be others. Leave data.{other} out, and it is divided off."
+                    f"data.{one} and data.{other} are both {getattr(self, one)}: splits must not share documents. "
+                    f"Without data.{other}, the {other} documents are split off."
                 )
 
     @property
@@ -87,7 +87,7 @@ class OwnCorpus(CorpusReader):
     @property
     @abstractmethod
     def corpus_name(self) -> str:
-        """What reports and the cache's folders call the corpus."""
+        """The corpus's name in reports and in the cache."""
 
     @property
     @abstractmethod
@@ -96,11 +96,11 @@ class OwnCorpus(CorpusReader):
 
     @abstractmethod
     def identity(self) -> str:
-        """What tells these documents from others without reading them. Raises UserError."""
+        """A key for the content of these documents, computed without reading them. Raises UserError."""
 
     @abstractmethod
     def read_tables(self) -> dict[str, Table]:
-        """The documents of `train` and of what there is of `validation` and `test`. Raises UserError."""
+        """The documents of `train` and, if they exist, of `validation` and `test`. Raises UserError."""
 
     @property
     def columns(self) -> Columns:
@@ -114,24 +114,24 @@ class OwnCorpus(CorpusReader):
         return Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
 
     def divided(self, corpus: Corpus) -> Corpus:
-        """The corpus with the splits that were not given, and a note on each of these."""
+        """The corpus with all splits, and a note on each split that the user has not provided."""
         divided = super().divided(corpus.with_test(self.test_fraction, self.split_seed))
-        whole = len(corpus.splits["train"].rows)
+        total = len(corpus.splits["train"].rows)
         notes = [
-            f"No {split} documents were given: {len(divided.splits[split].rows):,} of the {whole:,} training documents "
-            f"serve (stratified; data.{split}_fraction={fraction}, data.split_seed={self.split_seed})."
+            f"No {split} documents were provided: {len(divided.splits[split].rows):,} of the {total:,} training "
+            f"documents are used (stratified; data.{split}_fraction={fraction}, data.split_seed={self.split_seed})."
             for split, fraction in (("test", self.test_fraction), ("validation", self.validation_fraction))
             if split not in corpus.splits
         ]
         return replace(divided, notes=(*corpus.notes, *notes))
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
-        """As for any corpus; of documents without training ones, the split alone, with the labels that it has."""
+        """Like that of every corpus; without training documents, the split alone, with the labels that it has."""
         if self.train is not None:
             return super().load_split(split, paths)
         from datasets import Dataset
 
-        self.identity()  # names what is missing
+        self.identity()  # raises an error for missing files
         tables = self.read_tables()
         if split not in tables:
             raise UserError(f"data.{split} is null: name the {split} documents.")
@@ -150,7 +150,7 @@ class OwnCorpus(CorpusReader):
         return corpus if self.limit is None else corpus.limited(self.limit)
 
     def prepare(self, folder: Path) -> None:
-        """Write the checked documents in the order of their digests: the same from every format."""
+        """Write the checked documents in the order of their digests, which is the same for all formats."""
         log.info(f"{self.corpus_name}: preparing the documents from {self.source}")
         tables = self.read_tables()
         names = label_names(tables["train"])
@@ -184,24 +184,24 @@ class Files(OwnCorpus):
     example = "data.train=train.csv (CSV, TSV, JSON Lines, Parquet, or a folder with one folder of .txt for each label)"
 
     @property
-    def places(self) -> dict[str, Path]:
+    def paths(self) -> dict[str, Path]:
         """The file or folder of each split that has one."""
-        named = {split: getattr(self, split) for split in SPLITS}
-        return {split: Path(name).expanduser() for split, name in named.items() if name is not None}
+        names = {split: getattr(self, split) for split in SPLITS}
+        return {split: Path(name).expanduser() for split, name in names.items() if name is not None}
 
     @property
     def source(self) -> str:
-        return ", ".join(str(place) for place in self.places.values())
+        return ", ".join(str(path) for path in self.paths.values())
 
     def identity(self) -> str:
         identity = []
-        for split, place in self.places.items():
-            require_there(place, f"data.{split}")
-            identity.append(f"{split} {content_key(place)}")
+        for split, path in self.paths.items():
+            require_there(path, f"data.{split}")
+            identity.append(f"{split} {content_key(path)}")
         return "\n".join(identity)
 
     def read_tables(self) -> dict[str, Table]:
-        return {split: read_table(place, self.columns) for split, place in self.places.items()}
+        return {split: read_table(path, self.columns) for split, path in self.paths.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +220,8 @@ class HubDataset(OwnCorpus):
             raise UserError("data.name is null or empty: name a data set of the Hub, such as data.name=ag_news")
         if Path(self.name).exists():  # `datasets` would read that instead
             raise UserError(
-                f"data.name={self.name} is a file or folder here: read it with data=files data.train={self.name}, or "
-                "call the command from elsewhere if the data set of the Hub is meant."
+                f"data.name={self.name} is a file or folder here: read it with data=files data.train={self.name}, or, "
+                "if you mean the data set of the Hub, run the command in another folder."
             )
 
     @property
@@ -230,8 +230,8 @@ class HubDataset(OwnCorpus):
 
     @property
     def source(self) -> str:
-        chosen = [self.name, self.config_name, self.revision and f"revision {self.revision}"]
-        return f"{', '.join(part for part in chosen if part)} on the Hugging Face Hub"
+        parts = [self.name, self.config_name, self.revision and f"revision {self.revision}"]
+        return f"{', '.join(part for part in parts if part)} on the Hugging Face Hub"
 
     def identity(self) -> str:
         return f"{self.name} {self.config_name} {self.revision} {self.train} {self.validation} {self.test}"
@@ -242,33 +242,33 @@ class HubDataset(OwnCorpus):
             splits = hub.load(str(self.name), **{key: value for key, value in options.items() if value is not None})
         except Unavailable as reason:
             raise UserError(
-                f"The data set {self.source} cannot be had: {reason}\n"
-                "Look at data.name, data.config_name and data.revision (a data set that is a script may have Parquet "
-                "files under data.revision=refs/convert/parquet), and at the connection; or read files of your own "
-                "with data=files."
+                f"The data set {self.source} cannot be loaded: {reason}\n"
+                "Check data.name, data.config_name, data.revision (a data set that is a script may have Parquet files "
+                "under data.revision=refs/convert/parquet) and the connection, or use your own files with data=files."
             ) from reason
         return {split: self.read_split(name, splits[name]) for split, name in self.chosen_splits(list(splits)).items()}
 
-    def chosen_splits(self, found: list[str]) -> dict[str, str]:
-        """The data set's split for each of ours; where none is named, the one of the same name, if it is free."""
+    def chosen_splits(self, available: list[str]) -> dict[str, str]:
+        """The data set's split for each of ours: the one that the user chose, else the unused one of the same name."""
         chosen = {split: name for split in SPLITS if (name := getattr(self, split)) is not None}
         for split, name in chosen.items():
-            if name not in found:
+            if name not in available:
                 raise UserError(
-                    f"data.{split}={name}: {self.source} has the splits {', '.join(found)}{suggest(name, found)}"
+                    f"data.{split}={name}: {self.source} has the splits {', '.join(available)}"
+                    f"{suggest(name, available)}"
                 )
-        free = {split: split for split in SPLITS if split in found and split not in chosen.values()}
-        chosen = free | chosen
+        unused = {split: split for split in SPLITS if split in available and split not in chosen.values()}
+        chosen = unused | chosen
         return {split: chosen[split] for split in SPLITS if split in chosen}
 
     def read_split(self, name: str, dataset: "Dataset") -> Table:
         where = f"the split {name!r} of {self.name}"
-        find_columns(where, dataset.column_names, self.columns.wanted)
+        find_columns(where, dataset.column_names, self.columns.named)
         return collect(where, "row", hub_rows(dataset, self.columns), self.columns)
 
 
 def hub_rows(dataset: "Dataset", columns: Columns) -> Iterator[Row]:
-    """The rows of a data set, numbered from 1, with the names of its class labels instead of their numbers."""
+    """The rows of a data set, numbered from 1, with class names in place of class numbers."""
     feature = dataset.features[columns.label]
     class_names = getattr(getattr(feature, "feature", feature), "names", None)
     begin = 1
@@ -281,14 +281,14 @@ def hub_rows(dataset: "Dataset", columns: Columns) -> Iterator[Row]:
 
 
 def class_name(label: Any, names: list[str]) -> Any:
-    """The name of a class number, or those of a list of them; None for -1, the Hub's way to say that there is none."""
+    """The name of a class number, or the names of a list of them; None for -1, which means no label on the Hub."""
     if isinstance(label, list):
         return [class_name(item, names) for item in label]
     return None if label is None or label < 0 else names[label]
 
 
 def label_names(table: Table) -> list[str]:
-    """The table's labels in order: as numbers if all of them are, else as texts."""
+    """The table's labels, sorted as numbers if all of them are numbers, else as texts."""
     names = table.documents["labels"].explode(empty_as_null=False).unique().to_list()
     if all(NUMBER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (float(name), name))
@@ -296,13 +296,13 @@ def label_names(table: Table) -> list[str]:
 
 
 def task_of(tables: dict[str, Table], names: list[str]) -> Task:
-    """The task that the tables' labels make. Raises UserError if some have one label and others lists of them."""
+    """The task, inferred from the labels. Raises UserError if some tables have lists of labels and others do not."""
     lists = [table.where for table in tables.values() if table.several]
     if lists and len(lists) < len(tables):
         others = [table.where for table in tables.values() if not table.several]
         raise UserError(
-            f"{', '.join(lists)} has lists of labels, and {', '.join(others)} has one label a document: "
-            "write them alike."
+            f"{', '.join(lists)} has lists of labels, but {', '.join(others)} has one label per document: "
+            "use the same form in all files."
         )
     if lists:
         return "multilabel"
@@ -310,27 +310,27 @@ def task_of(tables: dict[str, Table], names: list[str]) -> Task:
 
 
 def require_learnable(tables: dict[str, Table], task: Task, names: list[str], columns: Columns) -> None:
-    """Raise UserError for labels that nothing can be learned from, or that no training document has."""
+    """Raise UserError for labels that no model can learn, or that no training document has."""
     train = tables["train"]
     example = train.documents["labels"].list.join(", ")[0]
     if len(names) < 2:
         raise UserError(
-            f"{train.where}: all documents have the label {names[0]!r} (data.label={columns.label}); there have to be "
-            "two labels or more.\nName another column, or add documents of another label."
+            f"{train.where}: all documents have the label {names[0]!r} (data.label={columns.label}); at least two "
+            "labels are needed.\nName another column, or add documents with another label."
             if names
             else f"{train.where}: no document has a label (data.label={columns.label})."
         )
     if columns.separator is not None and train.documents["labels"].list.len().max() == 1:
         raise UserError(
-            f"{train.where}: data.separator={columns.separator!r} divides no label (data.label={columns.label}); the "
-            f"first is {example!r}.\nName what stands between two labels, or leave data.separator out if every "
-            "document has one label."
+            f"{train.where}: data.separator={columns.separator!r} occurs in no label (data.label={columns.label}); the "
+            f"first is {example!r}.\nSet it to the separator between two labels, or omit it if every document has one "
+            "label."
         )
     if task != "multilabel" and len(names) == len(train.documents):
         raise UserError(
-            f"{train.where}: each of the {len(names):,} documents has a label that no other has, such as {example!r} "
-            f"(data.label={columns.label}).\nName the column of the labels; if a text holds several labels, say with "
-            "data.separator what stands between them."
+            f"{train.where}: each of the {len(names):,} documents has a label of its own, such as {example!r} "
+            f"(data.label={columns.label}).\nName the column of the labels; if a text has several labels, set "
+            "data.separator to the separator between them."
         )
     for split, table in tables.items():
         labels = table.documents.explode("labels", empty_as_null=False)
@@ -341,13 +341,13 @@ def require_learnable(tables: dict[str, Table], task: Task, names: list[str], co
             listed = ", ".join(unseen_names[:SHOWN_LABELS]) + more
             raise UserError(
                 f"{table.where} has labels that no training document in {train.where} has: {listed} "
-                f"({in_words(table.unit, unseen['place'].to_list())}).\nNo model can learn them: remove those {split} "
-                "documents, or give each label training documents."
+                f"({in_words(table.unit, unseen['position'].to_list())}).\nNo model can learn them: remove these "
+                f"{split} documents, or add training documents with each label."
             )
 
 
 def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[pa.RecordBatch]:
-    """Documents with their labels as numbers, some at a time."""
+    """Documents with their labels as numbers, in batches of CHUNK."""
     numbers = {name: number for number, name in enumerate(names)}
     for part in documents.iter_slices(CHUNK):
         labels: list[Any] = [sorted(numbers[name] for name in of_document) for of_document in part["labels"].to_list()]
@@ -357,7 +357,7 @@ def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[p
 
 
 def labels_in_words(train: Table, task: Task, names: list[str]) -> str:
-    """What the labels were found to be."""
+    """A note on the inferred task and labels."""
     counts = Counter(chain.from_iterable(train.documents["labels"].to_list()))
     listed = ", ".join(f"{name} ({counts[name]:,})" for name in names[:SHOWN_LABELS])
     rest = f" and {len(names) - SHOWN_LABELS:,} more" if len(names) > SHOWN_LABELS else ""
@@ -365,7 +365,7 @@ def labels_in_words(train: Table, task: Task, names: list[str]) -> str:
 
 
 def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
-    """What is allowed, and probably not meant."""
+    """Notes on what is allowed but probably unintended."""
     notes = []
     for split, table in tables.items():
         without = table.documents["labels"].list.len().eq(0).sum()
@@ -378,16 +378,16 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
             if shared:
                 notes.append(
                     f"{shared:,} of the {len(texts[split]):,} documents in {split} have the text of one in {other}: "
-                    "figures measured on them are too good."
+                    "metrics on them are too optimistic."
                 )
     repeated = len(texts["train"]) - texts["train"]["text"].n_unique()
     if repeated and len(tables) < len(SPLITS):
         notes.append(
-            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat another's text: one of two "
-            "that are alike can stay in training while the other is divided off to validate or to test."
+            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat the text of another: one copy can "
+            "stay in training while the other is split off for validation or test."
         )
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if numbers and len(numbers) < len(names):
         words = [name for name in names if name not in numbers]
-        notes.append(f"Some labels are numbers ({numbers[0]}) and others are not ({words[0]}).")
+        notes.append(f"Some labels are numbers ({numbers[0]}), others are not ({words[0]}).")
     return notes

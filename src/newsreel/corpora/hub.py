@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub, fetched by `datasets`."""
+"""Downloads data sets of the Hugging Face Hub with `datasets`."""
 
 import urllib.error
 import urllib.parse
@@ -14,12 +14,12 @@ PROBE_TIMEOUT_SECONDS = 10
 
 
 def load(name: str, /, **options: Any) -> "DatasetDict":
-    """All splits of the data set `name`, downloaded (with a progress bar, resumed, checked) or from the Hub's cache.
+    """All splits of the data set `name`, downloaded (with a progress bar, resumed, verified) or from the Hub's cache.
 
-    options: what `datasets.load_dataset` needs besides the name, such as `revision` and `data_files`; `name` is that
-    of one of its configurations.
-    Asks once whether the Hub answers before anything is downloaded: the client alone would retry for half a minute.
-    Raises Unavailable with the client's own reason.
+    options: arguments of `datasets.load_dataset` besides the data set, such as `revision` and `data_files`; here
+    `name` is a configuration of the data set.
+    Checks first that the Hub responds, because the client would retry for half a minute. Raises Unavailable with the
+    client's reason.
     """
     from huggingface_hub import constants
 
@@ -29,11 +29,11 @@ def load(name: str, /, **options: Any) -> "DatasetDict":
             urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_SECONDS).close()
         except (urllib.error.URLError, OSError, ValueError) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise Unavailable(f"{constants.ENDPOINT} does not give it: {reason}") from error
+            raise Unavailable(f"{constants.ENDPOINT} does not provide it: {reason}") from error
 
     import datasets
 
     try:
         return datasets.load_dataset(name, **options)
-    except Exception as error:  # the client raises whatever its many layers raise, down to HTTP and Parquet errors
+    except Exception as error:  # the client has no common base class: HTTP, Parquet and other errors
         raise Unavailable(f"{type(error).__name__}: {error}") from error

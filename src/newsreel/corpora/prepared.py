@@ -1,4 +1,4 @@
-"""Prepared corpora on disk: one Arrow file a split, memory-mapped when opened, and a description beside them."""
+"""Prepared corpora on disk: one memory-mapped Arrow file per split, and a description."""
 
 import json
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from newsreel.corpora.corpus import Corpus, Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMAT_VERSION = 2  # raise it when what is written here changes; a part of the folders' names
+FORMAT_VERSION = 2  # raise it when the format changes; part of the cache key
 DESCRIPTION = "corpus.json"
 SINGLE_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.int64())])
 MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int64()))])
@@ -22,9 +22,9 @@ MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int
 
 @dataclass(frozen=True)
 class Description:
-    """What a prepared corpus says of itself; the fields are those of Corpus, `tables` by name.
+    """The description of a prepared corpus, with the fields of Corpus; `tables` are names.
 
-    Fields with a default came later: folders written before them stay readable, and have none of what they say.
+    Fields with a default were added later, so older directories stay readable.
     """
 
     name: str
@@ -66,7 +66,7 @@ def write_description(folder: Path, description: Description) -> None:
 
 
 def open_prepared(folder: Path) -> Corpus:
-    """The corpus in a prepared folder; its texts stay on disk until they are read."""
+    """The corpus in a prepared directory; its texts stay on disk until they are read."""
     description, tables = read_prepared(folder)
     return Corpus(
         name=description.name,
@@ -83,7 +83,7 @@ def open_prepared(folder: Path) -> Corpus:
 
 
 def read_prepared(folder: Path) -> tuple[Description, dict[str, "Dataset"]]:
-    """What is in a prepared folder, the tables memory-mapped. Raises UserError if it is not whole."""
+    """The description and the memory-mapped tables of a prepared directory. Raises UserError if it is damaged."""
     import datasets
 
     with reading(folder, "the prepared corpus"):

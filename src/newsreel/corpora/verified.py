@@ -1,4 +1,4 @@
-"""Corpora that were published once: a copy from any source is accepted by its content, and is the same everywhere."""
+"""Published corpora: a copy from any source is verified by its content and prepared in the same form."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -14,70 +14,70 @@ from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepa
 from newsreel.files.archives import content_key
 
 Documents = TypeVar("Documents")
-Parts = dict[str, tuple[int, str]]  # name of a part → how many documents it has, and their digest (`part_digest`)
+Parts = dict[str, tuple[int, str]]  # name of a part → number of its documents, and their `part_digest`
 
 
 def part_digest(document_digests: Iterable[bytes]) -> str:
-    """SHA-256 over the sorted digests of a part's documents: it does not depend on their order."""
+    """SHA-256 over the sorted digests of a part's documents, so it does not depend on their order."""
     return digest(b"".join(sorted(document_digests)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A corpus as it was published."""
+    """A corpus as published."""
 
-    name: str  # of the corpus, and of its folder under paths.corpora_dir
+    name: str  # of the corpus, and of its directory under paths.corpora_dir
     title: str  # in messages
     parts: Parts
-    optional: str  # the part that some sources do not have; the fingerprint leaves it out
-    part_titles: dict[str, str]  # of the parts whose names say too little
-    layouts: str  # the user's files that can be read, in words
-    remedy: str  # ways to go on where no source has the corpus
+    optional: str  # the part that some sources lack; not in the fingerprint
+    part_titles: dict[str, str]  # of parts whose names are not clear enough for messages
+    layouts: str  # the supported files of the user, in words
+    remedy: str  # what the user can do if no source has the corpus
 
     @property
     def fingerprint(self) -> str:
         return self.fingerprint_of(self.parts)
 
     def fingerprint_of(self, parts: Parts) -> str:
-        """One digest for all parts but the optional one, wherever the documents came from and in whatever order."""
-        lines = [f"{name} {count} {found}" for name, (count, found) in sorted(parts.items()) if name != self.optional]
+        """One digest of all parts except the optional one; it depends neither on the source nor on the order."""
+        lines = [f"{name} {count} {part}" for name, (count, part) in sorted(parts.items()) if name != self.optional]
         return digest("\n".join(lines))
 
-    def differences(self, found: Parts) -> list[str]:
-        """The parts that are not as published, in words. The lack of the optional part is no difference."""
+    def differences(self, parts: Parts) -> list[str]:
+        """The parts that differ from the published ones, in words. A missing optional part is not a difference."""
         differences = []
-        for name in [*self.parts, *sorted(found.keys() - self.parts.keys())]:
-            if name not in found and name == self.optional:
+        for name in [*self.parts, *sorted(parts.keys() - self.parts.keys())]:
+            if name not in parts and name == self.optional:
                 continue
-            count, found_digest = found.get(name, (0, ""))
+            count, actual_digest = parts.get(name, (0, ""))
             published_count, published_digest = self.parts.get(name, (0, ""))
             title = self.part_titles.get(name, name)
             if count != published_count:
                 differences.append(f"{title}: {count:,} documents instead of {published_count:,}")
-            elif found_digest != published_digest:
+            elif actual_digest != published_digest:
                 differences.append(f"{title}: {count:,} documents, but not the published ones")
         return differences
 
 
 class PublishedSource(Source, Generic[Documents]):
-    """A source of a published corpus; whatever it is, its documents are verified and written in one order."""
+    """A source of a published corpus. The documents of every source are verified and written in the same order."""
 
     publication: ClassVar[Publication]
 
     def __init__(self, fingerprint: str | None) -> None:
-        """fingerprint: of an altered copy that the user accepts; None for the published documents only."""
+        """fingerprint: of an altered copy that the user accepts; None: only the published documents."""
         self.fingerprint = fingerprint
 
     @abstractmethod
     def read(self, folder: Path) -> Documents:
-        """The documents, with `folder` to work in. Raises Unavailable or UserError."""
+        """The documents; `folder` is for temporary files. Raises Unavailable or UserError."""
 
     @abstractmethod
     def write(self, folder: Path, documents: Documents) -> None:
-        """Verify the documents with `notes_on` and write them. Raises what `notes_on` raises, or UserError."""
+        """Verify the documents with `notes_on` and write them. Raises Unavailable or UserError."""
 
     def identity(self) -> str | None:
-        """What tells this source's content from another's without reading it all; None if there is nothing."""
+        """A key for this source's content, computed without reading it; None if the source has no files."""
         return self.where
 
     def prepared_folder(self, cache: Path) -> Path | None:
@@ -94,36 +94,36 @@ class PublishedSource(Source, Generic[Documents]):
             leftover.unlink()
         self.write(folder, documents)
 
-    def notes_on(self, found: Parts) -> list[str]:
-        """What a run has to say of these documents; raises `refusal` if they are neither published nor accepted."""
-        differences = self.publication.differences(found)
+    def notes_on(self, parts: Parts) -> list[str]:
+        """Notes on these documents for the report. Raises `mismatch` if they are neither published nor accepted."""
+        differences = self.publication.differences(parts)
         if not differences:
             return []
-        fingerprint = self.publication.fingerprint_of(found)
+        fingerprint = self.publication.fingerprint_of(parts)
         if fingerprint != self.fingerprint:
-            raise self.refusal(self._explain(differences, fingerprint))
+            raise self.mismatch(self._explain(differences, fingerprint))
         return [
-            f"These are not the published documents (data.fingerprint={fingerprint} accepted an altered copy): "
-            f"{'; '.join(differences)}. Figures are not comparable with others on this corpus."
+            f"These are not the published documents (data.fingerprint={fingerprint} accepts an altered copy): "
+            f"{'; '.join(differences)}. Metrics are not comparable with others on this corpus."
         ]
 
-    def refusal(self, difference: str) -> Exception:
-        """What to raise about documents that are not the expected ones."""
-        return Unavailable(f"what it gave is not the published corpus:\n{difference}")
+    def mismatch(self, difference: str) -> Exception:
+        """The error for documents that are not the expected ones."""
+        return Unavailable(f"its documents are not the published corpus:\n{difference}")
 
-    def _explain(self, differences: list[str], found: str) -> str:
-        """What is different, by which digest, and how to go on."""
+    def _explain(self, differences: list[str], fingerprint: str) -> str:
+        """The differences, the fingerprints and the remedy."""
         expected = (
-            f"data.fingerprint asks for {self.fingerprint}"
+            f"data.fingerprint is {self.fingerprint}"
             if self.fingerprint
             else f"the published one is {self.publication.fingerprint}"
         )
         return "\n".join(
             [
                 *(f"  {difference}" for difference in differences),
-                f"Their fingerprint is {found}; {expected}.",
-                "Get the corpus again. If it was changed on purpose, accept exactly these documents with",
-                f"data.fingerprint={found}",
+                f"Their fingerprint is {fingerprint}; {expected}.",
+                "Download the corpus again. If it was changed on purpose, accept exactly these documents with",
+                f"data.fingerprint={fingerprint}",
             ]
         )
 
@@ -133,45 +133,45 @@ class LocalSource(PublishedSource[Documents]):
 
     name: ClassVar[SourceName] = "local"
 
-    def __init__(self, place: Path, named: bool, fingerprint: str | None) -> None:
-        """named: whether the user has named the place, rather than it being where corpora are looked for."""
+    def __init__(self, path: Path, is_explicit: bool, fingerprint: str | None) -> None:
+        """path: file or folder. is_explicit: whether it comes from data.path, not from paths.corpora_dir."""
         super().__init__(fingerprint)
-        self.place = place
-        self.named = named
+        self.path = path
+        self.is_explicit = is_explicit
 
     @property
     def where(self) -> str:
-        return str(self.place)
+        return str(self.path)
 
     @abstractmethod
     def layout(self) -> tuple[Callable[[Path], Documents], Path] | None:
-        """How to read what is at the place, and the exact file or folder; None if no known layout is there."""
+        """A reader, and the exact file or folder for it; None if there is no supported layout at the path."""
 
     def looks_empty(self) -> bool:
-        """Whether nothing at the place suggests that the corpus was meant to be there."""
-        return not any(self.place.iterdir())
+        """Whether nothing at the path suggests that the corpus was meant to be there."""
+        return not any(self.path.iterdir())
 
     def identity(self) -> str | None:
-        found = self.layout()
-        if found is None:
-            if self.place.exists() and (self.named or not self.looks_empty()):
+        layout = self.layout()
+        if layout is None:
+            if self.path.exists() and (self.is_explicit or not self.looks_empty()):
                 raise UserError(
-                    f"{self.place} is there, but holds none of the layouts of the {self.publication.title}: "
+                    f"{self.path} exists, but has none of the layouts of the {self.publication.title}: "
                     f"{self.publication.layouts}."
                 )
             return None
-        _, place = found
-        return content_key(place)
+        _, path = layout
+        return content_key(path)
 
     def read(self, folder: Path) -> Documents:
-        found = self.layout()
-        assert found is not None, "identity() has found the layout"
-        reader, place = found
-        return reader(place)
+        layout = self.layout()
+        assert layout is not None, "identity() is called before"
+        reader, path = layout
+        return reader(path)
 
-    def refusal(self, difference: str) -> Exception:
+    def mismatch(self, difference: str) -> Exception:
         return UserError(
-            f"The documents in {self.place} are not those of the published {self.publication.title}:\n{difference}"
+            f"The documents in {self.path} are not those of the published {self.publication.title}:\n{difference}"
         )
 
 
@@ -188,8 +188,8 @@ class PublishedReader(CorpusReader):
             return
         if self.source not in (None, "local"):
             raise UserError(
-                f"data.path={self.path} names files on this machine and data.source={self.source} asks for another "
-                "source: leave one of the two out."
+                f"data.path={self.path} names files on this machine, but data.source={self.source} is another source: "
+                "omit one of the two."
             )
         if not Path(self.path).expanduser().exists():
             raise UserError(f"data.path={self.path}: there is no such file or folder.")
@@ -197,12 +197,12 @@ class PublishedReader(CorpusReader):
     def prepared(
         self, paths: Paths, local: type[LocalSource[Documents]], downloads: Sequence[type[PublishedSource[Documents]]]
     ) -> Path:
-        """The prepared folder of the first of the sources that has the corpus. Raises UserError."""
+        """The directory of the prepared corpus, from the first source that has it. Raises UserError."""
         publication = local.publication
-        place = Path(self.path).expanduser() if self.path is not None else paths.corpora / publication.name
+        path = Path(self.path).expanduser() if self.path is not None else paths.corpora / publication.name
         sources = [
-            local(place, self.path is not None, self.fingerprint),
+            local(path, self.path is not None, self.fingerprint),
             *(download(self.fingerprint) for download in downloads),
         ]
-        wanted: SourceName | None = "local" if self.path is not None else self.source
-        return find_prepared(publication.name, sources, wanted, paths.cache, publication.remedy)
+        only: SourceName | None = "local" if self.path is not None else self.source
+        return find_prepared(publication.name, sources, only, paths.cache, publication.remedy)

@@ -1,4 +1,4 @@
-"""Vectors learned from the corpus's own documents before the network is trained.
+"""Vectors learned from the corpus's documents before the network is trained.
 
 Axes: V words of the vocabulary, E dimensions of an embedding.
 """
@@ -23,7 +23,7 @@ from newsreel.text.words import read_sequences, write_sequences
 
 log = logging.getLogger(__name__)
 
-VECTORS_VERSION = 1  # raise it when the same documents and settings give other vectors
+VECTORS_VERSION = 1  # raise it when the same documents and settings result in other vectors
 VECTORS_FILE = "vectors.npz"
 CHUNK_TOKENS = 1_000_000
 
@@ -32,11 +32,10 @@ CHUNK_TOKENS = 1_000_000
 class Documents:
     """The documents to learn vectors from, as ids of the vocabulary's words.
 
-    Words outside the vocabulary are left out, as if they had not been written: their neighbours become neighbours of
-    each other, as gensim has it with rare words.
+    Words outside the vocabulary are removed, so that their neighbours become adjacent, as in gensim with rare words.
     """
 
-    parts: Sequence[tuple[TokenSequences, np.ndarray]]  # sequences, and the rows of them that belong here
+    parts: Sequence[tuple[TokenSequences, np.ndarray]]  # sequences, and the rows to use
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows in self.parts)
@@ -48,7 +47,7 @@ class Documents:
                 yield ids[ids > UNK]
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Word ids of many documents end to end, (n,), and the words of each document, (documents,)."""
+        """Concatenated word ids of many documents, (num_words,), and their lengths, (num_documents,)."""
         pending: list[np.ndarray] = []
         size = 0
         for number, ids in enumerate(self, 1):
@@ -59,7 +58,7 @@ class Documents:
                 pending, size = [], 0
 
     def counts(self, num_words: int) -> np.ndarray:
-        """(V,) int64: how often each word occurs."""
+        """(V,) int64: number of occurrences of each word."""
         counts = np.zeros(num_words, dtype=np.int64)
         for ids, _ in self.chunks():
             counts += np.bincount(ids, minlength=num_words)
@@ -68,15 +67,15 @@ class Documents:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusTrained(Pretrained):
-    """Vectors from the training documents and, if `unlabeled`, the corpus's unlabelled ones where it has any.
+    """Vectors learned from the training documents and, if `unlabeled`, the corpus's unlabelled ones, if any.
 
-    They are learned once for the same vocabulary, documents and settings, and kept in the cache; the settings of the
-    table and the run's seed make no others. Validation and test documents are never read.
+    They are learned once for the same vocabulary, documents and settings, and cached; they do not depend on the
+    settings of the table or on the run's seed. Validation and test documents are never read.
     """
 
     unlabeled: bool
 
-    kind: ClassVar[str]  # in messages and names of folders
+    kind: ClassVar[str]  # in messages and names of directories
     library: ClassVar[str]  # the package whose version the vectors depend on
 
     @abstractmethod
@@ -90,10 +89,12 @@ class CorpusTrained(Pretrained):
         read_unlabeled = self.unlabeled and "unlabeled" in corpus.tables
         training = corpus.splits["train"]
         labelled = (tokenized.tables[training.table], training.rows)
-        more = f" and {len(corpus.tables['unlabeled']):,} unlabelled" if read_unlabeled else ""
-        log.info(f"vectors     {self.kind} from {len(training.rows):,} training{more} documents")
+        and_unlabeled = f" and {len(corpus.tables['unlabeled']):,} unlabelled" if read_unlabeled else ""
+        log.info(f"vectors     {self.kind} from {len(training.rows):,} training{and_unlabeled} documents")
 
-        key = sha256(f"{VECTORS_VERSION} {self.own_settings()} {version(self.library)} {tokenizer.to_json()}".encode())
+        key = sha256(
+            f"{VECTORS_VERSION} {self.learning_settings()} {version(self.library)} {tokenizer.to_json()}".encode()
+        )
         for ids in Documents([labelled]):
             key.update(sha256(ids.tobytes()).digest())
         if read_unlabeled:
@@ -109,16 +110,16 @@ class CorpusTrained(Pretrained):
             return self.train(Documents(parts), tokenizer.tokens)
 
         name, what = f"{corpus.name}-{self.kind}", f"the {self.kind} vectors of {corpus.name!r}"
-        return kept_vectors(paths.cache, name, (key.hexdigest(),), learn, what)
+        return cached_vectors(paths.cache, name, (key.hexdigest(),), learn, what)
 
-    def own_settings(self) -> dict[str, object]:
-        """The settings that the vectors depend on; the documents' digest stands for `unlabeled`."""
+    def learning_settings(self) -> dict[str, object]:
+        """The settings that the vectors depend on, without `unlabeled`, which the documents' digest covers."""
         others = {"unlabeled", *(field.name for field in fields(Pretrained))}
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
 
 
 def encode_unlabeled(tokenizer: FittedTokenizer, corpus: Corpus, folder: Path) -> TokenSequences:
-    """The unlabelled documents as token ids, kept in a file of the folder so that memory stays flat."""
+    """The unlabelled documents as token ids, stored in a file of the folder to save memory."""
 
     def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         with tqdm(total=len(corpus.tables["unlabeled"]), unit=" documents", desc="encoding", disable=None) as bar:
@@ -131,12 +132,12 @@ def encode_unlabeled(tokenizer: FittedTokenizer, corpus: Corpus, folder: Path) -
     return read_sequences(folder, "unlabeled")
 
 
-def kept_vectors(
+def cached_vectors(
     cache: Path, name: str, identity: tuple[object, ...], make: Callable[[Path], Vectors], what: str
 ) -> Vectors:
-    """The vectors of this identity from the cache, made (with an empty folder to work in) if they are not there yet.
+    """The vectors of this identity from the cache; `make` computes them if they are not in it.
 
-    Raises UserError if they are not as they were written.
+    make: called with an empty directory for temporary files. Raises UserError if the cached file is damaged.
     """
 
     def build(partial: Path) -> None:

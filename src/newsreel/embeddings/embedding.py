@@ -1,4 +1,4 @@
-"""Embeddings: what a word becomes before a network sees it.
+"""Embeddings: the input of networks, from token ids.
 
 Axes: B documents, T tokens, V words of the vocabulary, E dimensions of an embedding, H outputs of a layer.
 """
@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
-Share = Annotated[float, Ge(0), Lt(1)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
 Size = Annotated[int, Ge(1), Le(65_536)]
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of the training documents a table of given vectors knows."""
+    """Fraction of the vocabulary and of the training documents that has a given vector."""
 
     known_types: int
-    types: int  # words of the vocabulary, <pad> and <unk> not counted
+    types: int  # words of the vocabulary without <pad> and <unk>
     known_tokens: int
-    tokens: int  # running words of the training documents, those outside the vocabulary among them
-    from_subwords: int = 0  # of the known types, those that were not seen and got a vector from their subwords
+    tokens: int  # running words of the training documents, including those outside the vocabulary
+    from_subwords: int = 0  # the known types without a vector of their own, whose vectors come from their subwords
 
     def __str__(self) -> str:
         composed = f", {self.from_subwords:,} of them from subwords" if self.from_subwords else ""
@@ -38,11 +38,11 @@ class Coverage:
 
 
 class Embedding(nn.Module):
-    """Rows for the words of a vocabulary."""
+    """Base class of embeddings, which have a row for each word of a vocabulary."""
 
-    num_words: int  # V, <pad> and <unk> among them
+    num_words: int  # V, including <pad> and <unk>
     dimension: int  # E
-    coverage: Coverage | None = None  # of an embedding whose vectors were made beforehand
+    coverage: Coverage | None = None  # None if the vectors are not given
 
     @abstractmethod
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -53,23 +53,23 @@ class Embedding(nn.Module):
         """A linear layer on the weighted sum of a document's rows."""
 
     def projected(self, num_outputs: int) -> "Embedding | None":
-        """A linear layer without bias on this embedding's rows, looked up as the rows of an embedding of its own.
+        """A linear layer without bias on this embedding's rows, as a new embedding of its outputs.
 
-        None where that saves nothing, because the rows are dense.
+        None if that saves nothing because the rows are dense.
         """
         return None
 
     def rows(self) -> Tensor | None:
-        """(V, E) rows to look at, detached; None if there is no table."""
+        """(V, E) rows for inspection, detached; None if there is no table."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingBuilder(ABC):
-    """What a file in configs/embedding configures."""
+    """Base class of builders of embeddings; configured by a file in configs/embedding."""
 
-    def check(self, paths: Paths) -> None:  # noqa: B027  (most kinds need nothing)
-        """Raise UserError before any document is read if files that `build` needs are not there."""
+    def check(self, paths: Paths) -> None:  # noqa: B027  (most kinds need no files)
+        """Raise UserError if files that `build` needs are missing; called before documents are read."""
 
     @abstractmethod
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Embedding:
@@ -77,13 +77,13 @@ class EmbeddingBuilder(ABC):
 
     @abstractmethod
     def empty(self, num_words: int, dimension: int) -> Embedding:
-        """An embedding of this kind and size without content, for a checkpoint to fill."""
+        """An embedding of this kind and size, to load a checkpoint into."""
 
 
 class BagLayer(nn.Module):
     """Computes `linear(Σ_t weight_t · row_t)`."""
 
-    weighs_outputs: ClassVar[bool] = False  # whether a token may have another weight for each output
+    weighs_outputs: ClassVar[bool] = False  # whether a token can have a different weight for each output
 
     @property
     @abstractmethod
@@ -92,17 +92,17 @@ class BagLayer(nn.Module):
 
     @abstractmethod
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
-        """(B, T) token ids, (B, T) or where the layer weighs outputs (B, T, H) weights → (B, H)."""
+        """(B, T) token ids and (B, T) weights, or (B, T, H) weights if `weighs_outputs` → (B, H)."""
 
 
 class TableEmbedding(Embedding):
-    """A table of dense rows, zeros for <pad>.
+    """A table of dense rows, with zeros for <pad>.
 
     trainable: whether the rows are trained with the network.
-    dropout: share of the values of every word's row that is zeroed while training.
-    word_dropout: share of the words whose whole row is zeroed while training (Gal and Ghahramani 2016 drop the
-    types; here it is single occurrences).
-    max_norm: rows longer than this (L2) are scaled back to it when they are used.
+    dropout: fraction of the values of each word's row that is zeroed in training.
+    word_dropout: fraction of the words whose whole row is zeroed in training. Gal and Ghahramani (2016) drop types;
+    this drops single occurrences.
+    max_norm: rows with a larger L2 norm are rescaled to it when they are looked up.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TableEmbedding(Embedding):
         word_dropout: float = 0.0,
         max_norm: float | None = None,
     ) -> None:
-        """weights: (V, E), kept as the table itself."""
+        """weights: (V, E), used as the table without a copy."""
         super().__init__()
         self.num_words, self.dimension = weights.shape
         with torch.no_grad():
@@ -127,8 +127,8 @@ class TableEmbedding(Embedding):
     def forward(self, token_ids: Tensor) -> Tensor:
         embedded = self.table(token_ids)  # (B, T, E)
         if self.training and self.word_dropout:
-            kept = torch.rand(token_ids.shape, device=token_ids.device) >= self.word_dropout  # (B, T)
-            embedded = embedded * kept[:, :, None]
+            mask = torch.rand(token_ids.shape, device=token_ids.device) >= self.word_dropout  # (B, T)
+            embedded = embedded * mask[:, :, None]
         return self.dropout(embedded)  # type: ignore[no-any-return]  # (B, T, E)
 
     def bag_layer(self, num_outputs: int) -> BagLayer:
@@ -139,7 +139,7 @@ class TableEmbedding(Embedding):
 
 
 class TableBagLayer(BagLayer):
-    """The sum of dense rows, then a linear layer."""
+    """A linear layer on the weighted sum of dense rows."""
 
     def __init__(self, embedding: TableEmbedding, num_outputs: int) -> None:
         super().__init__()
@@ -166,10 +166,10 @@ class TableBagLayer(BagLayer):
 
 
 class OneHotEmbedding(Embedding):
-    """Every word its own dimension: E = V. The identity table is never built; a layer on top looks its rows up.
+    """One dimension per word, E = V. The identity table is not stored; the first layer looks up rows of its weights.
 
-    Such a layer's weights start as those of the Keras layer of the same shape would (Glorot and Bengio 2010): uniform
-    in ±sqrt(6 / (V + H)).
+    Its weights are initialised like those of the Keras layer of the same shape (Glorot and Bengio 2010): uniform in
+    ±sqrt(6 / (V + H)).
     """
 
     def __init__(self, num_words: int) -> None:
@@ -187,7 +187,7 @@ class OneHotEmbedding(Embedding):
 
 
 class OneHotBagLayer(BagLayer):
-    """A linear layer on a V-dimensional bag of words, as sums of the rows of its words."""
+    """A linear layer on a V-dimensional bag of words, computed as a sum of the rows of its weights."""
 
     weighs_outputs = True
 
@@ -214,7 +214,7 @@ class OneHotBagLayer(BagLayer):
 
 @dataclass(frozen=True, kw_only=True)
 class OneHot(EmbeddingBuilder):
-    """One dimension a word."""
+    """One dimension per word."""
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> OneHotEmbedding:
         return OneHotEmbedding(len(tokenized.tokenizer.tokens))
@@ -225,10 +225,10 @@ class OneHot(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Regularized(EmbeddingBuilder):
-    """What every embedding with a table can be configured with; see TableEmbedding."""
+    """The settings of all embeddings with a table; see TableEmbedding."""
 
-    dropout: Share
-    word_dropout: Share
+    dropout: Fraction
+    word_dropout: Fraction
     max_norm: Annotated[float, Gt(0)] | None
 
     def table(self, weights: Tensor, trainable: bool = True) -> TableEmbedding:
@@ -247,7 +247,7 @@ class Regularized(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Regularized):
-    """A table trained with the network; its values start normal, with standard deviation `initial_std` or 1/√E."""
+    """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E."""
 
     dimension: Size
     initial_std: Annotated[float, Gt(0)] | None

@@ -1,4 +1,4 @@
-"""fastText (Bojanowski et al. 2017): a word's vector is the mean of its own and those of its character n-grams.
+"""fastText (Bojanowski et al. 2017): a word's vector is the mean of its own vector and those of its character n-grams.
 
 Axes: V words of the vocabulary, E dimensions of an embedding.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FastText(Word2Vec):
-    """word2vec with character n-grams, learned from the corpus by gensim or read from a file.
+    """word2vec with character n-grams, learned from the corpus with gensim or read from a file.
 
-    A word that was not seen (rarer than `min_count`, or not among the words of the file) gets the mean of its n-grams'
-    vectors. It counts as known, and the coverage says how many such words there are.
+    An unseen word (rarer than `min_count`, or not in the file) gets the mean of its n-grams' vectors. It counts as
+    known; the coverage has the number of such words.
     """
 
     min_n: Annotated[int, Ge(1), Le(100)]
@@ -38,8 +38,8 @@ class FastText(Word2Vec):
     def __post_init__(self) -> None:
         if self.min_n > self.max_n:
             raise UserError(
-                f"embedding.min_n is {self.min_n} and embedding.max_n {self.max_n}: the shortest n-grams cannot be "
-                "longer than the longest."
+                f"embedding.min_n is {self.min_n} and embedding.max_n is {self.max_n}: embedding.min_n must be at most "
+                "embedding.max_n."
             )
 
     def read_binary(self, file: str) -> "KeyedVectors":
@@ -66,5 +66,5 @@ class FastText(Word2Vec):
         for row in range(len(SPECIAL_TOKENS), len(vocabulary)):
             if not known[row]:
                 values[row] = vectors.get_vector(vocabulary[row])
-                known[row] = values[row].any()  # zeros: too short for any n-gram
+                known[row] = values[row].any()  # zeros if the word is too short for n-grams
         return Vectors(values, known, from_subwords=int(known.sum() - seen.known.sum()))

@@ -1,4 +1,4 @@
-"""GloVe (Pennington et al. 2014): the vectors that its authors publish, from their files or an installed package.
+"""GloVe (Pennington et al. 2014): the published vectors, from files or an installed package.
 
 Axes: N words of the package, D values of a vector.
 """
@@ -29,7 +29,7 @@ DOWNLOAD_PAGE = "https://nlp.stanford.edu/projects/glove/"
 
 @dataclass(frozen=True, kw_only=True)
 class GloVe(Pretrained):
-    """Vectors from the user's file, from a file beside the corpora, or from the package, the first that is there."""
+    """Vectors from the user's file; else from a file in the directory of corpora; else from the package."""
 
     dimension: Annotated[int, Ge(2), Le(65_536)]
     path: str | None
@@ -38,19 +38,19 @@ class GloVe(Pretrained):
         self.find_file(paths)
 
     def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
-        place = self.find_file(paths)
-        words, values = read_package(place) if place.is_dir() else read_once(place, self.dimension, paths.cache)
-        log.info(f"vectors     {len(words):,} of {self.dimension} values, from {place}")
+        path = self.find_file(paths)
+        words, values = read_package(path) if path.is_dir() else read_once(path, self.dimension, paths.cache)
+        log.info(f"vectors     {len(words):,} of {self.dimension} values, from {path}")
         return align(tokenized.tokenizer.tokens, words, values)
 
     def find_file(self, paths: Paths) -> Path:
-        """The file to read, or the package's folder. Raises UserError if there is none with this dimension."""
+        """The file to read, or the package's directory. Raises UserError if there is none with this dimension."""
         if self.path is not None:
             file = Path(self.path).expanduser()
             if not file.is_file():
                 raise UserError(
                     f"embedding.path={self.path}: there is no such file. Name a text file of GloVe vectors or its zip, "
-                    "or leave the setting out."
+                    "or omit the setting."
                 )
             return file
         folder = paths.corpora / "glove"
@@ -61,20 +61,20 @@ class GloVe(Pretrained):
         package = package_folder()
         if package is not None and self.dimension == PACKAGE_DIMENSION:
             return package
-        fault = "not installed" if package is None else f"its vectors have {PACKAGE_DIMENSION} values"
+        problem = "not installed" if package is None else f"its vectors have {PACKAGE_DIMENSION} values"
         remedies = [
             f"{INSTALL_PACKAGE} (embedding.dimension={PACKAGE_DIMENSION})",
-            f"put glove.6B.zip, or a file of it, into {folder}: it has 50, 100, 200 and 300 dimensions and is found at "
-            f"{DOWNLOAD_PAGE}",
-            "name any other file of GloVe vectors: embedding.path=…",
+            f"put glove.6B.zip, or a file of it, into {folder}; it has 50, 100, 200 and 300 dimensions and is "
+            f"available at {DOWNLOAD_PAGE}",
+            "use another file of GloVe vectors: embedding.path=…",
         ]
         raise UserError(
             "\n".join(
                 [
                     f"No GloVe vectors of {self.dimension} values (embedding.dimension) were found. Tried:",
-                    *(f"  {file}: not there" for file in candidates),
-                    f"  the Python package {PACKAGE}: {fault}",
-                    "Ways to go on:",
+                    *(f"  {file}: not found" for file in candidates),
+                    f"  the Python package {PACKAGE}: {problem}",
+                    "You can:",
                     *(f"  - {remedy}" for remedy in remedies),
                 ]
             )
@@ -82,7 +82,7 @@ class GloVe(Pretrained):
 
 
 def package_folder() -> Path | None:
-    """Where the installed package keeps its data, if it is installed."""
+    """The data directory of the installed package, or None."""
     try:
         return Path(str(files(PACKAGE) / "data"))
     except ModuleNotFoundError:
@@ -90,7 +90,7 @@ def package_folder() -> Path | None:
 
 
 def read_package(folder: Path) -> tuple[pl.Series, np.ndarray]:
-    """The words and (N, D) values of the package, the values memory-mapped."""
+    """The words and (N, D) memory-mapped values of the package."""
     try:
         words = pl.read_parquet(folder / PACKAGE_WORDS)["index"]
         values = np.load(folder / PACKAGE_VALUES, mmap_mode="r")
@@ -98,7 +98,7 @@ def read_package(folder: Path) -> tuple[pl.Series, np.ndarray]:
             raise ValueError(f"{len(words):,} words, and values of the shape {values.shape}")
     except (OSError, ValueError, EOFError, pl.exceptions.PolarsError) as error:
         raise UserError(
-            f"The package {PACKAGE} in {folder} is not what it should be: {str(error).splitlines()[0]}.\n"
-            f"Install it again: {INSTALL_PACKAGE} --force-reinstall"
+            f"The package {PACKAGE} in {folder} is damaged: {str(error).splitlines()[0]}.\n"
+            f"Reinstall it: {INSTALL_PACKAGE} --force-reinstall"
         ) from error
     return words, values

@@ -1,4 +1,4 @@
-"""What a table of word vectors says of words: neighbours, analogies and similarities by cosine.
+"""Neighbours, analogies and cosine similarities of words in an embedding table.
 
 Axes: V words, E dimensions, K neighbours.
 """
@@ -18,21 +18,21 @@ TERM = re.compile(r"([+-])\s*(\S+)")
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Words with their vectors; those without one (all zeros) are not among them."""
+    """Words with their vectors, without the words whose vectors are all zeros."""
 
     words: list[str]
     directions: Tensor  # (V, E), each of length 1
 
     @classmethod
     def of(cls, words: Sequence[str], rows: Tensor) -> "WordVectors":
-        """rows: (V, E). Raises UserError if no row has a length."""
+        """rows: (V, E). Raises UserError if all are zeros."""
         known = rows.norm(dim=1).nonzero()[:, 0].tolist()
         if not known:
-            raise UserError("The table has no row with a length: there is nothing to compare.")
+            raise UserError("All rows of the embedding table are zeros: there is nothing to compare.")
         return cls([words[row] for row in known], F.normalize(rows[known], dim=1))
 
     def direction(self, word: str) -> Tensor:
-        """(E,) the word's. Raises UserError for a word that has none."""
+        """(E,) unit vector of a word. Raises UserError for a word without a vector."""
         if word not in self.words:
             raise UserError(
                 f"{word!r} is not among the {len(self.words):,} words with a vector{suggest(word, self.words)}"
@@ -40,28 +40,26 @@ class WordVectors:
         return self.directions[self.words.index(word)]
 
     def similarities(self, words: Sequence[str]) -> Tensor:
-        """(N, N) cosines between the given words."""
+        """(N, N) cosine similarities of N words."""
         directions = torch.stack([self.direction(word) for word in words])
         return directions @ directions.T
 
     def nearest(self, query: Tensor, num_neighbors: int, but: Sequence[str] = ()) -> list[tuple[str, float]]:
-        """The K words whose vectors have the highest cosine with an (E,) query, and the cosines; `but` left out."""
+        """The K words with the highest cosine similarity to an (E,) query, except `but`, and the similarities."""
         cosines = self.directions @ F.normalize(query, dim=0)  # (V,)
         order = cosines.argsort(descending=True, stable=True).tolist()
-        found = [(self.words[row], float(cosines[row])) for row in order[: num_neighbors + len(but)]]
-        return [(word, cosine) for word, cosine in found if word not in but][:num_neighbors]
+        nearest = [(self.words[row], float(cosines[row])) for row in order[: num_neighbors + len(but)]]
+        return [(word, cosine) for word, cosine in nearest if word not in but][:num_neighbors]
 
     def combine(self, expression: str) -> tuple[Tensor, list[str]]:
-        """`king - man + woman` as an (E,) sum of unit vectors (Levy and Goldberg 2014, eq. 3), and its words.
+        """(E,) sum of unit vectors (Levy and Goldberg 2014, eq. 3) for `king - man + woman`, and its words.
 
-        Raises UserError for anything but words with + and - between them.
+        Raises UserError unless the expression consists of words joined by + and -.
         """
         signed = expression.strip()
         signed = signed if signed[:1] in ("+", "-") else f"+ {signed}"
         terms = TERM.findall(signed)
         if len(terms) < 2 or TERM.sub("", signed).strip():
-            raise UserError(
-                f"{expression!r} is not an analogy: write words with + and - between them: king - man + woman"
-            )
+            raise UserError(f"{expression!r} is not an analogy: join words by + and -, as in king - man + woman")
         directions = [self.direction(word) * (1 if sign == "+" else -1) for sign, word in terms]
         return torch.stack(directions).sum(dim=0), [word for _, word in terms]

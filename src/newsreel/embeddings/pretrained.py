@@ -1,4 +1,4 @@
-"""Embeddings whose vectors exist before the network is trained.
+"""Embeddings with given vectors: computed before the network is trained.
 
 Axes: V words of the vocabulary, E dimensions of an embedding.
 """
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 class Vectors:
     """Vectors for the words of a vocabulary."""
 
-    values: np.ndarray  # (V, E) float32; rows of unknown words hold anything
+    values: np.ndarray  # (V, E) float32; rows of unknown words are arbitrary
     known: np.ndarray  # (V,) bool
-    from_subwords: int = 0  # of the known words, those whose vectors were put together from their character n-grams
+    from_subwords: int = 0  # the known words whose vectors are computed from their character n-grams
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained(Regularized):
-    """A table of given vectors, frozen or trained further.
+    """A table of given vectors, frozen or fine-tuned.
 
     fine_tune: whether the rows are trained with the network.
-    unknown: the rows of words without a vector, <unk> among them: zeros, or drawn from N(0, s²) with s the standard
-    deviation of the known rows' values, by the run's seed.
+    unknown: the rows of words without a vector, including <unk>: zeros, or drawn by the run's seed from N(0, s²), where
+    s is the standard deviation of the known rows' values.
     value_std: scales the whole table by one factor so that the known rows' values have this standard deviation.
     """
 
@@ -55,9 +55,9 @@ class Pretrained(Regularized):
         known[: len(SPECIAL_TOKENS)] = False
         if not known.any():
             raise UserError(
-                f"None of the {len(known) - len(SPECIAL_TOKENS):,} words of {corpus.name!r} has a vector: are the "
-                "vectors of another language or alphabet, or the words cut otherwise (tokenizer.lowercase, "
-                "tokenizer=words)?"
+                f"None of the {len(known) - len(SPECIAL_TOKENS):,} words of {corpus.name!r} has a vector: do the "
+                "vectors have another language or alphabet, or were they made with other tokenization "
+                "(tokenizer.lowercase, tokenizer=words)?"
             )
         weights = torch.from_numpy(vectors.values.astype(np.float32))  # a copy
         known_rows = torch.from_numpy(known)
@@ -74,7 +74,7 @@ class Pretrained(Regularized):
 
 
 def coverage(known: np.ndarray, from_subwords: int, tokenized: TokenizedCorpus, corpus: Corpus) -> Coverage:
-    """What the known words of a vocabulary, (V,) bool, are of its types and of the training documents' tokens."""
+    """The Coverage of a vocabulary and the training documents. known: (V,) bool."""
     training = corpus.splits["train"]
     counts = tokenized.tables[training.table].count_tokens(training.rows, len(known))  # (V,)
     return Coverage(
@@ -87,16 +87,16 @@ def coverage(known: np.ndarray, from_subwords: int, tokenized: TokenizedCorpus, 
 
 
 def align(vocabulary: Sequence[str], words: pl.Series | Sequence[str], values: np.ndarray) -> Vectors:
-    """Rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary.
+    """The rows of (N, E) `values`, which belong to `words`, in the order of the vocabulary.
 
-    Of a word that occurs again the first row counts, as in gensim.
+    If a word is repeated, its first row is used, as in gensim.
     """
-    given = pl.DataFrame({"word": words}, schema={"word": pl.String}).with_row_index("place")
-    wanted = pl.DataFrame({"word": vocabulary}, schema={"word": pl.String}).with_row_index("row")
-    found = wanted.join(given, on="word").group_by("row").agg(pl.col("place").min())
-    rows, places = found["row"].to_numpy(), found["place"].to_numpy()
+    sources = pl.DataFrame({"word": words}, schema={"word": pl.String}).with_row_index("source")
+    targets = pl.DataFrame({"word": vocabulary}, schema={"word": pl.String}).with_row_index("row")
+    matches = targets.join(sources, on="word").group_by("row").agg(pl.col("source").min())
+    rows, source_rows = matches["row"].to_numpy(), matches["source"].to_numpy()
     aligned = np.zeros((len(vocabulary), values.shape[1]), dtype=np.float32)
-    aligned[rows] = values[places]
+    aligned[rows] = values[source_rows]
     known = np.zeros(len(vocabulary), dtype=bool)
     known[rows] = True
     return Vectors(aligned, known)

@@ -1,4 +1,4 @@
-"""Counts of neighbours, their pointwise mutual information and its truncated singular value decomposition.
+"""Word vectors by truncated singular value decomposition of the pointwise mutual information of neighbouring words.
 
 Levy, Goldberg and Dagan 2015, "Improving Distributional Similarity with Lessons Learned from Word Embeddings".
 
@@ -22,7 +22,7 @@ from newsreel.text.tokens import SPECIAL_TOKENS
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-DENSE_WORDS = 1_000  # up to here the whole decomposition is as fast as the truncated one
+DENSE_WORDS = 1_000  # up to this size, the full decomposition is as fast as the truncated one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +42,23 @@ class SVD(CorpusTrained):
         num_words = len(vocabulary)
         if self.dimension >= num_words - len(SPECIAL_TOKENS):
             raise UserError(
-                f"embedding.dimension={self.dimension} has to be below the size of the vocabulary, which is "
+                f"embedding.dimension={self.dimension} must be below the size of the vocabulary, which is "
                 f"{num_words - len(SPECIAL_TOKENS):,}: lower it."
             )
         information = ppmi(count_pairs(documents, num_words, self.window), self.shift, self.context_smoothing)
         known = np.diff(information.indptr) > 0  # (V,)
         if not known.any():
             raise UserError(
-                f"No two words are found within embedding.window={self.window} of each other more often than by chance "
-                f"(times embedding.shift={self.shift:g}) in the {len(documents):,} documents: there is nothing to "
-                "learn from. Lower embedding.shift, or give more documents."
+                f"In the {len(documents):,} documents, no two words occur within embedding.window={self.window} of "
+                f"each other more often than by chance (times embedding.shift={self.shift:g}), so there is nothing to "
+                "learn. Lower embedding.shift, or use more documents."
             )
         left, singular_values = truncated_svd(information, self.dimension)
         return Vectors((left * singular_values**self.exponent).astype(np.float32), known)
 
 
 def count_pairs(documents: Documents, num_words: int, window: int) -> "csr_array":
-    """(V, V) how often the column's word stands within `window` words of the row's, before or after it."""
+    """(V, V) counts of the column's word within `window` words before or after the row's word."""
     from scipy.sparse import coo_array, csr_array
 
     counts = csr_array((num_words, num_words), dtype=np.int32)  # each pair once: the row is the smaller id
@@ -67,27 +67,27 @@ def count_pairs(documents: Documents, num_words: int, window: int) -> "csr_array
             numbers = np.repeat(np.arange(len(lengths)), lengths)  # the document of each word
             smaller, larger = [], []
             for distance in range(1, window + 1):
-                together = numbers[distance:] == numbers[:-distance]
-                first, second = ids[:-distance][together], ids[distance:][together]
+                in_same_document = numbers[distance:] == numbers[:-distance]
+                first, second = ids[:-distance][in_same_document], ids[distance:][in_same_document]
                 smaller.append(np.minimum(first, second))
                 larger.append(np.maximum(first, second))
-            places = (np.concatenate(smaller), np.concatenate(larger))
-            ones = np.ones(len(places[0]), dtype=np.int32)
-            counts = counts + coo_array((ones, places), counts.shape).tocsr()
+            pairs = (np.concatenate(smaller), np.concatenate(larger))
+            ones = np.ones(len(pairs[0]), dtype=np.int32)
+            counts = counts + coo_array((ones, pairs), counts.shape).tocsr()
             bar.update(len(lengths))
     return counts + counts.T.tocsr()
 
 
 def ppmi(counts: "csr_array", shift: float, context_smoothing: float) -> "csr_array":
-    """max(0, log (P(w, c) / (P(w) P(c))) - log shift) for words w in the rows and contexts c in the columns, (V, V).
+    """(V, V) max(0, log (P(w, c) / (P(w) P(c))) - log shift) for words w in the rows and contexts c in the columns.
 
-    The probabilities are those of the counted pairs; P(c) is proportional to the count of c to the power of
-    `context_smoothing` (Levy et al. 2015, eq. 3), and `shift` is the number of negative samples that word2vec would
-    have (Levy and Goldberg 2014).
+    The probabilities are estimated from the counted pairs; P(c) is proportional to the count of c to the power of
+    `context_smoothing` (Levy et al. 2015, eq. 3), and `shift` corresponds to the number of negative samples of word2vec
+    (Levy and Goldberg 2014).
     """
     word_counts = counts.sum(axis=1).astype(np.float64)  # (V,)
     smoothed = word_counts**context_smoothing
-    with np.errstate(divide="ignore", invalid="ignore"):  # words without neighbours, which no pair names
+    with np.errstate(divide="ignore", invalid="ignore"):  # words without neighbours, which occur in no pair
         word_logs = np.log(word_counts)
         context_logs = np.log(smoothed / smoothed.sum())
     information = counts.astype(np.float32)
@@ -101,9 +101,9 @@ def ppmi(counts: "csr_array", shift: float, context_smoothing: float) -> "csr_ar
 
 
 def truncated_svd(matrix: "csr_array", dimension: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first left singular vectors, (V, E), and singular values, (E,), the largest first.
+    """The first left singular vectors, (V, E), and singular values, (E,) descending.
 
-    The same on each call: what is largest in a vector is positive, and the iteration starts from one vector.
+    Deterministic: the largest component of each vector is positive, and the iteration starts from a fixed vector.
     """
     from scipy.sparse.linalg import LinearOperator, svds
 

@@ -1,4 +1,4 @@
-"""Text files of word vectors, as GloVe, word2vec and fastText write them: a word and its values on each line.
+"""Text files of word vectors in the format of GloVe, word2vec and fastText: a word and its values on each line.
 
 Axes: N words of a file, D values of a vector.
 """
@@ -25,7 +25,7 @@ from newsreel.files.archives import content_key
 
 log = logging.getLogger(__name__)
 
-PARSER_VERSION = 1  # raise it when the same file gives other words or values
+PARSER_VERSION = 1  # raise it when the same file results in other words or values
 VALUES_FILE, WORDS_FILE, NOTES_FILE = "values.f32", "words.parquet", "notes.json"
 BLOCK_BYTES = 2**23
 HEADER = re.compile(r"(\d+) \d+")
@@ -33,9 +33,9 @@ DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 
 def read_once(file: Path, dimension: int, cache: Path) -> tuple[pl.Series, np.ndarray]:
-    """The words and (N, D) values of a text file or zip: parsed the first time, memory-mapped from then on.
+    """The words and (N, D) values of a text file or zip, parsed once and memory-mapped from the cache.
 
-    Raises UserError for a file that breaks the format, and for a cache that is not as it was written.
+    Raises UserError for an invalid file and for a damaged cache.
     """
 
     def build(partial: Path) -> None:
@@ -59,7 +59,7 @@ def read_once(file: Path, dimension: int, cache: Path) -> tuple[pl.Series, np.nd
 
 
 def parse(file: Path, dimension: int, folder: Path) -> None:
-    """Write the words and values of a text file or zip into an empty folder, holding one block of lines at a time."""
+    """Write the words and values of a text file or zip into an empty folder, with one block in memory at a time."""
     log.info(f"vectors     reading {file}")
     parser = Parser(str(file), dimension)
     words = [pl.Series(dtype=pl.String)]
@@ -75,9 +75,9 @@ def parse(file: Path, dimension: int, folder: Path) -> None:
 
 
 def read_blocks(file: Path, dimension: int) -> Generator[bytes]:
-    """The lines of a text file or zip, each ended by a newline, about `BLOCK_BYTES` at a time and with a progress bar.
+    """The lines of a text file or zip, in blocks of about `BLOCK_BYTES` that end with a newline, with a progress bar.
 
-    Raises UserError for a file that cannot be read.
+    Raises UserError for an unreadable file.
     """
     rest = b""
     try:
@@ -100,7 +100,7 @@ def read_blocks(file: Path, dimension: int) -> Generator[bytes]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise UserError(
             f"{file} cannot be read: {type(error).__name__}: {error}.\n"
-            "If the download was cut short or damaged, get the file again."
+            "If the download is incomplete or damaged, download the file again."
         ) from error
     if rest:
         yield rest + b"\n"
@@ -108,7 +108,7 @@ def read_blocks(file: Path, dimension: int) -> Generator[bytes]:
 
 @contextmanager
 def open_text(file: Path, dimension: int) -> Iterator[tuple[IO[bytes], int | None]]:
-    """A text file, a packed one, or the one of this dimension in a zip, and how many bytes it has, if that is known."""
+    """A text file, a .gz file, or the file of this dimension in a zip, opened; and its number of bytes, if known."""
     if file.suffix.lower() == ".gz":
         with gzip.open(file) as text:
             yield cast(IO[bytes], text), None
@@ -124,37 +124,37 @@ def open_text(file: Path, dimension: int) -> Iterator[tuple[IO[bytes], int | Non
 
 
 def choose_member(file: Path, members: list[zipfile.ZipInfo], dimension: int) -> zipfile.ZipInfo:
-    """The only text file of an archive, or the one named after the dimension, as glove.6B.100d.txt is."""
+    """The only text file of an archive, or the one named after the dimension, such as glove.6B.100d.txt."""
     texts = [
         one for one in members if one.filename.endswith((".txt", ".vec")) and not one.filename.startswith("__MACOSX/")
     ]
-    chosen = texts if len(texts) == 1 else [one for one in texts if one.filename.endswith(f".{dimension}d.txt")]
-    if len(chosen) != 1:
+    matches = texts if len(texts) == 1 else [one for one in texts if one.filename.endswith(f".{dimension}d.txt")]
+    if len(matches) != 1:
         raise UserError(
-            f"{file} holds {', '.join(one.filename for one in texts) or 'no text file'}: one of them has to be named "
-            f"….{dimension}d.txt, since embedding.dimension is {dimension}.\n"
-            "Set embedding.dimension to what is there, or name an unpacked file with embedding.path=…"
+            f"{file} has {', '.join(one.filename for one in texts) or 'no text file'}: for "
+            f"embedding.dimension={dimension}, one of them must be named ….{dimension}d.txt.\n"
+            "Set embedding.dimension to one of the files, or name an unpacked file with embedding.path=…"
         )
-    return chosen[0]
+    return matches[0]
 
 
 class Parser:
-    """Reads a file's blocks of lines in their order.
+    """Parses the blocks of a file in order.
 
-    A word is what stands before the last D values, spaces included (". . ."), and only a newline ends a line: words
-    may hold other characters that Unicode takes for a line's end or a space.
+    The word is everything before the last D values, including spaces (". . ."). Only a newline ends a line: words can
+    contain other Unicode line breaks and spaces.
     """
 
     def __init__(self, where: str, dimension: int) -> None:
         self.where = where
         self.dimension = dimension
         self.schema = {str(column): pl.Float32 for column in range(dimension)}
-        self.num_lines = 0  # of the blocks before the present one
+        self.num_lines = 0  # of the previous blocks
         self.header: str | None = None
         self.spaced: list[str] = []  # words with spaces
 
     def parse(self, block: bytes) -> tuple[list[str], np.ndarray]:
-        """The words of a block and their (lines, D) float32 values. Raises UserError naming the line that has none."""
+        """The words of a block and their (num_lines, D) float32 values. Raises UserError with the invalid line."""
         lines = self.decode(block)
         if not self.num_lines:
             self.read_start(lines)
@@ -186,7 +186,7 @@ class Parser:
         return [line.rstrip(" \r") for line in text.removesuffix("\n").split("\n")]
 
     def read_start(self, lines: list[str]) -> None:
-        """Take the byte order mark off and notice a header; raises UserError if the vectors have another dimension."""
+        """Remove the byte order mark and detect a header. Raises UserError if the vectors have another dimension."""
         lines[0] = lines[0].removeprefix("\ufeff")
         if HEADER.fullmatch(lines[0]):
             self.header = lines[0]
@@ -194,12 +194,12 @@ class Parser:
         if sizes and self.dimension not in sizes:
             size = sizes.most_common(1)[0][0]
             raise UserError(
-                f"{self.where} holds vectors of {size} values, and embedding.dimension is {self.dimension}.\n"
-                f"Set embedding.dimension={size}, or name a file of {self.dimension} with embedding.path=…"
+                f"{self.where} has vectors of {size} values, but embedding.dimension is {self.dimension}.\n"
+                f"Set embedding.dimension={size}, or name a file with {self.dimension} values by embedding.path=…"
             )
 
     def parse_values(self, words: list[str], values: list[str], first: int) -> np.ndarray:
-        """(lines, D) float32 of the lines' ends; `first` is the first one's number."""
+        """(num_lines, D) float32 from the text after the words. first: number of the first line."""
         if not words:
             return np.empty((0, self.dimension), dtype=np.float32)
         table = pl.read_csv(
@@ -209,7 +209,7 @@ class Parser:
             quote_char=None,
             schema=self.schema,
             ignore_errors=True,
-        ).to_numpy(order="c")  # NaN where there is no number
+        ).to_numpy(order="c")  # NaN for invalid numbers
         wrong = np.argwhere(~np.isfinite(table))
         if len(wrong):
             line, column = wrong[0]
@@ -219,31 +219,31 @@ class Parser:
         return table
 
     def finish(self, words: pl.Series) -> list[str]:
-        """What a reader of the log has to know of the file. Raises UserError for a file without vectors, or cut."""
+        """Notes on the file for the log. Raises UserError for a file that is empty or truncated."""
         if not len(words):
-            raise UserError(f"{self.where} holds no vectors. Get the file again.")
+            raise UserError(f"{self.where} has no vectors. Download the file again.")
         notes = []
         if self.header is not None:
             if int(self.header.split(" ")[0]) != len(words):
                 raise UserError(
-                    f"{self.where}, line 1 is the header {self.header!r}, and {len(words):,} vectors follow: the file "
-                    "was cut short or changed.\nGet it again, or remove that line if it is right as it is."
+                    f"{self.where}, line 1 is the header {self.header!r}, but {len(words):,} vectors follow: the file "
+                    "is incomplete or was changed.\nDownload it again, or remove this line if the vectors are correct."
                 )
             notes.append(f"line 1 is a header ({self.header}), not a word")
         repeated = words.filter(~words.is_first_distinct())
         if len(repeated):
             notes.append(
-                f"words that occur again: {len(repeated):,}, such as {repeated[0]!r}; their first vector counts"
+                f"repeated words: {len(repeated):,}, such as {repeated[0]!r}; the first vector of each is used"
             )
         if self.spaced:
-            notes.append(f"words that hold spaces: {len(self.spaced):,}, such as {self.spaced[0]!r}")
+            notes.append(f"words with spaces: {len(self.spaced):,}, such as {self.spaced[0]!r}")
         return notes
 
     def malformed(self, number: int, reason: str) -> UserError:
         return UserError(
             f"{self.where}, line {number:,}: {reason}.\n"
-            f"A line has to be a word and {self.dimension} numbers (embedding.dimension) between single spaces, in "
-            "UTF-8. Get the file again, or mend that line."
+            f"A line must be a word and {self.dimension} numbers (embedding.dimension), separated by single spaces, in "
+            "UTF-8. Download the file again, or correct this line."
         )
 
 

@@ -1,4 +1,4 @@
-"""word2vec (Mikolov et al. 2013), learned from the corpus by gensim or read from a file.
+"""word2vec (Mikolov et al. 2013), learned from the corpus with gensim or read from a file.
 
 Axes: V words of the vocabulary, E dimensions of an embedding.
 """
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
-from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, kept_vectors
+from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, cached_vectors
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors, align
 from newsreel.embeddings.vector_files import read_once
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from gensim.models import Word2Vec as Model
 
 log = logging.getLogger(__name__)
-logging.getLogger("gensim").setLevel(logging.ERROR)  # it reports every second what the progress bar shows
+logging.getLogger("gensim").setLevel(logging.ERROR)  # its messages repeat the progress bar every second
 
-CHOICE_VERSION = 1  # raise it when the same file gives other vectors
+CHOICE_VERSION = 1  # raise it when the same file results in other vectors
 TEXT, BINARY, PICKLE = (".vec", ".txt"), ".bin", ".kv"
 PACKED = (".gz", ".zip")
-MAX_EPOCHS = 10  # where their number is not given
-MAX_SENTENCE = 10_000  # words that gensim takes at once; it drops what follows them
+MAX_EPOCHS = 10  # for epochs=None
+MAX_SENTENCE = 10_000  # words of a sentence; gensim drops the rest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word2Vec(CorpusTrained):
     """Skip-gram or continuous bag of words, with negative sampling.
 
-    With `path` the vectors are those of a file, and what configures learning is not used. gensim gets one thread:
-    with more, the same seed would give other vectors each time.
+    With `path`, the vectors are read from a file, and the settings for learning are not used. gensim uses one thread,
+    because with more the vectors would not be reproducible.
     """
 
     path: str | None
@@ -58,20 +58,20 @@ class Word2Vec(CorpusTrained):
     kind: ClassVar[str] = "word2vec"
     library: ClassVar[str] = "gensim"
     binary_format: ClassVar[str] = "word2vec's binary format"
-    words_to_read: ClassVar[int] = 80_000_000  # in all epochs together, where their number is not given
+    words_to_read: ClassVar[int] = 80_000_000  # in all epochs together, for epochs=None
 
     def check(self, paths: Paths) -> None:
         if self.path is None:
             return
         if suffix(Path(self.path)) not in (*TEXT, BINARY, PICKLE):
             raise UserError(
-                f"embedding.path={self.path}: the name has to say what the file is: .bin ({self.binary_format}), .vec "
-                "or .txt (text), .kv (what gensim saves)."
+                f"embedding.path={self.path}: the extension must be .bin ({self.binary_format}), .vec or .txt (text), "
+                "or .kv (saved by gensim)."
             )
         if not Path(self.path).expanduser().is_file():
             raise UserError(
-                f"embedding.path={self.path}: there is no such file. Name one, or leave the setting out to learn the "
-                "vectors from the corpus."
+                f"embedding.path={self.path}: there is no such file. Name another one, or omit the setting to learn "
+                "the vectors from the corpus."
             )
 
     def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
@@ -86,33 +86,33 @@ class Word2Vec(CorpusTrained):
             return align(vocabulary, words, values)
         identity = (CHOICE_VERSION, version(self.library), content_key(file), self.dimension, vocabulary)
         what = f"the vectors of {file.name}"
-        return kept_vectors(paths.cache, self.kind, identity, lambda _: self.chosen(file, vocabulary), what)
+        return cached_vectors(paths.cache, self.kind, identity, lambda _: self.read_vectors(file, vocabulary), what)
 
-    def chosen(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
-        """The vectors that a file has for the vocabulary's words. Raises UserError."""
+    def read_vectors(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
+        """The vectors of a file for the vocabulary's words. Raises UserError."""
         vectors = self.choose(self.read(file), vocabulary)
         wrong = np.flatnonzero(~np.isfinite(vectors.values).all(axis=1))
         if len(wrong):
             raise UserError(
                 f"{file} has values that are not finite numbers, such as one of {vocabulary[wrong[0]]!r}: it is "
-                "damaged. Get it again."
+                "damaged. Download it again."
             )
         return vectors
 
     def read(self, file: Path) -> "KeyedVectors":
-        """All vectors of a file that gensim reads. Raises UserError if it is not what its name says, or damaged."""
+        """All vectors of a file, read by gensim. Raises UserError if it is damaged or its extension is wrong."""
         try:
             vectors = self.read_binary(str(file)) if suffix(file) == BINARY else read_pickle(str(file))
-        except Exception as error:  # gensim and what it unpickles raise whatever they come upon
-            expected = self.binary_format if suffix(file) == BINARY else "what gensim's KeyedVectors.save wrote"
+        except Exception as error:  # gensim and unpickling can raise any exception
+            expected = self.binary_format if suffix(file) == BINARY else "a file of gensim's KeyedVectors.save"
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"{file} cannot be read: {type(error).__name__}: {reason}.\n"
-                f"By its name it is {expected}. Get it again, or give it the name of what it is."
+                f"By its extension, it is {expected}. Download it again, or rename it."
             ) from error
         if vectors.vector_size != self.dimension:
             raise UserError(
-                f"{file} holds vectors of {vectors.vector_size} values, and embedding.dimension is {self.dimension}.\n"
+                f"{file} has vectors of {vectors.vector_size} values, but embedding.dimension is {self.dimension}.\n"
                 f"Set embedding.dimension={vectors.vector_size}, or name another file with embedding.path=…"
             )
         return vectors
@@ -120,7 +120,7 @@ class Word2Vec(CorpusTrained):
     def read_binary(self, file: str) -> "KeyedVectors":
         from gensim.models import KeyedVectors
 
-        # Google's vectors have words cut in the middle of a character: they match none of ours.
+        # Some words of Google's vectors are truncated within a character; they match no word of the vocabulary
         return KeyedVectors.load_word2vec_format(file, binary=True, unicode_errors="replace")
 
     def train(self, documents: Documents, vocabulary: Sequence[str]) -> Vectors:
@@ -128,7 +128,7 @@ class Word2Vec(CorpusTrained):
         if counts.max() < self.min_count:
             raise UserError(
                 f"embedding.min_count={self.min_count}: none of the {len(vocabulary) - len(SPECIAL_TOKENS):,} words of "
-                f"the vocabulary occurs so often in the {len(documents):,} documents. Lower it."
+                f"the vocabulary occurs that often in the {len(documents):,} documents. Lower it."
             )
         model = self.model()
         frequencies = {word: count for word, count in zip(vocabulary, counts.tolist(), strict=True) if count}
@@ -141,11 +141,11 @@ class Word2Vec(CorpusTrained):
         return self.choose(model.wv, vocabulary)
 
     def enough_epochs(self, num_words: int) -> int:
-        """More for small corpora, which need them, than for large ones, which cost them."""
+        """A number of epochs: more for small corpora, which need them, than for large ones, where they take long."""
         return max(1, min(MAX_EPOCHS, round(self.words_to_read / num_words)))
 
     def model(self) -> "Model":
-        """An untrained model of gensim's."""
+        """An untrained gensim model."""
         from gensim.models import Word2Vec as Model
 
         return Model(**self.model_settings())
@@ -163,7 +163,7 @@ class Word2Vec(CorpusTrained):
         }
 
     def choose(self, vectors: "KeyedVectors", vocabulary: Sequence[str]) -> Vectors:
-        """The rows of the vocabulary's words."""
+        """The vectors of the vocabulary's words."""
         rows = np.array([vectors.key_to_index.get(word, -1) for word in vocabulary], dtype=np.int64)
         known = rows >= 0
         values = np.zeros((len(vocabulary), vectors.vector_size), dtype=np.float32)
@@ -172,7 +172,7 @@ class Word2Vec(CorpusTrained):
 
 
 class Sentences:
-    """Documents as gensim reads them, once for each epoch: lists of words, no longer than it takes."""
+    """Iterable for gensim, which reads it once per epoch: documents as lists of at most MAX_SENTENCE words."""
 
     def __init__(self, documents: Documents, vocabulary: Sequence[str], bar: "tqdm[Any]") -> None:
         self.documents = documents
@@ -187,16 +187,16 @@ class Sentences:
 
 
 def read_pickle(file: str) -> "KeyedVectors":
-    """What gensim has saved: vectors, or a model with them."""
+    """Vectors saved by gensim, alone or in a model."""
     from gensim.models import KeyedVectors
 
     saved = KeyedVectors.load(file)
     vectors = getattr(saved, "wv", saved)
     if not isinstance(vectors, KeyedVectors):
-        raise TypeError(f"it holds a {type(saved).__name__}")
+        raise TypeError(f"it contains a {type(saved).__name__}")
     return vectors
 
 
 def suffix(file: Path) -> str:
-    """The end of a file's name that says what it is, that of a packed file's content."""
+    """The extension of a file, without .gz or .zip."""
     return Path(file.stem if file.suffix in PACKED else file.name).suffix

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from newsreel.config.schema import Settings, check_section, find_target
 from newsreel.core.errors import UserError
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, named_in_short
+from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
 from newsreel.runs.trained_run import Labels, TrainedRun
 from newsreel.text.tokens import FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -109,7 +109,7 @@ def with_labels(corpus: Corpus, split: str, labels: Labels) -> Corpus:
     if unknown:
         raise UserError(
             f"The {split} documents of {corpus.name!r} from {corpus.source} have {len(unknown)} labels that the run "
-            f"does not know: {named_in_short(unknown)}. It knows {named_in_short(labels.names)}.\n"
+            f"does not know: {abbreviated(unknown)}. It knows {abbreviated(labels.names)}.\n"
             "Remove these documents, or rename their labels to those of the run."
         )
     same = corpus.label_names == tuple(labels.names)

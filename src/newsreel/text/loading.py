@@ -1,4 +1,4 @@
-"""Tokenizers of finished runs."""
+"""Loads the tokenizers of finished runs."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "ngrams": Fitte
 
 
 def load_tokenizer(folder: Path) -> FittedTokenizer:
-    """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or not one of ours."""
+    """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or invalid."""
     file = folder / TOKENIZER_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return KINDS[content["kind"]].restore(content, folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise UserError(f"{file} is not a tokenizer that a run has written: {type(error).__name__}: {error}") from error
+        raise UserError(f"{file} is not the tokenizer of a run: {type(error).__name__}: {error}") from error

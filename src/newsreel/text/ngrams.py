@@ -1,8 +1,8 @@
-"""N-grams: words and sequences of them as the tokens of a bag, made from word ids as integers.
+"""N-gram tokens: words and sequences of words as the tokens of a bag, computed on integer word ids.
 
-An n-gram is known by its prefix, the n-gram one word shorter, and its last word: `key = prefix · V + word`. The keys of
-an order are kept sorted, and an n-gram's place among them is its number as a prefix of the next order.
-Axes: T tokens of the documents at hand, V words of the vocabulary, M n-grams of one order.
+An n-gram is identified by its prefix, the n-gram without the last word, and its last word: `key = prefix · V + word`.
+The keys of an order are sorted, and an n-gram's index among them is its number as a prefix in the next order.
+Axes: T tokens of some documents, V words of the vocabulary, M n-grams of one order.
 """
 
 import json
@@ -32,18 +32,18 @@ from newsreel.text.words import (
 
 log = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1  # raise it when the same settings give other tokens
+ENCODING_VERSION = 1  # raise it when the same settings result in other tokens
 NGRAMS_FILE = "ngrams.npz"
-DOCUMENTS_AT_A_TIME = 5_000  # that are encoded
-PAIRS_AT_A_TIME = 2**25  # of n-gram and document, that are counted
-NONE = -1  # in place of a number: there is no such n-gram
+DOCUMENTS_AT_A_TIME = 5_000  # to encode
+PAIRS_AT_A_TIME = 2**25  # of n-gram and document, to count
+NONE = -1  # in place of a number: the n-gram does not exist
 
 
 @dataclass(frozen=True, kw_only=True)
 class NgramTokenizer(RuleTokenizer):
-    """Words, and sequences of up to `max_n` of them, that enough training documents hold.
+    """Words and sequences of up to `max_n` words that occur in enough training documents.
 
-    The vocabulary holds those that most training documents hold. Sequences do not reach over words that are too rare.
+    The vocabulary holds those that occur in most training documents. Sequences do not span words that are too rare.
     """
 
     max_n: Annotated[int, Ge(1), Le(10)]
@@ -73,14 +73,14 @@ class NgramTokenizer(RuleTokenizer):
         return Cache(cache).get_or_build("encoded", f"{corpus.name}-ngrams", identity, build, load, what)
 
     def find(self, words: TokenizedCorpus, corpus: Corpus) -> "FittedNgrams":
-        """The n-grams of the training documents that enough of them hold."""
+        """The n-grams that occur in enough training documents."""
         training = corpus.splits["train"]
         sequences = words.tables[training.table].select(training.rows)
         vocabulary = words.tokenizer.tokens
         documents = sequences.documents()
         numbers = numbers_of_words(sequences.ids)
         counted = count_documents(numbers, documents)
-        counts = [np.zeros(len(vocabulary), dtype=np.int64)]  # by order: training documents that hold each n-gram
+        counts = [np.zeros(len(vocabulary), dtype=np.int64)]  # by order: number of training documents of each n-gram
         counts[0][counted["number"].to_numpy()] = counted["documents"].to_numpy()
         orders: list[np.ndarray] = []
         for order in range(2, self.max_n + 1):
@@ -98,8 +98,8 @@ class FittedNgrams(FittedTokenizer):
     """Word rules with a vocabulary of n-grams."""
 
     def __init__(self, rules: WordRules, words: list[str], orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
-        """words: by number, <pad> and <unk> first. orders: from 2 on, (M,) int64 sorted keys. ids: from order 1 on,
-        (M,) int32 the token id of each n-gram, <unk> for those that the vocabulary has no place for."""
+        """words: by number, <pad> and <unk> first. orders: (M,) int64 sorted keys of the orders from 2. ids: (M,) int32
+        token ids of the n-grams of the orders from 1, <unk> for those outside the vocabulary."""
         self.words = FittedWords(rules, words)
         self.orders = orders
         self.ids = ids
@@ -109,25 +109,27 @@ class FittedNgrams(FittedTokenizer):
         return self.encode_words(self.words.encode(texts))
 
     def encode_words(self, sequences: TokenSequences) -> TokenSequences:
-        """The n-grams of documents of word ids: each document's words, then its pairs, and so on."""
+        """The n-grams of documents of word ids: for each document its words, then its pairs, and so on."""
         documents = sequences.documents()  # (T,)
         numbers = numbers_of_words(sequences.ids)
-        found = []  # by order: ids of the n-grams in the vocabulary, and the document of each
+        tokens_by_order = []  # ids of the n-grams in the vocabulary, and the document of each
         for order, ids in enumerate(self.ids, start=1):
             if order > 1:
                 keys = keys_of(numbers, sequences.ids, documents, order, len(self.words.tokens))
                 numbers = look_up(self.orders[order - 2], keys)
             exists = numbers != NONE
             tokens = ids[numbers[exists]]
-            kept = tokens != UNK
-            found.append((tokens[kept], documents[exists][kept]))
-        counts = np.stack([np.bincount(owners, minlength=len(sequences)) for _, owners in found])  # (orders, N)
+            known = tokens != UNK
+            tokens_by_order.append((tokens[known], documents[exists][known]))
+        counts = np.stack(
+            [np.bincount(owners, minlength=len(sequences)) for _, owners in tokens_by_order]
+        )  # (orders, N)
         offsets = np.concatenate([[0], np.cumsum(counts.sum(axis=0))])
         result = np.empty(offsets[-1], dtype=np.int32)
-        begins = offsets[:-1] + np.cumsum(counts, axis=0) - counts  # where each order begins in each document
-        for (tokens, owners), begin, count in zip(found, begins, counts, strict=True):
-            place_in_order = np.arange(len(owners)) - np.repeat(np.cumsum(count) - count, count)
-            result[begin[owners] + place_in_order] = tokens
+        begins = offsets[:-1] + np.cumsum(counts, axis=0) - counts  # (orders, N) start of each order in each document
+        for (tokens, owners), begin, count in zip(tokens_by_order, begins, counts, strict=True):
+            index_in_order = np.arange(len(owners)) - np.repeat(np.cumsum(count) - count, count)
+            result[begin[owners] + index_in_order] = tokens
         return TokenSequences(result, offsets)
 
     def save(self, folder: Path) -> None:
@@ -156,13 +158,13 @@ class FittedNgrams(FittedTokenizer):
 
 
 class NgramVocabulary(Sequence[str]):
-    """The n-grams by token id, spelt when they are asked for: millions of them cost no memory as strings."""
+    """The n-grams by token id; the strings are built on access, so that millions of them need no memory."""
 
     def __init__(self, words: list[str], orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
         self.words = words
         self.orders = orders
         self.numbers = [np.flatnonzero(order_ids > UNK) for order_ids in ids]  # by order, of the n-grams with an id
-        self.ends = np.cumsum([len(SPECIAL_TOKENS), *map(len, self.numbers)])  # ids of an order end before these
+        self.ends = np.cumsum([len(SPECIAL_TOKENS), *map(len, self.numbers)])  # end of each order's ids, exclusive
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -176,66 +178,66 @@ class NgramVocabulary(Sequence[str]):
             return SPECIAL_TOKENS[token_id]
         order = int(np.searchsorted(self.ends, token_id, side="right"))
         number = int(self.numbers[order - 1][token_id - self.ends[order - 1]])
-        spelt: list[str] = []
+        last_words: list[str] = []
         for keys in reversed(self.orders[: order - 1]):
             number, word = divmod(int(keys[number]), len(self.words))
-            spelt.append(self.words[word])
-        return " ".join([self.words[number], *reversed(spelt)])
+            last_words.append(self.words[word])
+        return " ".join([self.words[number], *reversed(last_words)])
 
 
 def encoded_chunks(fitted: FittedNgrams, table: TokenSequences) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Token ids and lengths of a table's documents, some thousands at a time."""
+    """Token ids and lengths of a table's documents, in chunks."""
     for start in range(0, len(table), DOCUMENTS_AT_A_TIME):
         encoded = fitted.encode_words(table.select(np.arange(start, min(start + DOCUMENTS_AT_A_TIME, len(table)))))
         yield encoded.ids, encoded.lengths
 
 
 def numbers_of_words(word_ids: np.ndarray) -> np.ndarray:
-    """(T,) word ids as numbers of n-grams of order 1; NONE for words outside the vocabulary."""
+    """(T,) numbers of n-grams of order 1 for word ids; NONE for words outside the vocabulary."""
     return np.where(word_ids > UNK, word_ids, NONE).astype(np.int64)
 
 
 def keys_of(
     prefixes: np.ndarray, word_ids: np.ndarray, documents: np.ndarray, order: int, num_words: int
 ) -> np.ndarray:
-    """(T,) keys of the n-grams of an order that begin at each token, by the numbers of their prefixes there.
+    """(T,) keys of the n-grams of an order that begin at each token. prefixes: (T,) the numbers of their prefixes.
 
-    NONE where the prefix is, where the last word is outside the vocabulary, or in another document.
+    NONE if the prefix is NONE, or if the last word is outside the vocabulary or in another document.
     """
     keys = np.full(len(word_ids), NONE, dtype=np.int64)
-    num_places = max(0, len(word_ids) - order + 1)
-    prefix, word = prefixes[:num_places], word_ids[order - 1 :]
-    exists = (prefix != NONE) & (word > UNK) & (documents[:num_places] == documents[order - 1 :])
-    keys[:num_places][exists] = prefix[exists] * num_words + word[exists]
+    num_ngrams = max(0, len(word_ids) - order + 1)
+    prefix, word = prefixes[:num_ngrams], word_ids[order - 1 :]
+    exists = (prefix != NONE) & (word > UNK) & (documents[:num_ngrams] == documents[order - 1 :])
+    keys[:num_ngrams][exists] = prefix[exists] * num_words + word[exists]
     return keys
 
 
 def look_up(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Places of (T,) keys among the (M,) sorted ones; NONE for those that are not there."""
+    """(T,) indices of keys in the (M,) sorted ones; NONE for missing keys."""
     if not len(sorted_keys):
         return np.full(len(keys), NONE, dtype=np.int64)
-    places = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return np.where(sorted_keys[places] == keys, places, NONE)
+    indices = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return np.where(sorted_keys[indices] == keys, indices, NONE)
 
 
 def count_documents(numbers: np.ndarray, documents: np.ndarray) -> pl.DataFrame:
-    """In how many documents each number occurs, NONE left out: columns `number` and `documents`."""
+    """The number of documents with each number other than NONE: columns `number` and `documents`."""
     num_parts = -(-len(numbers) // PAIRS_AT_A_TIME)
     parts = []
-    for part in range(num_parts):  # every number in one of them, so that memory stays flat
-        chosen = (numbers != NONE) & (numbers % num_parts == part)
-        pairs = pl.DataFrame({"number": numbers[chosen], "document": documents[chosen]})
+    for part in range(num_parts):  # all occurrences of a number are in one part, so that memory stays bounded
+        selected = (numbers != NONE) & (numbers % num_parts == part)
+        pairs = pl.DataFrame({"number": numbers[selected], "document": documents[selected]})
         parts.append(pairs.unique().group_by("number").agg(pl.len().cast(pl.Int64).alias("documents")))
     return pl.concat(parts) if parts else pl.DataFrame(schema={"number": pl.Int64, "documents": pl.Int64})
 
 
 def number_tokens(counts: list[np.ndarray], max_size: int | None) -> list[np.ndarray]:
-    """By order, (M,) int32 token ids of the n-grams by their document counts: <unk> beyond the `max_size` highest."""
-    together = np.concatenate(counts)
-    kept = together > 0  # <pad> and <unk> occur nowhere
-    if max_size is not None and kept.sum() > max_size:
-        highest = np.argsort(-together, kind="stable")[:max_size]
-        kept[:] = False
-        kept[highest] = True
-    ids = np.where(kept, np.cumsum(kept) + len(SPECIAL_TOKENS) - 1, UNK).astype(np.int32)
+    """(M,) int32 token ids for the document counts of each order; <unk> for all but the `max_size` highest counts."""
+    all_counts = np.concatenate(counts)
+    selected = all_counts > 0  # false for <pad> and <unk>
+    if max_size is not None and selected.sum() > max_size:
+        highest = np.argsort(-all_counts, kind="stable")[:max_size]
+        selected[:] = False
+        selected[highest] = True
+    ids = np.where(selected, np.cumsum(selected) + len(SPECIAL_TOKENS) - 1, UNK).astype(np.int32)
     return np.split(ids, np.cumsum([len(order) for order in counts])[:-1])

@@ -1,4 +1,4 @@
-"""Subword tokens: byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library."""
+"""Subword tokens: byte-pair encoding (Sennrich et al. 2016) with the `tokenizers` library."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1  # raise it when the same settings give other tokens
+ENCODING_VERSION = 1  # raise it when the same settings result in other tokens
 MODEL_FILE = "bpe.json"
 
 
@@ -58,7 +58,7 @@ class SubwordTokenizer(Tokenizer):
         return Cache(cache).get_or_build("encoded", f"{corpus.name}-subwords", identity, build, load, what)
 
     def train(self, texts: Iterator[list[str]]) -> "tokenizers.Tokenizer":
-        """Learn merges from batches of texts. Raises UserError if they hold no character."""
+        """Learn merges from batches of texts. Raises UserError if they have no characters."""
         from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
         from tokenizers import Tokenizer as Model
 
@@ -70,7 +70,7 @@ class SubwordTokenizer(Tokenizer):
             steps.append(normalizers.Lowercase())
         steps.append(normalizers.Replace(Regex(r"\s+"), " "))
         model.normalizer = normalizers.Sequence(steps)
-        # Words keep their preceding space as ▁, so that a piece says whether it begins a word.
+        # Words keep their preceding space as ▁, which marks pieces that begin a word.
         model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
         trainer = trainers.BpeTrainer(
             vocab_size=self.max_size,
@@ -81,7 +81,7 @@ class SubwordTokenizer(Tokenizer):
         )
         model.train_from_iterator(texts, trainer)
         if model.get_vocab_size() <= len(SPECIAL_TOKENS):
-            raise UserError("The training documents hold no character to learn subwords from: check the documents.")
+            raise UserError("The training documents have no characters to learn subwords from: check the documents.")
         return model
 
 
@@ -119,7 +119,7 @@ def training_texts(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def encode_chunk(model: "tokenizers.Tokenizer", texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids end to end, and the tokens of each text."""
+    """Concatenated token ids, and the number of tokens of each text."""
     encodings = model.encode_batch_fast(texts, add_special_tokens=False)
     lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
     ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]

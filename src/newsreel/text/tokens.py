@@ -1,4 +1,4 @@
-"""Token sequences as flat arrays, and what every tokenizer gives."""
+"""Token sequences as flat arrays, and the interfaces of tokenizers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ TOKENIZER_FILE = "tokenizer.json"
 
 @dataclass(frozen=True)
 class TokenSequences:
-    """Token ids of N documents, end to end: document i is `mapping[ids[offsets[i]:offsets[i + 1]]]`.
+    """Token ids of N concatenated documents: document i is `mapping[ids[offsets[i]:offsets[i + 1]]]`.
 
-    The arrays may be memory-mapped. `ids` number whatever was encoded once for all runs; `mapping` turns them into
-    this run's vocabulary, document by document as they are read.
+    The arrays may be memory-mapped. `ids` are shared by all runs; `mapping` maps them to this run's vocabulary when a
+    document is read.
     """
 
     ids: np.ndarray  # (total,) int32
     offsets: np.ndarray  # (N + 1,) int64
-    mapping: np.ndarray | None = None  # (num types,) int32; None where ids are the vocabulary's already
+    mapping: np.ndarray | None = None  # (num_types,) int32; None: `ids` are already those of the vocabulary
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -41,7 +41,7 @@ class TokenSequences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) tokens of each document."""
+        """(N,) number of tokens of each document."""
         return np.diff(self.offsets)
 
     def documents(self) -> np.ndarray:
@@ -49,7 +49,7 @@ class TokenSequences:
         return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths)
 
     def select(self, documents: np.ndarray) -> "TokenSequences":
-        """The given documents alone, in memory, as ids of the vocabulary."""
+        """A subset of the documents, in memory, as ids of the vocabulary."""
         pieces = [self[document] for document in documents]
         offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces], dtype=np.int64)])
         return TokenSequences(np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32), offsets)
@@ -63,7 +63,7 @@ class TokenSequences:
 
 
 class FittedTokenizer(ABC):
-    """Rules and vocabulary: turns any text into token ids, the same in a training and at prediction."""
+    """Rules and a vocabulary: converts texts to token ids, in training and in prediction."""
 
     tokens: Sequence[str]  # by id; <pad> is 0 and <unk> 1
 
@@ -73,38 +73,38 @@ class FittedTokenizer(ABC):
 
     @abstractmethod
     def to_json(self) -> str:
-        """What `restore` needs, as a JSON object with the tokenizer's `kind`."""
+        """A JSON object for `restore`, with the tokenizer's `kind`."""
 
     def surface_forms(self, text: str) -> list[str] | None:
-        """The document's own spelling of each token that `encode` gives; None where what is unknown is left out."""
+        """The spelling in the text of each token of `encode`; None if `encode` omits unknown tokens."""
         return None
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, and beside it what is too large for it."""
+        """Write tokenizer.json, and further files for large arrays."""
         write_atomically(folder / TOKENIZER_FILE, self.to_json())
 
     @classmethod
     @abstractmethod
     def restore(cls, content: dict[str, Any], folder: Path) -> "FittedTokenizer":
-        """The tokenizer that `save` wrote into the folder; content: its tokenizer.json, parsed."""
+        """The tokenizer saved in the folder. content: its parsed tokenizer.json."""
 
 
 @dataclass(frozen=True)
 class TokenizedCorpus:
-    """A corpus's labelled tables as token ids, with the tokenizer that made them."""
+    """A corpus's labelled tables as token ids, with their tokenizer."""
 
     tokenizer: FittedTokenizer
     tables: dict[str, TokenSequences]
 
 
 class Tokenizer(ABC):
-    """What a file in configs/tokenizer configures."""
+    """Base class of tokenizers; configured by a file in configs/tokenizer."""
 
-    produces_bags: ClassVar[bool] = False  # whether the order of a document's tokens means nothing
+    produces_bags: ClassVar[bool] = False  # whether the order of a document's tokens is arbitrary
 
     @abstractmethod
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
-        """Learn the vocabulary from the training documents and encode all labelled tables, or find both in the cache.
+        """Learn the vocabulary from the training documents and encode all labelled tables, or read both from the cache.
 
-        Raises UserError if the training documents have no token at all.
+        Raises UserError if the training documents have no tokens.
         """

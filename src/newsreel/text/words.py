@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 TITLE_MARK = "title:"  # before a word of the title
 TITLE = r"\A\s*([^\n]*)\n"  # the first line of several
-ENCODING_VERSION = 1  # raise it when the same rules give other words
+ENCODING_VERSION = 1  # raise it when the same rules result in other words
 HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
 PUNCTUATION = r"[\p{P}\p{S}]"
-ENCODED_TABLES = ("train", "validation", "test")  # what a run reads ids of; never the unlabelled documents
+ENCODED_TABLES = ("train", "validation", "test")  # the tables to encode; not the unlabelled documents
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordRules:
-    """From a text to its words: strip tags, normalise, fold case, extract by pattern.
+    """Rules that extract words from texts: strip tags, normalise, lowercase, match a pattern.
 
-    mark_title: the words of a text's first line, if there are more, stand before all words a second time, each with
-    TITLE_MARK: the same word weighs otherwise in a title.
+    mark_title: prepend the words of the first line of a text with several lines again, each with the prefix TITLE_MARK,
+    so that a word can have another weight in a title.
     """
 
     strip_html: bool
@@ -47,13 +47,13 @@ class WordRules:
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n\n")[0].replace("regex error: ", "", 1)
             raise UserError(
-                f"tokenizer.word_pattern={self.word_pattern} is not a regular expression as Rust's regex crate reads "
-                f"them: {reason}"
+                f"tokenizer.word_pattern={self.word_pattern} is not a valid regular expression of Rust's regex crate: "
+                f"{reason}"
             ) from error
         if matches_nothing:
             raise UserError(
-                f"tokenizer.word_pattern={self.word_pattern} finds words without any character: it has to match one at "
-                "least, as [a-z]+ does."
+                f"tokenizer.word_pattern={self.word_pattern} matches the empty text: it must match at least one "
+                "character, as [a-z]+ does."
             )
 
     @property
@@ -61,7 +61,7 @@ class WordRules:
         return self.word_pattern if self.punctuation == "drop" else f"{self.word_pattern}|{PUNCTUATION}"
 
     def words(self, texts: pl.Series) -> pl.Series:
-        """The words of each text: a column of lists."""
+        """The words of each text, as a column of lists."""
         if self.strip_html:
             texts = texts.str.replace_all(HTML_TAG, " ")
         if self.normalization is not None:
@@ -78,7 +78,7 @@ class WordRules:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleTokenizer(WordRules, Tokenizer):
-    """Tokens made of words by rules, and which of them enter the vocabulary."""
+    """Base class of tokenizers that are based on word rules, with the limits of their vocabulary."""
 
     max_size: Annotated[int, Ge(1)] | None
     min_document_count: Annotated[int, Ge(1)]
@@ -96,16 +96,16 @@ class WordTokenizer(RuleTokenizer):
         types, tables = encode_once(self.rules, corpus, cache)
         training = corpus.splits["train"]
         counts, document_counts = count_types(tables[training.table], training.rows, len(types))
-        kept = choose(types, counts, document_counts, self.max_size, self.min_document_count)
-        if not len(kept):
+        selected = choose(types, counts, document_counts, self.max_size, self.min_document_count)
+        if not len(selected):
             raise UserError(
-                f"The {len(training.rows):,} training documents of {corpus.name!r} hold no word that "
-                f"tokenizer.word_pattern finds in at least tokenizer.min_document_count={self.min_document_count} of "
-                "them. Check the documents and the tokenizer's settings."
+                f"No word of the {len(training.rows):,} training documents of {corpus.name!r} matches "
+                f"tokenizer.word_pattern in at least tokenizer.min_document_count={self.min_document_count} documents. "
+                "Check the documents and the tokenizer's settings."
             )
         mapping = np.full(len(types), UNK, dtype=np.int32)
-        mapping[kept] = np.arange(len(kept), dtype=np.int32) + len(SPECIAL_TOKENS)
-        tokenizer = FittedWords(self.rules, [*SPECIAL_TOKENS, *types.gather(kept).to_list()])
+        mapping[selected] = np.arange(len(selected), dtype=np.int32) + len(SPECIAL_TOKENS)
+        tokenizer = FittedWords(self.rules, [*SPECIAL_TOKENS, *types.gather(selected).to_list()])
         mapped = {name: TokenSequences(table.ids, table.offsets, mapping) for name, table in tables.items()}
         return TokenizedCorpus(tokenizer, mapped)
 
@@ -135,17 +135,17 @@ class FittedWords(FittedTokenizer):
 
 
 def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """Lists of words as one column of words and the (N + 1,) offsets of each list in it."""
+    """Flatten a column of lists to one column of words and the (N + 1,) offsets of the lists in it."""
     offsets = np.zeros(len(words) + 1, dtype=np.int64)
     np.cumsum(words.list.len().to_numpy(), out=offsets[1:])
     return words.explode(empty_as_null=False), offsets
 
 
 def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Series, dict[str, TokenSequences]]:
-    """Every word of the labelled tables as the number of its type, from the cache if they are there.
+    """The words of the labelled tables as numbers of types, from the cache if they are in it.
 
-    Returns the types, numbered as they first occur, and the sequences of each table. No vocabulary is involved:
-    splits, limits on its size and seeds share one encoding.
+    Returns the types, numbered by first occurrence, and the sequences of each table. The encoding does not depend on
+    the vocabulary, so all splits, vocabulary sizes and seeds share it.
     """
     names = [name for name in corpus.tables if name in ENCODED_TABLES]
 
@@ -168,7 +168,7 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
 def number_words(
     rules: WordRules, corpus: Corpus, table: str, numbers: dict[str, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Chunk by chunk: type numbers of all words, and the words of each document. New types extend `numbers`."""
+    """Type numbers of all words and number of words of each document, in chunks. Adds new types to `numbers`."""
     for texts in corpus.texts(table):
         words, offsets = flatten(rules.words(pl.Series(texts, dtype=pl.String)))
         types = words.unique(maintain_order=True)
@@ -180,7 +180,7 @@ def number_words(
 
 
 def write_sequences(folder: Path, name: str, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write (ids, lengths) chunks as flat files, holding one chunk at a time."""
+    """Write (ids, lengths) chunks to flat files, with one chunk in memory at a time."""
     lengths = [np.zeros(1, dtype=np.int64)]
     with (folder / f"{name}.ids").open("wb") as file:
         for ids, chunk_lengths in chunks:
@@ -190,7 +190,7 @@ def write_sequences(folder: Path, name: str, chunks: Iterator[tuple[np.ndarray, 
 
 
 def read_sequences(folder: Path, name: str) -> TokenSequences:
-    """The sequences that `write_sequences` wrote, memory-mapped. Raises ValueError if they are not whole."""
+    """The sequences written by `write_sequences`, memory-mapped. Raises ValueError if they are incomplete."""
     file = folder / f"{name}.ids"
     offsets = np.load(folder / f"{name}.offsets.npy")
     if file.stat().st_size != 4 * offsets[-1]:
@@ -200,20 +200,20 @@ def read_sequences(folder: Path, name: str) -> TokenSequences:
 
 
 def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each type occurs in the given documents, and in how many of them: two (num_types,) int64 arrays."""
+    """(num_types,) int64 counts of each type in some documents, and (num_types,) int64 numbers of documents with it."""
     counts = np.zeros(num_types, dtype=np.int64)
     document_counts = np.zeros(num_types, dtype=np.int64)
-    # (document, type) pairs fit 32 bits in chunks of this many documents, and 32-bit integers sort fast
+    # In chunks of this size, (document, type) pairs fit into 32-bit integers, which sort fast
     chunk_size = max(1, min(20_000, (2**32 - 1) // max(1, num_types)))
     for start in range(0, len(rows), chunk_size):
         chunk = rows[start : start + chunk_size]
         first, last = chunk[0], chunk[-1] + 1
-        wanted = np.zeros(last - first, dtype=bool)
-        wanted[chunk - first] = True
+        selected = np.zeros(last - first, dtype=bool)
+        selected[chunk - first] = True
         lengths = np.diff(sequences.offsets[first : last + 1])
-        ids = sequences.ids[sequences.offsets[first] : sequences.offsets[last]][np.repeat(wanted, lengths)]
+        ids = sequences.ids[sequences.offsets[first] : sequences.offsets[last]][np.repeat(selected, lengths)]
         counts += np.bincount(ids, minlength=num_types)
-        documents = np.repeat(np.arange(len(chunk), dtype=np.uint32), lengths[wanted])
+        documents = np.repeat(np.arange(len(chunk), dtype=np.uint32), lengths[selected])
         pairs = np.sort(documents * np.uint32(num_types) + ids.astype(np.uint32))
         first_of_pair = np.ones(len(pairs), dtype=bool)
         np.not_equal(pairs[1:], pairs[:-1], out=first_of_pair[1:])
@@ -224,7 +224,7 @@ def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> 
 def choose(
     types: pl.Series, counts: np.ndarray, document_counts: np.ndarray, max_size: int | None, min_document_count: int
 ) -> np.ndarray:
-    """Numbers of the types that enter the vocabulary: most frequent first, ties in alphabetical order."""
+    """Numbers of the types for the vocabulary: most frequent first, ties in alphabetical order."""
     candidates = (
         pl.DataFrame({"type": types, "number": np.arange(len(types)), "count": counts, "documents": document_counts})
         .filter(pl.col("documents") >= min_document_count)
