@@ -90,7 +90,7 @@ class RuleTokenizer(WordRules, Tokenizer):
 
 @dataclass(frozen=True, kw_only=True)
 class WordTokenizer(RuleTokenizer):
-    """Words by rules; the vocabulary holds the most frequent words of the training documents."""
+    """Words extracted by rules; the vocabulary consists of the most frequent words of the training documents."""
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         types, tables = encode_once(self.rules, corpus, cache)
