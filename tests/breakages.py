@@ -1,0 +1,248 @@
+"""Bugs put in one at a time: does a fast test notice?
+
+    python tests/breakages.py                                # all of them, by room
+    python tests/breakages.py epochs_alike labels_by_place   # some
+    python tests/breakages.py --list                         # their names and what they change
+
+The project is copied to a temporary folder, and all tests that are needed have to pass there. Then each breakage
+changes a line of the copy, runs the few tests that should notice, and mends the line again: `red` names the first test
+that failed, `GREEN` means that none did. The exit status is 1 if one stayed green, if a test did not run at all, or if
+a line is no longer in the source exactly once: adapt the table then.
+
+Run it after tests were shortened, moved or merged. A breakage belongs into the table if it is a plausible mistake that
+changes what a user gets; a change that no test could notice does not.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).resolve().parents[1]
+COPIED = ("configs", "scripts", "src", "tests", "train.py", "evaluate.py", "predict.py", "pyproject.toml")
+PYTEST = ("-m", "pytest", "-q", "-m", "not slow and not real", "-p", "no:cacheprovider", "--tb=no")
+PASSED, FAILED = 0, 1  # pytest's exit status; others say that tests did not run
+
+
+class Breakage(NamedTuple):
+    """One bug."""
+
+    name: str
+    file: str  # below src/newsreel
+    old: str  # a text that the file has once
+    new: str
+    tests: str  # files or folders below tests that should notice, with spaces between them
+
+
+# fmt: off
+BREAKAGES = [Breakage(*fields) for fields in (
+    # core
+    ("write_in_place", "core/storage.py", "partial.replace(path)", "shutil.copyfile(partial, path)",
+     "core/test_storage.py"),
+    ("build_without_lock", "core/storage.py", "lock.acquire(timeout=0)", "pass", "core/test_storage.py"),
+    ("shared_lock", "core/storage.py", "fcntl.LOCK_EX |", "fcntl.LOCK_SH |", "core/test_storage.py"),
+    ("identity_run_together", "core/cache.py", 'b" ".join', 'b"".join', "core/test_cache.py"),
+    # files
+    ("line_where_a_row_ends", "files/readers.py", "line, begin = begin,", "line, begin = reader.line_num,",
+     "corpora/test_custom.py"),
+    ("times_of_files_ignored", "files/archives.py", "{stat.st_size} {stat.st_mtime_ns}", "{stat.st_size}",
+     "corpora/test_custom.py"),
+    # corpora
+    ("split_seed_ignored", "corpora/splits.py", "default_rng(seed)", "default_rng(0)", "corpora/test_splits.py"),
+    ("limit_not_in_fingerprint", "corpora/corpus.py", 'digest(self.fingerprint, f"limit={num_documents}")',
+     "self.fingerprint", "corpora/test_corpus.py"),
+    ("digest_not_compared", "corpora/verified.py", "elif found_digest != published_digest:", "elif not found_digest:",
+     "corpora/test_imdb.py corpora/test_reuters.py"),
+    ("modapte_without_topics", "corpora/reuters_stories.py", ' if attributes["TOPICS"] == "YES" else "unused"', "",
+     "corpora/test_reuters.py"),
+    ("references_resolved_twice", "corpora/reuters_stories.py", "REFERENCE.sub(character, markup)",
+     "REFERENCE.sub(character, REFERENCE.sub(character, markup))", "corpora/test_reuters.py"),
+    ("stories_in_order_of_files", "corpora/rcv1_parts.py", 'np.argsort(found, kind="stable")',
+     "np.arange(len(found))", "corpora/test_rcv1.py"),
+    ("test_made_as_training", "corpora/synthetic.py", "default_rng([self.seed, stream])", "default_rng(self.seed)",
+     "corpora/test_synthetic.py"),
+    ("ten_before_two", "corpora/custom.py", "sorted(names, key=lambda name: (float(name), name))", "sorted(names)",
+     "corpora/test_custom.py"),
+    # text
+    ("lowercase_ignored", "text/words.py", "if self.lowercase:", "if True:", "text/test_words.py"),
+    ("ties_from_z_to_a", "text/words.py", "descending=[True, False]", "descending=[True, True]", "text/test_words.py"),
+    ("words_of_validation", "text/words.py", "tables[training.table], training.rows, len(types)",
+     "tables[training.table], np.arange(len(tables[training.table])), len(types)", "text/test_words.py"),
+    ("ngrams_too_short", "text/ngrams.py", "range(2, self.max_n + 1):", "range(2, self.max_n):",
+     "text/test_ngrams.py"),
+    ("ngrams_over_documents", "text/ngrams.py", " & (documents[:num_places] == documents[order - 1 :])", "",
+     "text/test_ngrams.py"),
+    ("subwords_of_validation", "text/subwords.py", 'corpus["train"].select', 'corpus.tables["train"].select',
+     "text/test_subwords.py"),
+    # embeddings
+    ("padding_has_a_vector", "embeddings/embedding.py", "weights[PAD].zero_()", "weights[PAD]",
+     "embeddings/test_embedding.py"),
+    ("last_vector_of_a_word", "embeddings/pretrained.py", 'pl.col("place").min()', 'pl.col("place").max()',
+     "embeddings/test_glove.py"),
+    ("line_after_a_header", "embeddings/vector_files.py", " + len(lines) - len(words)", "",
+     "embeddings/test_glove.py"),
+    ("vectors_of_other_settings", "embeddings/corpus_trained.py", "{VECTORS_VERSION} {self.own_settings()} ",
+     "{VECTORS_VERSION} ", "embeddings/test_corpus_trained.py"),
+    # batches
+    ("epochs_alike", "batches/batch.py", "default_rng([self.seed, self.epoch])", "default_rng(self.seed)",
+     "batches/test_batch.py"),
+    ("every_epoch_begins_late", "batches/batch.py", "[num_done if self.epoch == first_epoch else 0 :]",
+     "[num_done:]", "batches training/test_resume.py"),
+    # models
+    ("padding_in_the_mean", "models/pooling.py", "(states * mask).sum(dim=1)", "states.sum(dim=1)",
+     "models/test_pooling.py"),
+    ("padding_in_windows", "models/cnn.py", "windows * token_mask(num_windows, windows.shape[2])[:, None],",
+     "windows,", "models/test_cnn.py models/test_networks.py"),
+    ("padding_read_first", "models/recurrent.py", "lengths[:, None] - 1 - positions", "num_tokens - 1 - positions",
+     "models/test_recurrent.py"),
+    ("idf_without_one", "models/bow.py", "(1 + document_counts)) + 1", "(1 + document_counts))", "models/test_bow.py"),
+    ("shrinkage_ignored", "models/decisions.py", "(counts[present] + self.shrinkage)", "counts[present]",
+     "models/test_decisions.py"),
+    ("one_label_too_few", "models/decisions.py", ".argmax()) + 1", ".argmax())", "models/test_decisions.py"),
+    ("smoothing_twice", "models/loss.py", "+ smoothing / 2", "+ smoothing", "models/test_loss.py"),
+    ("gradients_summed_up", "models/classifier.py", "return weight * loss",
+     "return weight * loss * self.trainer.accumulate_grad_batches", "training/test_trainer.py"),
+    ("first_step_without_rate", "models/optimization.py", "(step + 1) / (num_warmup_steps + 1)",
+     "step / num_warmup_steps", "models/test_optimization.py"),
+    # evaluation
+    ("macro_for_micro", "evaluation/metrics.py", 'true.shape[1], average="micro"', 'true.shape[1], average="macro"',
+     "evaluation/test_metrics.py"),
+    ("predictions_of_others", "evaluation/predictions.py", "np.argsort(order)", "order",
+     "evaluation training/test_train.py"),
+    ("precision_is_recall", "evaluation/predictions.py", "hits / np.maximum(1, predicted)",
+     "hits / np.maximum(1, support)", "evaluation reporting"),
+    # config
+    ("text_for_a_number", "config/schema.py", "strict=True", "strict=False", "config/test_settings.py"),
+    ("idle_only_if_fixed", "config/idle.py", '"thresholds"] != "per_label"', '"thresholds"] == "fixed"',
+     "config/test_idle.py"),
+    # runs
+    ("predicting_with_dropout", "runs/trained_run.py", "classifier.eval()", "classifier.train()",
+     "runs/test_trained_run.py"),
+    ("older_formats_opened", "runs/run_dir.py", "if run_format == RUN_FORMAT", "if run_format in (1, RUN_FORMAT)",
+     "runs/test_old_run_dirs.py"),
+    ("job_ten_before_two", "runs/records.py", "int(name) if name.isdecimal() else 0", "0",
+     "runs reporting/test_comparison.py sweeps/test_search.py"),
+    # reporting
+    ("chosen_by_test", "reporting/comparison.py", 'run.results.get(f"val/{run.metric}")',
+     'run.results.get(f"test/{run.metric}")', "reporting/test_comparison.py"),
+    ("variance_for_deviation", "reporting/comparison.py", "pl.col(name).std()", "pl.col(name).var()",
+     "reporting/test_comparison.py"),
+    ("error_of_one_document", "reporting/caveats.py", ".sum()) / total)", ".sum() / total))",
+     "reporting/test_caveats.py"),
+    ("never_predicted_not_told", "reporting/caveats.py", "        *never_predicted_caveats(predictions),\n", "",
+     "reporting/test_caveats.py"),
+    # sweeps
+    ("pruned_is_failed", "sweeps/search.py", 'TrialState.PRUNED if run.status == "pruned" else TrialState.FAIL',
+     "TrialState.FAIL", "sweeps/test_search.py"),
+    ("one_draw_for_all", "sweeps/search.py", "(self.seed + number) % 2**32", "self.seed", "sweeps/test_search.py"),
+    ("pruned_at_its_end", "sweeps/pruning.py", "epoch != trainer.max_epochs and ", "", "sweeps/test_search.py"),
+    ("failed_jobs_exit_0", "sweeps/summary.py", "JOBS_FAILED if missing else 0", "0", "sweeps/test_sweep.py"),
+    # training
+    ("batches_not_skipped", "training/checkpoints.py", 'state["epoch"], state["num_batches"])  # type',
+     'state["epoch"], 0)  # type', "training/test_resume.py"),
+    ("rows_twice_after_resume", "training/loggers.py", '["step"]) < self.first_step', '["step"]) <= self.first_step',
+     "training/test_resume.py"),
+    ("later_of_equal_epochs", "training/checkpoints.py", "if value > self.best or", "if value >= self.best or",
+     "training/test_train.py"),
+    ("statistics_of_all_splits", "training/run.py", "fit_statistics(data.train_dataloader())",
+     "fit_statistics([*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()])",
+     "training/test_train.py"),
+    ("last_epoch_tested", "training/run.py", "ckpt_path=best", "ckpt_path=None", "training/test_train.py"),
+    # inference
+    ("labels_by_place", "inference/eval_data.py", "corpus[split] if same else", "corpus[split] if True else",
+     "inference/test_evaluate.py"),
+    ("thresholds_of_one_run", "inference/evaluate.py", "for rule in rules]).mean(dim=0))", "for rule in rules])[0])",
+     "inference/test_evaluate.py"),
+    ("against_is_for", "inference/explain.py", "if target else -logits[:, 0]", "if target else logits[:, 0]",
+     "inference/test_explain.py"),
+    ("top_k_without_the_last", "inference/predict.py", "1 <= top_k <= num_labels", "1 <= top_k < num_labels",
+     "inference/test_predict.py"),
+    ("least_probable_exported", "inference/export/readme.py", "np.argsort(-row)[:k]", "np.argsort(row)[:k]",
+     "inference/test_export.py"),
+    # cli
+    ("mistakes_exit_1", "cli/app.py", "USER_MISTAKE if expected else CRASHED", "CRASHED", "cli/test_entry.py"),
+    ("run_written_over", "cli/train.py", "dist_env().is_rank_zero and holds_run(run_dir)", "False",
+     "cli/test_entry.py"),
+    ("run_not_locked", "cli/train.py", "with lock_on_rank_zero(run_dir):", "if True:", "cli/test_entry.py"),
+)]
+# fmt: on
+
+
+def copy_project(folder: Path) -> None:
+    for name in COPIED:
+        place = PROJECT / name
+        if place.is_dir():
+            shutil.copytree(place, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(place, folder / name)
+
+
+def run_python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python that imports the copy's newsreel, also in processes that tests start."""
+    variables = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=copy, env=variables, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+
+
+def run_tests(copy: Path, tests: Sequence[str], *options: str) -> tuple[int, str]:
+    """pytest's exit status, and what is to be said of it: the first failing test (or the end of its output), seconds"""
+    begun = time.perf_counter()
+    done = run_python(copy, *PYTEST, *options, *(f"tests/{name}" for name in tests))
+    failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    said = failed[1] if failed else (done.stdout + done.stderr).strip().rpartition("\n")[2]
+    return done.returncode, f"{said}, {time.perf_counter() - begun:.0f} s"
+
+
+def try_breakage(copy: Path, breakage: Breakage) -> bool:
+    """Whether a test noticed; prints the line about it."""
+    file = copy / "src" / "newsreel" / breakage.file
+    source = file.read_text(encoding="utf-8") if file.exists() else ""
+    if (count := source.count(breakage.old)) != 1:
+        print(f"LOST   {breakage.name}  ({breakage.file} has {breakage.old!r} {count} times)", flush=True)
+        return False
+    file.write_text(source.replace(breakage.old, breakage.new), encoding="utf-8")
+    try:
+        status, said = run_tests(copy, breakage.tests.split(), "-x")
+    finally:
+        shutil.copy2(PROJECT / file.relative_to(copy), file)
+    verdict = {PASSED: f"GREEN  {breakage.name}", FAILED: f"red    {breakage.name}"}.get(status)
+    print(f"{verdict or f'NO RUN {breakage.name}'}  ({said})", flush=True)
+    return status == FAILED
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="breakages to try; all if none is named")
+    parser.add_argument("--list", action="store_true", help="print the table and run nothing")
+    options = parser.parse_args()
+    if unknown := set(options.names) - {breakage.name for breakage in BREAKAGES}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; --list names all")
+    chosen = [breakage for breakage in BREAKAGES if not options.names or breakage.name in options.names]
+    if options.list:
+        for breakage in chosen:
+            print(f"{breakage.name}  ({breakage.file}: {breakage.tests})\n  - {breakage.old}\n  + {breakage.new}")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="breakages-") as folder:
+        copy = Path(folder).resolve()
+        copy_project(copy)
+        imported = run_python(copy, "-c", "import newsreel; print(newsreel.__file__)").stdout.strip()
+        assert Path(imported).is_relative_to(copy), f"tests would import {imported}"
+        tests = sorted({name for breakage in chosen for name in breakage.tests.split()})
+        status, said = run_tests(copy, tests)
+        print(f"{'whole ' if status == PASSED else 'BROKEN'} without any breakage  ({said})", flush=True)
+        if status != PASSED:
+            return 1
+        num_red = sum(try_breakage(copy, breakage) for breakage in chosen)
+    print(f"{num_red} of {len(chosen)} breakages turned tests red")
+    return 0 if num_red == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
