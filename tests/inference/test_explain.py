@@ -29,7 +29,7 @@ TOKENS = ["<pad>", "<unk>", "good", "bad", "film", "plot"]
 bow = partial(BagOfWords, weighting="tf", sublinear_tf=False, hidden_sizes=[], dropout=0.0)
 lstm = partial(RecurrentNetwork, cell="lstm", hidden_size=5, num_layers=1, directions="both", pooling="max_mean",
                dropout=0.0, recurrent_dropout=0.0, layer_norm=False)  # fmt: skip
-cnn = partial(StackedCNN, num_filters=5, width=2, num_layers=2, pool_size=2, pooling="max_mean", hidden_sizes=[4],
+cnn = partial(StackedCNN, num_filters=5, kernel_size=2, num_layers=2, pool_size=2, pooling="max_mean", hidden_sizes=[4],
               input_dropout=0.0, dropout=0.0)  # fmt: skip
 flatten = partial(FlattenMLP, num_tokens=3, hidden_sizes=[6], dropout=0.0)
 NETWORKS = {

@@ -19,7 +19,7 @@ def embedding() -> TableEmbedding:
 
 
 def stacked(**changes: Any) -> StackedCNN:
-    sizes: dict[str, Any] = {"num_filters": 3, "width": 3, "num_layers": 2, "pool_size": 2, "hidden_sizes": []}
+    sizes: dict[str, Any] = {"num_filters": 3, "kernel_size": 3, "num_layers": 2, "pool_size": 2, "hidden_sizes": []}
     return StackedCNN(embedding(), 2, **{**sizes, "pooling": "max", "input_dropout": 0.0, "dropout": 0.0, **changes})
 
 
@@ -66,7 +66,7 @@ def test_stacked_cnn_convolves_pools_and_convolves_again(pooling: str, hidden_si
 
 
 def test_sizes_of_the_stack_are_those_of_the_settings() -> None:
-    network = stacked(num_filters=4, width=2, num_layers=3)
+    network = stacked(num_filters=4, kernel_size=2, num_layers=3)
     assert num_parameters(network) == (5 * 2 + 1) * 4 + 2 * (4 * 2 + 1) * 4 + (4 + 1) * 2
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from newsreel.config.schema import Settings
+import yaml
+
+from newsreel.config.schema import Settings, unregularized
 from newsreel.corpora.corpus import Task
 
 LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min_n max_n bucket"  # of given vectors
@@ -62,11 +64,26 @@ IDLE = (
 )
 
 
+def is_switched_off(key: str, value: str, config: Settings) -> bool:
+    """Whether regularize=false has replaced the value of a setting."""
+    section, _, name = key.partition(".")
+    if not isinstance(config.get(section), dict) or name not in config[section]:
+        return False
+    try:
+        given = yaml.safe_load(value)
+    except yaml.YAMLError:  # text with Hydra's quoting
+        return False
+    off = unregularized(name, given)
+    return bool(off != given) and bool(config[section][name] == off)
+
+
 def idle_settings(overrides: Sequence[str], config: Settings, task: Task) -> list[str]:
     """A sentence for each group of overrides that have no effect. config: after all checks. task: of the documents."""
     by_reason: dict[str, list[str]] = {}
     for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
+        key, _, value = override.lstrip("+").partition("=")
+        if is_switched_off(key, value, config):
+            by_reason.setdefault("regularize=false", []).append(override)
         for idle in IDLE:
             if key in idle.keys and idle.when(config, task):
                 by_reason.setdefault(idle.reason, []).append(override)

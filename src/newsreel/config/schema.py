@@ -194,14 +194,15 @@ def read_experiment(config: Settings) -> Experiment:
     return experiment
 
 
+def unregularized(key: str, value: Any) -> Any:
+    """The value of a setting without regularization."""
+    if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
+        return 0.0
+    return None if key == "max_norm" else value
+
+
 def without_regularization(config: Settings) -> Settings:
     """The same config with all regularization turned off, so that a network can memorise its documents."""
-
-    def unregularized(key: str, value: Any) -> Any:
-        if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
-            return 0.0
-        return None if key == "max_norm" else value
-
     return {
         name: {key: unregularized(key, value) for key, value in section.items()}
         if isinstance(section, dict)
@@ -335,22 +336,26 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
     if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:
-        num_words = config["tokenizer"].get("max_size")
-        num_tokens = config["batches"]["max_tokens"]
-        if num_words is None or num_tokens is None:
-            missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
-            problems.append(
-                f"embedding=one_hot with this model needs batches of documents × tokens × words: set {missing}"
-            )
-        elif (num_bytes := 4 * config["batches"]["batch_size"] * num_tokens * num_words) > MAX_BATCH_BYTES:
-            problems.append(
-                f"embedding=one_hot with this model needs batches of {config['batches']['batch_size']} documents × "
-                f"{num_tokens} tokens × {num_words} words = {num_bytes / 2**30:.1f} GiB; the limit is "
-                f"{MAX_BATCH_BYTES / 2**30:.0f} GiB. Use embedding=learned, which looks words up by index, or a model "
-                "that does so for one-hot words (bow and the recurrent models), or lower tokenizer.max_size, "
-                "batches.max_tokens or batches.batch_size"
-            )
+        problems += check_one_hot(config)
     return problems
+
+
+def check_one_hot(config: Settings) -> list[str]:
+    """Problems of a model whose input is one-hot vectors."""
+    batch_size, num_tokens = config["batches"]["batch_size"], config["batches"]["max_tokens"]
+    num_words = config["tokenizer"].get("max_size")
+    if num_words is None or num_tokens is None:
+        missing = "tokenizer.max_size" if num_words is None else "batches.max_tokens"
+        return [f"embedding=one_hot with this model needs batches of documents × tokens × words: set {missing}"]
+    num_bytes = 4 * batch_size * num_tokens * num_words
+    if num_bytes <= MAX_BATCH_BYTES:
+        return []
+    return [
+        f"embedding=one_hot with this model needs batches of {batch_size} documents × {num_tokens} tokens × "
+        f"{num_words} words = {num_bytes / 2**30:.1f} GiB; the limit is {MAX_BATCH_BYTES / 2**30:.0f} GiB. "
+        "Use embedding=learned, which looks words up by index, or a model that does so for one-hot words (bow and the recurrent models), or "
+        "lower tokenizer.max_size, batches.max_tokens or batches.batch_size"
+    ]
 
 
 def check_processes(config: Settings) -> list[str]:

@@ -15,10 +15,12 @@ CRASHED = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
+MAX_SUGGESTIONS = 40  # names in a message
 RENAMED_SETTINGS = {
     "training.keep": "training.checkpoint",
     "trainer.accumulate": "trainer.accumulate_grad_batches",
     "model.widths": "model.kernel_sizes",
+    "model.width": "model.kernel_size",
 }
 
 
@@ -66,7 +68,10 @@ def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
     matches = difflib.get_close_matches(key, known, n=1)
     if matches:
         return f"; did you mean {prefix}{matches[0]}?"
-    return f"; choose from {', '.join(f'{prefix}{name}' for name in known)}" if known else "; there are none"
+    if not known:
+        return "; there are none"
+    listed = ", ".join(f"{prefix}{name}" for name in known[:MAX_SUGGESTIONS])
+    return f"; choose from {listed}" + (f", … ({len(known):,})" if len(known) > MAX_SUGGESTIONS else "")
 
 
 def missing_launcher(error: Exception) -> str | None:

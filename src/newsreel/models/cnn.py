@@ -30,7 +30,7 @@ class StackedCNN(Network):
         num_outputs: int,
         *,
         num_filters: Annotated[int, Ge(1), Le(65_536)],
-        width: Annotated[int, Ge(1), Le(1_000)],
+        kernel_size: Annotated[int, Ge(1), Le(1_000)],
         num_layers: Annotated[int, Ge(1), Le(100)],
         pool_size: Annotated[int, Ge(1)],
         pooling: Literal["max", "mean", "max_mean"],
@@ -41,7 +41,7 @@ class StackedCNN(Network):
         super().__init__()
         self.embedding = embedding
         sizes = [embedding.dimension, *[num_filters] * (num_layers - 1)]
-        self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, width) for size in sizes)
+        self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, kernel_size) for size in sizes)
         self.pool_size = pool_size
         self.input_dropout = nn.Dropout(input_dropout)
         self.dropout = nn.Dropout(dropout)
