@@ -353,8 +353,8 @@ def check_one_hot(config: Settings) -> list[str]:
     return [
         f"embedding=one_hot with this model needs batches of {batch_size} documents × {num_tokens} tokens × "
         f"{num_words} words = {num_bytes / 2**30:.1f} GiB; the limit is {MAX_BATCH_BYTES / 2**30:.0f} GiB. "
-        "Use embedding=learned, which looks words up by index, or a model that does so for one-hot words (bow and the recurrent models), or "
-        "lower tokenizer.max_size, batches.max_tokens or batches.batch_size"
+        "Use embedding=learned, which looks words up by index, or a model that does so for one-hot words (bow and the "
+        "recurrent models), or lower tokenizer.max_size, batches.max_tokens or batches.batch_size"
     ]
 
 
