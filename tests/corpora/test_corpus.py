@@ -51,7 +51,7 @@ def test_a_training_limit_leaves_the_other_splits_whole() -> None:
     for other in ("validation", "test"):
         assert limited[other]["text"][:] == split[other]["text"][:]
     assert limited.notes == ("Trained on 6 of 16 training documents (data.train_limit=6).",)
-    with pytest.raises(UserError, match=r"data\.train_limit is 16, and there are only 16"):
+    with pytest.raises(UserError, match=r"data\.train_limit is 16, but there are only 16"):
         split.with_training_limit(16)
 
 

@@ -104,9 +104,9 @@ def test_missing_splits_are_divided_off_stratified_and_said(tmp_path: Path, csv_
     assert counts(corpus) == {"train": [6, 6, 6], "test": [2, 2, 2], "validation": [2, 2, 2]}
     assert sorted(text for text, _ in all_documents(corpus)) == sorted(text for text, _ in TRAIN)
     assert corpus.notes[1:] == (
-        "No test documents were given: 6 of the 30 training documents serve (stratified; data.test_fraction=0.2, "
-        "data.split_seed=1).",
-        "No validation documents were given: 6 of the 30 training documents serve (stratified; "
+        "No test documents were provided: 6 of the 30 training documents are used (stratified; "
+        "data.test_fraction=0.2, data.split_seed=1).",
+        "No validation documents were provided: 6 of the 30 training documents are used (stratified; "
         "data.validation_fraction=0.25, data.split_seed=1).",
     )
     other = load(paths, train=csv_file, test_fraction=0.2, split_seed=2)
@@ -128,7 +128,7 @@ def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, pa
     assert {text for text, _ in all_documents(corpus)} == {*texts, "é"}
     assert len(corpus.tables["train"]) == 14
     assert "2 of the 3 documents in test have the text of one in train" in str(corpus.notes)
-    assert "7 of the 14 documents in train repeat another's text" in str(corpus.notes)
+    assert "7 of the 14 documents in train repeat the text of another" in str(corpus.notes)
 
 
 def test_changed_files_are_read_anew_and_unchanged_ones_are_not(csv_file: Path, paths: Paths, monkeypatch: Any) -> None:
@@ -145,39 +145,40 @@ CSV = HEADER + "".join(f"film {number},{number % 2}\n" for number in range(6))  
 JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "\n" for number in range(6))
 BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
     ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
-    ("csv", CSV, {"label": "topic"}, [": name one of them with data.label=…", "The first line has to"]),
-    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars", "one only, and ';' in it"]),
-    ("csv", "review,stars,review\n", {}, ["2 of them of that name. Rename all but one"]),
+    ("csv", CSV, {"label": "topic"}, [": name one of them with data.label=…", "The first line must name the columns"]),
+    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars", "only one, which contains ';'"]),
+    ("csv", "review,stars,review\n", {}, ["2 have this name. Rename all but one"]),
     ("jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
     ("csv", HEADER + 'a,"1\n2"\nb,c\n' + '"good\nbad", and long,1\n', {},
-     ["train.csv, line 5: 3 fields, and the first line names 2 columns (review, stars)", "double quotes"]),
-    ("csv", HEADER + 'a,1\n"no end,1\nb,2\n', {}, ["line 3: the row that begins there cannot", "is written twice"]),
-    ("csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "is written twice"]),
-    ("csv", CSV + ",1\n\n  ,0\n", {}, ["of its documents 2 have no text (lines 8, 10)", "remove them, fill in"]),
+     ["train.csv, line 5: 3 fields, but the first line names 2 columns (review, stars)", "double quotes"]),
+    ("csv", HEADER + 'a,1\n"no end,1\nb,2\n', {}, ["line 3: the row that begins there cannot", "must be doubled"]),
+    ("csv", HEADER + '"a "b" c",1\n', {}, ["train.csv, line 2: the row", "must be doubled"]),
+    ("csv", CSV + ",1\n\n  ,0\n", {}, ["of its documents, 2 have no text (lines 8, 10)", "Remove them, fill in"]),
     ("csv", CSV + "fine,\n" * 7, {}, ["7 have no label (lines 8, 9, 10, 11, 12 …)"]),
-    ("csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test each need some"]),
+    ("csv", HEADER, {}, ["train.csv has no documents", "Training, validation and test need at least one each"]),
     ("csv", "", {}, ["train.csv has no documents"]),
     ("csv", CSV.encode() + b"sch\xf6n,1\n", {}, ["line 8: byte 0xf6 at 4 is not UTF-8", "iconv -f LATIN1 -t"]),
     ("csv", CSV.encode("utf-16"), {}, ["train.csv, line 1: byte 0xff", "iconv -f UTF-16"]),
     ("csv.gz", gzip.compress((CSV * 99).encode(), mtime=0)[:-40], {}, ["train.csv.gz cannot be read"]),
     ("jsonl", JSON + '{"review": "a", "stars": 1\n', {},
-     ["train.jsonl, line 7: this is no JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
+     ["train.jsonl, line 7: invalid JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
     ("jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
     ("jsonl", JSON + '{"review": "a", "stars": "good"}', {},
-     ['line 7: data.label=stars is "good"; that is a text, and 0 in line 1 is a number', "Write all labels alike"]),
-    ("jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; that is a list"]),
-    ("jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "that is true or false"]),
-    ("jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels have to be texts"]),
+     ['line 7: data.label=stars is "good"; this is a text, but 0 in line 1 is a number',
+      "Write all labels in the same form"]),
+    ("jsonl", JSON + '{"review": "a", "stars": [1]}', {}, ["line 7", "is [1]; this is a list"]),
+    ("jsonl", JSON + '{"review": "a", "stars": true}', {}, ["line 7", "this is true or false"]),
+    ("jsonl", JSON + '{"review": "a", "stars": {"n": 1}}', {}, ["line 7", "labels must be texts"]),
     ("jsonl", '{"review": "a", "stars": ["x", null]}', {}, ['line 1: data.label=stars is ["x", null]']),
-    ("jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "is empty: leave that out"]),
-    ("jsonl", JSON + '{"review": 7, "stars": 1}', {}, ["line 7: data.text=review is 7 there, and has to be a text"]),
+    ("jsonl", '{"review": "a", "stars": ["x", ""]}', {}, ["line 1", "contains an empty label: remove that"]),
+    ("jsonl", JSON + '{"review": 7, "stars": 1}', {}, ["line 7: data.text=review is 7; it must be a text"]),
     ("jsonl", JSON + '{"review": "a"}\n{"review": null}', {}, ["1 has no text (line 8) and 2 have no label (lines 7"]),
-    ("jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a character"]),
+    ("jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a surrogate pair"]),
     ("parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
     ("csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
     ("csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {}, ["each of the 3 documents has", "such as 'x;y'", "data.separator"]),
-    ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' divides no label", "the first is 'x;y'"]),
-    ("xlsx", b"PK", {}, ["train.xlsx: the end of its name", ".csv, .tsv, .jsonl, .ndjson", "name the file"]),
+    ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' occurs in no label", "the first is 'x;y'"]),
+    ("xlsx", b"PK", {}, ["train.xlsx: unknown file extension", ".csv, .tsv, .jsonl, .ndjson", "rename the file"]),
     ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
     ("csv", CSV, {"text": "stars"}, ["data.text and data.label are both stars"]),
     ("csv", CSV, {"separator": ""}, ["data.separator is empty"]),
@@ -208,10 +209,10 @@ def test_test_documents_with_other_labels_are_refused(tmp_path: Path, paths: Pat
     test = write_csv(tmp_path / "test.csv", [*TEST, ("odd", 7), ("odder", 8), ("fine", 1)])
     said = refusal(paths, train=csv_file, test=test)
     assert f"{test} has labels that no training document in {csv_file} has: 7, 8 (lines 6, 7)." in said
-    assert "remove those test documents, or give each label training documents" in said
+    assert "remove these test documents, or add training documents with each label" in said
     lists = write_jsonl(tmp_path / "test.jsonl", [("a", ["1", "2"])])
     said = refusal(paths, train=csv_file, test=lists)
-    assert f"{lists} has lists of labels, and {csv_file} has one label a document" in said
+    assert f"{lists} has lists of labels, but {csv_file} has one label per document" in said
 
 
 def test_rows_of_parquet_files_are_counted_from_one(tmp_path: Path, paths: Paths) -> None:
@@ -229,21 +230,21 @@ def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths
 
     folder = tmp_path / "train"
     folder.mkdir()
-    refused(f"{folder} has no folders in it")
+    refused(f"{folder} has no subfolders")
     write_tree(folder, TRAIN)
     (folder / "notes").mkdir()
     refused(f"{folder / 'notes'} has no .txt files")
     (folder / "notes" / "more").mkdir()
-    refused(f"{folder / 'notes' / 'more'} is no .txt file")
+    refused(f"{folder / 'notes' / 'more'} is not a .txt file")
     shutil.rmtree(folder / "notes")
     (folder / "0" / "text.doc").write_text("film")
-    refused("text.doc is no .txt file, and a label's folder holds its documents only (1 of 11")
+    refused("text.doc is not a .txt file, but a label's folder must contain nothing else (1 of 11")
     (folder / "0" / "text.doc").unlink()
     bad = folder / "0" / "bad.txt"
     bad.write_bytes(b"one\ntwo \xff\n")
     refused(f"{bad}, line 2: byte 0xff")
     bad.write_text(" \n")
-    refused(f"{folder}: of its documents 1 has no text (file 0/bad.txt)")
+    refused(f"{folder}: of its documents, 1 has no text (file 0/bad.txt)")
 
 
 def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

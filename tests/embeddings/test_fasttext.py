@@ -77,7 +77,9 @@ def test_cut_files_word2vecs_binary_format_and_settings_that_do_not_fit_are_refu
     with pytest.raises(UserError, match=r"given\.bin cannot be read"):
         build(fasttext(path=str(facebook_file)), paths, ["sail"])
     given().save_word2vec_format(str(facebook_file), binary=True)
-    with pytest.raises(UserError, match=r"given\.bin cannot be read: .*\nBy its name it is Facebook's binary format"):
+    with pytest.raises(
+        UserError, match=r"given\.bin cannot be read: .*\nBy its extension, it is Facebook's binary format"
+    ):
         build(fasttext(path=str(facebook_file), dimension=2), paths, ["good film"])
-    with pytest.raises(UserError, match=r"embedding\.min_n is 4 and embedding\.max_n 3"):
+    with pytest.raises(UserError, match=r"embedding\.min_n is 4 and embedding\.max_n is 3"):
         fasttext(min_n=4, max_n=3)

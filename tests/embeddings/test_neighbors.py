@@ -42,5 +42,5 @@ def test_unknown_words_and_broken_analogies_are_refused() -> None:
     for broken in ("king", "king man", "king - man woman", ""):
         with pytest.raises(UserError, match="is not an analogy"):
             PEOPLE.combine(broken)
-    with pytest.raises(UserError, match="no row with a length"):
+    with pytest.raises(UserError, match="All rows of the embedding table are zeros"):
         WordVectors.of(["a"], torch.zeros(1, 3))

@@ -98,7 +98,7 @@ def test_every_setting_changes_the_rows(paths: Paths, change: dict[str, Any]) ->
 
 
 def test_documents_that_do_not_suffice_are_refused(paths: Paths) -> None:
-    with pytest.raises(UserError, match=r"embedding\.dimension=10 has to be below .* which is 10"):
+    with pytest.raises(UserError, match=r"embedding\.dimension=10 must be below .* which is 10"):
         build(svd(dimension=10), paths, two_topics())
-    with pytest.raises(UserError, match=r"No two words are found within embedding\.window=2"):
+    with pytest.raises(UserError, match=r"no two words occur within embedding\.window=2"):
         build(svd(), paths, ["one", "two", "three", "four", "five"])

@@ -144,7 +144,7 @@ def test_files_of_every_format_give_their_words_vectors(write: Any, name: str, p
     write(file)
     rows = from_file(paths, file)
     assert rows == {"<pad>": [0, 0], "<unk>": [0, 0], "film": [1.5, -2], "good": [0.25, 4], "odd": [0, 0]}
-    with pytest.raises(UserError, match=r"vectors of 2 values, and embedding\.dimension is 3"):
+    with pytest.raises(UserError, match=r"vectors of 2 values, but embedding\.dimension is 3"):
         from_file(paths, file, dimension=3)
 
 
@@ -165,7 +165,7 @@ def not_finite(file: Path) -> None:
     vectors.save(str(file))
 
 
-DAMAGED = r"cannot be read: .*\nBy its name it is .*Get it again"
+DAMAGED = r"cannot be read: .*\nBy its extension, it is .*Download it again"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ DAMAGED = r"cannot be read: .*\nBy its name it is .*Get it again"
         (not_finite, "given.kv", "has values that are not finite numbers, such as one of 'good'"),
         (lambda file: file.write_text("2 2\nfilm 1.5 2.0\ngood 1.0\n"), "given.vec", "?, line 3"),
         (lambda file: None, "nowhere.bin", "?: there is no such file"),
-        (lambda file: None, "given.npy", "?: the name has to say what"),
+        (lambda file: None, "given.npy", "?: the extension must be"),
     ],
 )
 def test_a_file_that_is_damaged_or_something_else_is_named(

@@ -48,5 +48,5 @@ def test_tokens_are_spelled_as_the_document_has_them(tmp_path: Path) -> None:
 
 
 def test_training_documents_without_any_character_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no character to learn subwords from"):
+    with pytest.raises(UserError, match="no characters to learn subwords from"):
         SETTINGS.fit(make_corpus([("", 0)]), tmp_path)

@@ -117,12 +117,12 @@ def test_prediction_uses_the_same_rules_as_training(tmp_path: Path) -> None:
 
 
 def test_training_documents_without_any_word_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"hold no word that tokenizer\.word_pattern finds"):
+    with pytest.raises(UserError, match=r"No word of the 2 training .* matches tokenizer\.word_pattern"):
         fit(tmp_path, "...", "")
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("train.ids", r"train\.ids has 12 bytes instead of 16"), ("types.parquet", "Delete that")]
+    ("name", "message"), [("train.ids", r"train\.ids has 12 bytes instead of 16"), ("types.parquet", "Delete this")]
 )
 def test_a_truncated_cache_is_named(tmp_path: Path, name: str, message: str) -> None:
     fit(tmp_path, "b b a", "c")
