@@ -178,7 +178,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptu
         go_on(tmp_path / "run", "model=lstm", "seed=2", "training.max_epochs=1", "training.learning_rate=1")
     for part in ("model cannot", "seed cannot", "training.learning_rate cannot", "it is 1, and the run has 2"):
         assert part in str(refused.value)
-    with pytest.raises(UserError, match=r"training\.max_epochs is many: it has to be a whole number"):
+    with pytest.raises(UserError, match=r"training\.max_epochs is many: it must be a whole number"):
         go_on(tmp_path / "run", "training.max_epochs=many")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
