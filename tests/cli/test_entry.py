@@ -48,7 +48,7 @@ def test_a_training_leaves_one_folder_that_no_other_writes_over(
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
         (["data.source=local"], "The corpus 'imdb' was not found"),
         (["data=files"], "data.train is null: name the training documents, such as data.train=train.csv"),
-        ([*QUICK, "seed=-1", "hydra.run.dir=mine/deep"], "seed is -1: it has to be at least 0"),
+        ([*QUICK, "seed=-1", "hydra.run.dir=mine/deep"], "seed is -1: it must be at least 0"),
         ([*QUICK, "paths.cache_dir=file"], "Not a directory"),
         ([*QUICK, "paths.output_dir=file"], "Not a directory"),
     ],

@@ -52,7 +52,7 @@ def test_damage_names_the_folder_and_the_remedy(tmp_path: Path, error: Exception
         raise error
 
     folder = Cache(tmp_path).folder("kind", "name", (1, 0))
-    with pytest.raises(CorruptCacheError, match="Delete that folder: the next run makes it anew") as raised:
+    with pytest.raises(CorruptCacheError, match="Delete this directory; the next run rebuilds it") as raised:
         get(tmp_path, write("result"), load)
     first, _ = str(raised.value).splitlines()
     assert first.startswith(f"The results of a test in {folder} cannot be read: {type(error).__name__}: ")

@@ -171,4 +171,4 @@ def test_the_command_answers_and_refuses(
     assert (tmp_path / "kept").is_dir()
     refused = command_here("evaluate.py", "run=somewhere", "data.limit=5")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: data.limit is not a setting unless data is chosen: set")
+    assert refused.stderr.startswith("error: data.limit is a setting only if data is chosen: also set")

@@ -146,7 +146,7 @@ def test_only_the_most_probable_labels(folder: Path, tmp_path: Path) -> None:
     assert [(row[f"label_{rank}"], row[f"probability_{rank}"]) for rank in (1, 2)] == [
         (label, pytest.approx(probability, abs=1e-6)) for label, probability in ranked[:2]
     ]
-    with pytest.raises(UserError, match="top_k is 4: it has to be 1 to 3"):
+    with pytest.raises(UserError, match="top_k is 4: it must be 1 to 3"):
         classify(["w1"], top_k=4)
 
 
@@ -204,7 +204,7 @@ def test_lines_are_the_rows() -> None:
         ("a.jsonl", b'{"text": "fine"}\n', ["keep=[id]"], "keep=id.*has the columns text"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": 3}\n', [], r"a\.jsonl, line 2: the document is 3.*column="),
         ("a.jsonl", b'{"text": "\\ud800"}\n', [], r"a\.jsonl, line 1: '\\ud800' is not a complete character"),
-        ("a.jsonl", b'{"text": \n', [], r'a\.jsonl, line 1: this is no JSON.*such as {"text": "…"}'),
+        ("a.jsonl", b'{"text": \n', [], r'a\.jsonl, line 1: invalid JSON.*such as {"text": "…"}'),
         ("a.csv", b'text\n"fine\n', [], r"a\.csv, line 2: the row that begins there cannot be read"),
         ("a.parquet", b"no\n", [], r"a\.parquet cannot be read as Parquet"),
         ("a.doc", b"fine\n", [], r"a\.doc: this is not a readable file.*\.txt.*\.parquet"),
@@ -216,7 +216,7 @@ def test_lines_are_the_rows() -> None:
         ("a.txt", b"fine\n", ["output=b.csv", "explain=true"], r"output=b\.csv.*JSON Lines"),
         ("a.txt", b"fine\n", ["html=b.html"], "explain=true"),
         ("a.txt", b"fine\n", ["explain=true", "explain_label=poss"], "explain_label=poss is not a label"),
-        ("a.txt", b"fine\n", ["top_k=3"], "top_k is 3: it has to be 1 to 2"),
+        ("a.txt", b"fine\n", ["top_k=3"], "top_k is 3: it must be 1 to 2"),
         ("a.txt", b"fine\n", ["run=nowhere"], "nowhere is not a run directory"),
         ("a.txt", b"fine\n", ["input=b.txt"], r"input=.*b\.txt: there is no such file"),
         ("a.txt", b"fine\n", ["top_k=0", "accelerator=tpu"], "(?=.*top_k is 0).*accelerator is tpu"),

@@ -72,9 +72,9 @@ def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(
     monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 2))
     done = command_here("scripts/lecture.py", "multi_hot", "--seeds", "1", "--docs", "table.md", "--output", "runs")
     assert done.returncode == 1
-    assert "error: without results: multi_hot seed 1" in done.stderr
-    assert "has no run of these seeds and settings" in done.stderr
+    assert "error: no results of multi_hot seed 1" in done.stderr
+    assert "has no runs with these seeds and settings" in done.stderr
     assert (tmp_path / "table.md").read_text() == "figures"
     unknown = command_here("scripts/lecture.py", "nothing")
     assert unknown.returncode == 2
-    assert unknown.stderr.startswith("error: no set-up matches nothing: there are bilstm,")
+    assert unknown.stderr.startswith("error: no set-up matches nothing: choose from bilstm,")

@@ -6,9 +6,10 @@ import pytest
 
 from helpers.project import Command
 from helpers.shared_runs import SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, TINY
+from helpers.tiny_runs import QUICK, SMALL_LSTM, SYNTHETIC
 
-RUN = [*SMALL_LSTM, "trainer.projector_words=7"]
+TINY = [*SYNTHETIC, *QUICK]
+RUN = [*SMALL_LSTM, "logger=tensorboard", "trainer.projector_words=7"]
 
 
 def projected(folder: Path) -> list[str]:
@@ -48,10 +49,13 @@ def test_words_of_an_embedding_and_of_a_run(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resume=run", "word=a"], "error: resume is for train.py: run=<folder> shows the words of a finished run.\n"),
-        (["run=nowhere"], "nowhere/tokenizer.json is not a tokenizer that a run has written"),
-        ([*TINY, "embedding=one_hot"], "embedding=one_hot has no table of word vectors"),
-        ([*TINY, "num_neighbors=0"], "num_neighbors is 0: it has to be at least 1"),
+        (
+            ["resume=run", "word=a"],
+            "error: resume is for train.py: use run=<run directory> to show the words of a finished run.\n",
+        ),
+        (["run=nowhere"], "nowhere/tokenizer.json is not the tokenizer of a run"),
+        ([*TINY, "embedding=one_hot"], "embedding=one_hot has no word vectors"),
+        ([*TINY, "num_neighbors=0"], "num_neighbors is 0: it must be at least 1"),
         ([*TINY, "word=qqqq"], "'qqqq' is not among"),
     ],
 )

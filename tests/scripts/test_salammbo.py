@@ -162,8 +162,8 @@ def test_the_figures_name_the_shares_and_every_row(table: LetterCounts) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--output file", "file: File exists; --output has to be a folder that can be written to"),
-        ("--output file/x", "file/x: Not a directory; --output has to be a folder that can be written to"),
+        ("--output file", "file: File exists; --output must be a writable folder"),
+        ("--output file/x", "file/x: Not a directory; --output must be a writable folder"),
         ("--output", "argument --output: expected one argument"),
         ("--folder x", "unrecognized arguments: --folder x"),
     ],

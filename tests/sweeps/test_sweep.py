@@ -35,7 +35,7 @@ def test_a_failing_job_is_recorded_and_the_others_go_on(command_here: Command, t
     assert third["time/total_s"] < first["time/total_s"]  # each job has its own clock
     failure = read(sweep / "1" / "failed.json")
     assert failure["error"] == "UserError"
-    assert failure["message"] == "seed is -1: it has to be at least 0 and at most 4294967295"
+    assert failure["message"] == "seed is -1: it must be at least 0 and at most 4294967295"
     assert failure["overrides"][-1] == "seed=-1"
     table = pl.read_csv(sweep / "summary.csv")
     assert table["status"].to_list() == ["finished", "failed"]

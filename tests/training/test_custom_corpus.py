@@ -34,7 +34,7 @@ def test_the_same_documents_give_the_same_figures_from_csv_and_json(
     from_csv = train(tmp_path, table, *settings)
     assert from_csv == train(tmp_path, lines)
     assert from_csv[metric] > 0.5
-    assert "No test documents were given: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
+    assert "No test documents were provided: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
 
 
 def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_regularisation_is_off_wherever_it_was_set(tmp_path: Path) -> None:
     assert config["embedding"]["max_norm"] is None
     assert (config["training"]["weight_decay"], config["training"]["label_smoothing"]) == (0, 0)
     assert "regularize" not in config
-    with pytest.raises(UserError, match="regularize is 3: it has to be true or false"):
+    with pytest.raises(UserError, match="regularize is 3: it must be true or false"):
         read_tiny(tmp_path, "regularize=3")
 
 

@@ -73,7 +73,7 @@ def test_histograms_show_weights_and_gradients_of_every_epoch(tmp_path: Path, sh
         assert shown.num == value.numel()
         assert (shown.min, shown.max) == pytest.approx((value.min().item(), value.max().item()))
     assert events_of(shared_runs.run(*SHOWN)).Tags()["histograms"] == []
-    with pytest.raises(UserError, match=r"trainer\.histograms is true, and only logger=tensorboard"):
+    with pytest.raises(UserError, match=r"trainer\.histograms is true, but only logger=tensorboard"):
         read_tiny(tmp_path, "logger=csv", "trainer.histograms=true")
 
 

@@ -224,10 +224,14 @@ def test_the_environment_says_which_process_this_is(
 @pytest.mark.parametrize(
     ("override", "num_gpus", "message"),
     [
-        ("batches.batch_size=1", 0, r"batches\.batch_size is 1, fewer documents than the 2 processes"),
-        ("embedding.max_norm=3", 0, r"embedding\.max_norm is 3, and rows are scaled back where they are looked up"),
-        ("trainer.devices=4", 2, r"trainer\.devices is 4, and torch finds 2 GPUs here"),
-        ("trainer.devices=0", 0, r"trainer\.devices is 0: it has to be at least 1 and at most 1024, or null"),
+        (
+            "batches.batch_size=1",
+            0,
+            r"batches\.batch_size is 1, but 2 processes share the batch and each needs at least one",
+        ),
+        ("embedding.max_norm=3", 0, r"embedding\.max_norm is 3, but rows are rescaled when they are looked up"),
+        ("trainer.devices=4", 2, r"trainer\.devices is 4, but torch finds 2 GPUs: "),
+        ("trainer.devices=0", 0, r"trainer\.devices is 0: it must be at least 1 and at most 1024, or null"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(
@@ -243,7 +247,9 @@ def test_processes_of_torchrun_have_to_be_those_of_the_config(tmp_path: Path, mo
     monkeypatch.setattr("newsreel.config.schema.dist_env", lambda: DistEnv(1, 8, 1, 4))
     assert read_tiny(tmp_path, "trainer=ddp").trainer.devices == 4
     for wrong in ("trainer=cpu", "trainer.devices=2"):
-        with pytest.raises(UserError, match="this command was started in 4 processes on each machine"):
+        with pytest.raises(UserError, match="started this command in 4 processes on each machine"):
             read_tiny(tmp_path, wrong)
-    with pytest.raises(UserError, match=r"batches\.batch_size is 6, fewer documents than the 8"):
+    with pytest.raises(
+        UserError, match=r"batches\.batch_size is 6, but 8 processes share the batch and each needs at least one"
+    ):
         read_tiny(tmp_path, "trainer=ddp", "batches.batch_size=6")

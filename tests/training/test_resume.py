@@ -150,11 +150,13 @@ def test_a_torn_last_checkpoint_gives_way_to_the_one_before_it(lstm: Path, caplo
         go_on(lstm / "killed13")
 
 
-def test_a_run_stopped_before_its_first_checkpoint_begins_again(lstm: Path) -> None:
+def test_a_run_stopped_before_its_first_checkpoint_begins_again(lstm: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     for path in (lstm / "killed2").iterdir():  # what is there before the documents are read
         if path.name not in ("config.yaml", "command.json"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert_ends_alike(lstm, 2)
+    assert "resumed     from the beginning: it was stopped before its first checkpoint" in caplog.text
 
 
 def test_a_run_stopped_after_its_training_is_tested(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptu
         go_on(tmp_path / "run", "model=lstm", "seed=2", "training.max_epochs=1", "training.learning_rate=1")
     for part in ("model cannot", "seed cannot", "training.learning_rate cannot", "it is 1, and the run has 2"):
         assert part in str(refused.value)
-    with pytest.raises(UserError, match=r"training\.max_epochs is many: it has to be a whole number"):
+    with pytest.raises(UserError, match=r"training\.max_epochs is many: it must be a whole number"):
         go_on(tmp_path / "run", "training.max_epochs=many")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 

@@ -77,7 +77,7 @@ def test_easy_documents_are_learned_and_predicted(shared_runs: SharedRuns) -> No
 
 def test_the_report_says_what_the_data_is_and_how_to_repeat_it(shared_runs: SharedRuns) -> None:
     report = (shared_runs.run(*SHOWN) / "report.md").read_text()
-    assert "made up" in report
+    assert "documents are generated" in report
     assert "python train.py data=synthetic" in report
     assert f"{shared_runs.results(*SHOWN)['test/accuracy']:.4f}" in report
     assert "## Limits\n\n- It predicts one of these 2 labels for every document" in report
@@ -199,7 +199,7 @@ def test_what_a_run_did_is_told_in_plain_lines_and_in_its_report(tmp_path: Path,
     assert results["environment"]["threads"] == 3
     assert results["documents/train"] + results["documents/validation"] == 45
     lines = [record.message for record in caplog.records]
-    assert "note        evaluation.thresholds=global changes nothing: documents have one label" in caplog.text
+    assert "note        evaluation.thresholds=global has no effect: each document gets one label" in caplog.text
     assert sum(line.startswith("epoch ") for line in lines) == 2
     assert any("documents/s" in line for line in lines)
     assert "tensorboard --logdir" in lines[-1]

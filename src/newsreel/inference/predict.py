@@ -87,7 +87,7 @@ class Predictor:
         """Raise UserError if `top_k` is not between 1 and the number of labels."""
         num_labels = len(self.run.labels.names)
         if top_k is not None and not 1 <= top_k <= num_labels:
-            raise UserError(f"top_k is {top_k}: it has to be 1 to {num_labels}, the number of labels, or null.")
+            raise UserError(f"top_k is {top_k}: it must be 1 to {num_labels}, the number of labels, or null.")
 
     def documents(self, texts: Sequence[str]) -> DocumentDataset:
         """Tokenize texts for the run's network; targets are zeros."""

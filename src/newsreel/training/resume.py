@@ -71,7 +71,7 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
             raise UserError(f"{run_dir} cannot be resumed: it has no checkpoints/last.ckpt.")
         if is_rank_zero:
             metrics.unlink(missing_ok=True)  # its presence marks a finished run
-        log.info(f"resumed     {state or 'from the beginning: it was stopped before its is_rank_zero checkpoint'}")
+        log.info(f"resumed     {state or 'from the beginning: it was stopped before its first checkpoint'}")
         resumed = [*command.resumed, *([changes] if changes else [])]
         spec = RunSpec(
             experiment, run_dir, command.choices, list(command.overrides), started, resumed, command.hydra_overrides
