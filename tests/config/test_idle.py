@@ -37,6 +37,12 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
             f"{GIVEN_VECTORS} has no effect: the vectors are read from embedding.path",
         ),
         ("batches.truncation=tail", "binary", None),
+        ("model.dropout=0.3 embedding.max_norm=2 seed=3", "binary", None),
+        (
+            "regularize=false model.dropout=0.3 embedding.max_norm=2 model.hidden_size=3",
+            "binary",
+            "model.dropout=0.3 embedding.max_norm=2 has no effect: regularize=false",
+        ),
         ("model=bow batches.truncation=tail", "binary", "batches.truncation=tail has no effect"),
     ],
 )

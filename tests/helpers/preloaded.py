@@ -16,8 +16,8 @@ from typing import Any
 
 from helpers.project import PROJECT
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [f"newsreel.{name}" for name in ("inference.explain", "reporting.figures", "sweeps.summary", "training.run")]
 )
 
@@ -33,7 +33,7 @@ class PreloadedPopen(subprocess.Popen[str]):
         folder, environment, pipe_ends = options[4], options[5], options[9:15]
         ends = [pipe_ends[0], pipe_ends[3], pipe_ends[5]]  # the child's, -1 for the stream that this process has
         streams = [connection.Connection(os.dup(number if end < 0 else end)) for number, end in enumerate(ends)]
-        self.process = _server.Process(target=_run, args=(args, folder, environment or dict(os.environ), streams))
+        self.process = SERVER.Process(target=_run, args=(args, folder, environment or dict(os.environ), streams))
         self.process.start()
         self.pid = self.process.pid or 0
         self._child_created = True

@@ -155,11 +155,9 @@ def test_runs_that_cannot_answer_together_are_named(tmp_path: Path, shared_runs:
     assert joint["documents/test"] == 10
 
 
-def test_the_command_answers_and_refuses(
-    command: Command, command_here: Command, tmp_path: Path, shared_runs: SharedRuns
-) -> None:
+def test_the_command_answers_and_refuses(command_here: Command, tmp_path: Path, shared_runs: SharedRuns) -> None:
     shared_runs.copy(tmp_path / "run", *BOW)
-    done = command("evaluate.py", "run=run", "output=results")
+    done = command_here("evaluate.py", "run=run", "output=results")
     assert done.returncode == 0, done.stderr
     assert "in training  the same metrics" in done.stdout
     files = {path.name for path in (tmp_path / "results").iterdir()}

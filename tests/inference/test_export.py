@@ -1,10 +1,12 @@
 """Finished runs as ONNX files, used without this project."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -20,7 +22,7 @@ from newsreel.runs.trained_run import open_run
 SMALL = ["model.hidden_size=6", "embedding.dimension=8"]
 ONE_HOT = ["embedding=one_hot", "tokenizer.max_size=200"]
 CNN = ["model=cnn", "model.num_filters=4"]
-ALONE = 'import sys\nsys.modules |= {"newsreel": None, "torch": None}\n'  # importing these is an error then
+ALONE = {"newsreel": None, "torch": None}  # importing these is an error then
 HIERARCHY = ["model=bow", "data.hierarchy=rcv1", "data.num_labels=103", "data.multilabel=true",
              "data.num_documents=400", "evaluation.hierarchy=close", "training.max_epochs=1"]  # fmt: skip
 FAST = [
@@ -45,11 +47,17 @@ SLOW = [
 
 
 def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:
-    """What classify.py says of texts, in a process that has neither newsreel nor torch."""
-    code = f"{ALONE}import runpy\nrunpy.run_path('classify.py', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code, *texts], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    """What classify.py says of texts where there is neither newsreel nor torch."""
+    with mock.patch.dict(sys.modules, ALONE):
+        answers: list[dict[str, Any]] = runpy.run_path(str(folder / "classify.py"))["Classifier"]()(texts)
+    return answers
+
+
+def test_classify_py_prints_json_lines(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    folder = exported(tmp_path / "onnx", f"run={shared_runs.run(*CLASSES)}")
+    code = f"import runpy, sys\nsys.modules |= {ALONE}\nrunpy.run_path('classify.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code, "w1 w2", ""], cwd=folder, capture_output=True, text=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == classified(folder, ["w1 w2", ""]), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,12 +106,12 @@ def test_a_network_that_cannot_be_traced_is_refused_by_name(
 
 
 def test_the_command_verifies_on_other_documents_and_refuses(
-    command: Command, command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_runs: SharedRuns
+    command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_runs: SharedRuns
 ) -> None:
     shared_runs.copy(tmp_path / "run", *LSTM)
     (tmp_path / "films.csv").write_text("text,label\na film,label1\nfilms,label0\na third,label0\n")
     asked = ["scripts/export.py", "run=run", "output=onnx", "data=files", "data.test=films.csv", "num_documents=2"]
-    done = command(*asked)
+    done = command_here(*asked)
     assert done.returncode == 0, done.stderr
     assert "verified    on 2 test documents of files" in done.stdout
     again = command_here(*asked)

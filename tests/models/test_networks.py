@@ -18,7 +18,7 @@ from newsreel.models.pooling import PoolingName
 from newsreel.models.recurrent import RecurrentNetwork
 
 EMBEDDINGS = ["learned", "one_hot"]
-CNN = {"num_filters": 4, "width": 3, "num_layers": 2, "pool_size": 2, "hidden_sizes": [7], "input_dropout": 0.1}
+CNN = {"num_filters": 4, "kernel_size": 3, "num_layers": 2, "pool_size": 2, "hidden_sizes": [7], "input_dropout": 0.1}
 
 
 def embed(name: str) -> Embedding:

@@ -18,9 +18,7 @@ def projected(folder: Path) -> list[str]:
     return labels.read_text(encoding="utf-8").splitlines()
 
 
-def test_words_of_an_embedding_and_of_a_run(
-    command: Command, command_here: Command, shared_runs: SharedRuns, tmp_path: Path
-) -> None:
+def test_words_of_an_embedding_and_of_a_run(command_here: Command, shared_runs: SharedRuns, tmp_path: Path) -> None:
     run = shared_runs.run(*RUN)
     before, after = (run / "tensorboard").rglob("words_before_training"), (run / "tensorboard").rglob("words_after_*")
     tables = [next(folders) for folders in (before, after)]
@@ -30,7 +28,7 @@ def test_words_of_an_embedding_and_of_a_run(
 
     first, second, third = words[:3]
     asked = [f"word={first}", f"analogy={first} - {second} + {third}", f"words=[{first},{second}]", "num_neighbors=3"]
-    done = command("scripts/neighbors.py", *TINY, *asked, "projector_words=5")
+    done = command_here("scripts/neighbors.py", *TINY, *asked, "projector_words=5")
     assert done.returncode == 0, done.stderr
     assert projected(tmp_path / "outputs" / "neighbors") == words[:5]
     lines = done.stdout.splitlines()

@@ -114,9 +114,9 @@ def read_projector(folder: Path) -> Iterator[Any]:
 
 
 def test_the_command_prints_numbers_and_writes_figures_and_vectors(
-    command: Command, tmp_path: Path, table: LetterCounts
+    command_here: Command, tmp_path: Path, table: LetterCounts
 ) -> None:
-    done = command("scripts/salammbo.py")
+    done = command_here("scripts/salammbo.py")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["1", "30.1759", "75.9%", "75.9%", "28.1499", "66.0%", "66.0%"] in lines

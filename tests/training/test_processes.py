@@ -1,11 +1,13 @@
 """Trainings in several processes."""
 
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,7 @@ import torch
 
 import newsreel
 from helpers import process_work
-from helpers.preloaded import PreloadedPopen
+from helpers.preloaded import SERVER, PreloadedPopen
 from helpers.project import PROJECT, Command
 from helpers.tiny_runs import SMALL_LSTM, read_tiny, tiny_spec, train_tiny
 from newsreel.core import dist
@@ -55,7 +57,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainings = [parts(folder, name, *overrides) for name, overrides in TRAININGS.items()]
     trainings += [parts(folder, name, *DROPOUT, f"training.max_epochs={n}") for name, n in (("whole", 2), ("short", 1))]
     trainings += [parts(folder, "short", *DROPOUT, is_resumed=True)]
-    spawn(take_all, 2, trainings)
+    with mock.patch.object(multiprocessing, "get_context", return_value=SERVER):  # which has imported Lightning
+        spawn(take_all, 2, trainings)
     return folder
 
 
