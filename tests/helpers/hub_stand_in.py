@@ -92,8 +92,10 @@ def hub_stand_in(folder: Path, dataset: str, cut_after: int | None = None) -> It
     """Serve `folder` as the data set; the first Parquet download breaks off after `cut_after` bytes, if given."""
     with HubServer(folder, dataset, cut_after) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+        try:
+            yield server
+        finally:  # its thread would go round and round, and slow all later tests
+            server.shutdown()
 
 
 def ask_hub_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
