@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.configs import configured
+from helpers.configs import composed
 from newsreel.config.idle import idle_settings
 from newsreel.config.schema import read_experiment
 from newsreel.corpora.corpus import Task
@@ -48,6 +48,6 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
 )
 def test_settings_without_effect_are_told(overrides: str, task: Task, note: str | None) -> None:
     given = overrides.split()
-    found = idle_settings(given, read_experiment(configured(*given)).config, task)
+    found = idle_settings(given, read_experiment(composed(*given)).config, task)
     assert len(found) == (note is not None)
     assert all(told.startswith(note or "") for told in found)

@@ -5,9 +5,8 @@ from itertools import product
 
 import pytest
 
-from helpers.configs import compose_once, configured
+from helpers.configs import composed
 from helpers.project import CONFIGS
-from helpers.tiny_runs import composed
 from newsreel.config.schema import find_target, read_experiment
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding
@@ -39,8 +38,8 @@ def test_every_choice_composes_with_every_other(model: str, others: tuple[str, s
 
 
 def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
-    bow = compose_once("model=bow")
-    assert bow["training"]["learning_rate"] != compose_once("model=lstm")["training"]["learning_rate"]
+    bow = composed("model=bow")
+    assert bow["training"]["learning_rate"] != composed("model=lstm")["training"]["learning_rate"]
     assert bow["embedding"]["_target_"].endswith(".OneHot")
     typed = composed("model=bow", "embedding=learned", "training.learning_rate=0.5")
     assert typed["embedding"]["_target_"].endswith(".Learned")
@@ -102,18 +101,18 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
 )
 def test_what_is_wrong_is_named_with_the_rule_and_the_remedy(overrides: str, messages: str) -> None:
     with pytest.raises(UserError) as error:
-        read_experiment(configured(*overrides.split()))
+        read_experiment(composed(*overrides.split()))
     for message in messages.split(" | "):
         assert message in str(error.value)
 
 
 @pytest.mark.parametrize("overrides", ["tokenizer=ngrams model=bow", "tokenizer=ngrams model=bow embedding=learned"])
 def test_ngrams_serve_a_model_that_reads_bags(overrides: str) -> None:
-    read_experiment(configured(*overrides.split()))
+    read_experiment(composed(*overrides.split()))
 
 
 def test_weights_too_large_for_the_documents_are_refused() -> None:
-    experiment = read_experiment(configured("embedding=one_hot", "tokenizer.max_size=null"))
+    experiment = read_experiment(composed("embedding=one_hot", "tokenizer.max_size=null"))
     assert experiment.build_network(OneHotEmbedding(100), 1)
     with pytest.raises(UserError, match=r"embedding\.table\.weight alone has 9,000,000 × 256 numbers"):
         experiment.build_network(OneHotEmbedding(9_000_000), 1)
@@ -122,8 +121,8 @@ def test_weights_too_large_for_the_documents_are_refused() -> None:
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
-        read_experiment(configured("trainer=gpu"))
+        read_experiment(composed("trainer=gpu"))
 
 
 def test_whole_numbers_serve_where_numbers_are_asked() -> None:
-    assert read_experiment(configured("training.learning_rate=1")).training.learning_rate == 1
+    assert read_experiment(composed("training.learning_rate=1")).training.learning_rate == 1

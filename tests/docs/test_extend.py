@@ -14,8 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import newsreel
+from helpers.configs import plain
 from helpers.project import PROJECT
-from helpers.tiny_runs import without_hydra
 from newsreel.config.schema import read_experiment
 from newsreel.text import loading
 from newsreel.training.run import train_run
@@ -81,7 +81,7 @@ def train(root: Path, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(root / "configs"), version_base="1.3"):
         config = compose("train", typed, return_hydra_config=True)
     choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
-    experiment = read_experiment(without_hydra(config))
+    experiment = read_experiment(plain(config))
     results = train_run(RunSpec(experiment, root / "run", choices, typed, time.perf_counter()))
     assert results["train/steps"] == 2
     (answer,) = newsreel.load(root / "run")(["a fine film"])  # the run directory is enough

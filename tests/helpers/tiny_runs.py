@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from helpers.project import CONFIGS
+from helpers.configs import compose_config, plain
 from newsreel.config.schema import Experiment, read_experiment
 from newsreel.inference.evaluate import evaluate
 from newsreel.inference.export import onnx
@@ -24,21 +23,6 @@ QUICK = ["training.max_epochs=2", "trainer=cpu", "trainer.log_every_n_steps=1", 
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 
 
-def compose_config(name: str, *overrides: str) -> dict[str, Any]:
-    """A config of the project by its name, as plain values."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return plain(compose(name, list(overrides)))
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    return compose_config("train", *overrides)
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return {str(key): value for key, value in values.items()}
-
-
 def tiny(*overrides: str) -> list[str]:
     """The command line of a quick training: on made-up documents unless it says data=…, logged nowhere."""
     data = [] if any(override.startswith("data=") for override in overrides) else SYNTHETIC
@@ -47,24 +31,19 @@ def tiny(*overrides: str) -> list[str]:
 
 def compose_tiny(tmp_path: Path, *overrides: str) -> DictConfig:
     paths = [f"paths.cache_dir={tmp_path / 'cache'}", f"paths.output_dir={tmp_path / 'outputs'}"]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", [*paths, *tiny(*overrides)], return_hydra_config=True)
-
-
-def without_hydra(config: DictConfig) -> dict[str, Any]:
-    return plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    return compose_config("train", *paths, *tiny(*overrides))
 
 
 def read_tiny(tmp_path: Path, *overrides: str) -> Experiment:
     """A checked experiment, with caches shared by the test's folder."""
-    return read_experiment(without_hydra(compose_tiny(tmp_path, *overrides)))
+    return read_experiment(plain(compose_tiny(tmp_path, *overrides)))
 
 
 def tiny_spec(tmp_path: Path, *overrides: str, folder: str = "run", **changes: Any) -> RunSpec:
     """What train.py passes on. changes: other parts of the experiment than the settings say, such as a reader."""
     config = compose_tiny(tmp_path, *overrides)
     choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
-    experiment = replace(read_experiment(without_hydra(config)), **changes)
+    experiment = replace(read_experiment(plain(config)), **changes)
     return RunSpec(experiment, tmp_path / folder, choices, tiny(*overrides), time.perf_counter())
 
 
@@ -82,18 +61,18 @@ def without_times(results: dict[str, Any]) -> dict[str, Any]:
 def go_on(folder: Path, *overrides: str) -> dict[str, Any]:
     """`python train.py resume=<folder> …`, within this process."""
     chosen = [f"resume={folder}", *overrides]
-    return resume(folder, without_hydra(compose_tiny(folder.parent, *chosen)), chosen, time.perf_counter())
+    return resume(folder, plain(compose_tiny(folder.parent, *chosen)), chosen, time.perf_counter())
 
 
 def evaluated(folder: Path, *overrides: str) -> dict[str, Any]:
     """metrics.json of an evaluation into a folder."""
-    results = evaluate(compose_config("evaluate", *overrides), folder)
+    results = evaluate(plain(compose_config("evaluate", *overrides)), folder)
     assert json.loads((folder / "metrics.json").read_text()) == results
     return results
 
 
 def exported(folder: Path, *overrides: str) -> Path:
-    return onnx.export(compose_config("export", f"output={folder}", *overrides))
+    return onnx.export(plain(compose_config("export", f"output={folder}", *overrides)))
 
 
 def figures(results: dict[str, Any], stage: str) -> dict[str, float]:

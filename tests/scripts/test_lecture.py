@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from helpers.configs import compose_once, configured
+from helpers.configs import composed
 from helpers.project import Command
 from lecture import SETUPS, Row, run_folder, setups, table
 
@@ -35,7 +35,7 @@ def test_patterns_choose_set_ups() -> None:
 
 
 def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
-    config = compose_once("experiment=lecture/lstm")
+    config = composed("experiment=lecture/lstm")
     row = Row("lstm", config, [run(0.8, 1), run(0.9, 2)])
     figures = ["0.8928", "0.8500 ± 0.0707", "", "0.7500 ± 0.0707", "5.0", "1,234"]
     assert row.cells() == ["`lstm`", *figures, "`python train.py experiment=lecture/lstm`"]
@@ -45,7 +45,7 @@ def test_a_row_is_the_mean_and_deviation_of_its_runs() -> None:
 
 def test_other_settings_have_another_folder_and_machines_have_not(tmp_path: Path) -> None:
     def folder(*overrides: str) -> Path:
-        return run_folder(tmp_path, "lstm", configured("experiment=lecture/lstm", *overrides), 1)
+        return run_folder(tmp_path, "lstm", composed("experiment=lecture/lstm", *overrides), 1)
 
     elsewhere = ["trainer.threads=1", "paths.cache_dir=elsewhere", "data.source=hub", "evaluation.figures=false"]
     assert folder() == folder(*elsewhere)

@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from helpers.configs import composed
 from helpers.project import CONFIGS
-from helpers.tiny_runs import composed, train_tiny
+from helpers.tiny_runs import train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words

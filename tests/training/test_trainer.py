@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import newsreel
+from helpers.configs import composed
 from helpers.machine import needs_bfloat16_lstm
 from helpers.shared_runs import LEARNABLE, SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, composed, evaluated, exported, figures, go_on, train_tiny
+from helpers.tiny_runs import SMALL_LSTM, evaluated, exported, figures, go_on, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.models.cnn import max_pool
