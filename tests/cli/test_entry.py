@@ -10,6 +10,7 @@ import pytest
 
 from helpers.preloaded import PreloadedPopen
 from helpers.project import PROJECT, Command
+from newsreel.core import storage
 
 QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow"]
 
@@ -90,6 +91,18 @@ def test_a_refused_command_can_be_mended_and_typed_again(command_here: Command, 
     assert (tmp_path / "mine" / "config.yaml").exists()
     process = command_here("train.py", *QUICK, folder)
     assert process.returncode == 0, process.stderr
+
+
+def test_a_folder_that_another_process_writes_is_left_to_it(
+    command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.1)
+    (tmp_path / "mine").mkdir()
+    with storage.lock_dir(tmp_path / "mine"):
+        process = command_here("train.py", *QUICK, "hydra.run.dir=mine")
+    assert process.returncode == 2
+    assert "mine is being written by another process" in process.stderr
+    assert not (tmp_path / "mine" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

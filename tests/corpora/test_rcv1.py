@@ -333,7 +333,7 @@ def test_damaged_parts_are_named(tmp_path: Path, paths: Paths, monkeypatch: pyte
         reader(public).read(paths)
 
 
-def test_changed_files_are_read_anew_and_a_story_that_is_there_twice_refused(paths: Paths, discs: Path) -> None:
+def test_changed_files_are_read_anew_and_repeated_stories_refused(paths: Paths, discs: Path) -> None:
     write_zip(discs / "a.zip", {"1.xml": newsml(LAST_TRAINING_ID + 1)})
     assert [len(table) for table in reader(discs).read(paths).tables.values()] == [0, 1]
     with pytest.raises(UserError, match="has no training documents"):

@@ -26,7 +26,7 @@ SETTINGS = Synthetic(
 )
 
 
-def test_sizes_labels_and_lengths_are_as_asked_and_the_seed_makes_the_documents(paths: Paths, tmp_path: object) -> None:
+def test_sizes_labels_and_lengths_are_as_set_and_the_seed_decides(paths: Paths, tmp_path: object) -> None:
     corpus = SETTINGS.load(paths)
     assert split_sizes(corpus) == {"train": 301, "validation": 99, "test": 100}
     assert corpus.task == "multiclass"

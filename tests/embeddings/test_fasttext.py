@@ -70,9 +70,7 @@ def test_a_file_in_facebooks_format_gives_unseen_words_vectors_too(
     assert not any(text["sailor"])
 
 
-def test_cut_files_word2vecs_binary_format_and_settings_that_do_not_fit_are_refused(
-    paths: Paths, facebook_file: Path
-) -> None:
+def test_cut_files_other_formats_and_other_settings_are_refused(paths: Paths, facebook_file: Path) -> None:
     truncate(facebook_file)
     with pytest.raises(UserError, match=r"given\.bin cannot be read"):
         build(fasttext(path=str(facebook_file)), paths, ["sail"])

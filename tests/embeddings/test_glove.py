@@ -208,7 +208,7 @@ def test_a_file_that_is_cut_or_something_else_is_refused(
     assert problem in refusal(paths, file, content)
 
 
-def test_the_first_vector_of_a_repeated_word_counts_and_words_may_hold_spaces(
+def test_the_first_vector_of_a_word_counts_and_words_may_hold_spaces(
     paths: Paths, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
