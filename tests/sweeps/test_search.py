@@ -80,6 +80,12 @@ def trials(search: Search) -> list[tuple[Any, ...]]:
     return [(trial.number, trial.state.name, trial.value, trial.params) for trial in search.study.get_trials()]
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_each_trial_draws_values_of_its_own(tmp_path: Path, sampler: str) -> None:
+    trials = run_search(tmp_path, sampler=sampler, num_trials=3).study.trials
+    assert len({trial.params["model.dropout"] for trial in trials}) == 3
+
+
 def test_a_killed_search_ends_with_the_trials_of_an_uninterrupted_one(tmp_path: Path) -> None:
     for killed_at in (2, 2, 8):
         with pytest.raises(Killed):
