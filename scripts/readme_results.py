@@ -26,9 +26,9 @@ SETTINGS = (
     "model=rnn data=imdb",
     "model=lstm data=imdb",
     "model=lstm data=imdb embedding=glove",
-    "model=bilstm data=imdb",
-    "model=bilstm data=imdb embedding=word2vec",
     "model=cnn data=imdb",
+    "model=bilstm data=imdb embedding=word2vec",
+    "model=bilstm data=imdb",
 )
 COLUMNS = ("command", "validation accuracy", "test accuracy", "time", "peak memory")
 PREPARE = ("data=imdb", "model=bow", "training.max_epochs=1", "evaluation.figures=false", "logger=none")
@@ -48,16 +48,18 @@ def main() -> int:
     for number, settings in enumerate(SETTINGS):
         options = [*settings.split(), *arguments.overrides]
         seconds = train(output / str(number), options, output / "cache")
-        if seconds is None:
-            return 1
+        if seconds is None:  # also Ctrl-C in it: the table has the runs before
+            break
         results = json.loads((output / str(number) / "metrics.json").read_text())
         rows.append(row(shlex.join(["python", "train.py", *options]), results, seconds))
+    if not rows:
+        return 1
     environment = results["environment"]
     measured = f"Seed {environment['seed']}, {environment['threads']} threads, {environment['processor']}."
     text = arguments.readme.read_text(encoding="utf-8")
     lines = "\n".join([*markdown_table(COLUMNS, rows), "", measured])
     write_atomically(arguments.readme, BETWEEN.sub(lambda _: f"\n{lines}\n\n", text))
-    return 0
+    return 0 if len(rows) == len(SETTINGS) else 1
 
 
 def train(folder: Path, options: list[str], cache: Path) -> float | None:
@@ -66,7 +68,10 @@ def train(folder: Path, options: list[str], cache: Path) -> float | None:
     command = [sys.executable, str(PROJECT / "train.py"), *options, *paths]
     print("python train.py", *options, flush=True)
     start = time.perf_counter()
-    failed = subprocess.run(command, check=False).returncode
+    try:
+        failed = subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:  # train.py has said how to go on
+        return None
     return None if failed else time.perf_counter() - start
 
 
