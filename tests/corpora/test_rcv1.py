@@ -392,7 +392,7 @@ def test_a_truncated_file_stops_the_reading_unless_allowed(made_up: Path, paths:
         reader(folder).read(paths)
     corpus = reader(folder, max_bad_files=1).read(paths)
     assert len(corpus.tables["test"]) == 600
-    assert "1 files could not be read and were skipped: lyrl2004_tokens_test_pt2.dat.gz" in corpus.notes[0]
+    assert "1 file could not be read and was skipped: lyrl2004_tokens_test_pt2.dat.gz" in corpus.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-READING_VERSION = 1  # raise it when the same files result in other documents, labels or notes
+READING_VERSION = 2  # raise it when the same files result in other documents, labels or notes
 SHOWN_LABELS = 10
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
