@@ -224,8 +224,8 @@ def notes_on(sizes: dict[str, int], bad_files: Sequence[str]) -> list[str]:
     notes = []
     if bad_files:
         listed = "; ".join(bad_files[:5])
-        is_one = len(bad_files) == 1
-        subject = "1 file could not be read and was" if is_one else f"{len(bad_files):,} files could not be read and were"
+        count = len(bad_files)
+        subject = "1 file could not be read and was" if count == 1 else f"{count:,} files could not be read and were"
         notes.append(f"{subject} skipped: {listed}.")
     if sizes != PUBLISHED:
         actual, published = (" and ".join(f"{n:,} {split}" for split, n in of.items()) for of in (sizes, PUBLISHED))
