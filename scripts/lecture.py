@@ -94,7 +94,11 @@ def train(experiment: str, seed: int, folder: Path, overrides: Sequence[str]) ->
     if (folder / "metrics.json").exists():
         return True
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-    arguments = [f"experiment={experiment}", f"seed={seed}", *overrides]
+    return call_train([f"experiment={experiment}", f"seed={seed}", *overrides], folder)
+
+
+def call_train(arguments: Sequence[str], folder: Path) -> bool:
+    """Run train.py in its own process, in a run directory; returns whether it succeeded."""
     print("python train.py", shlex.join(arguments), flush=True)
     command = [sys.executable, str(PROJECT / "train.py"), *arguments, f"hydra.run.dir={folder}"]
     return subprocess.run(command, check=False).returncode == 0

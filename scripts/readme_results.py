@@ -9,17 +9,16 @@ import argparse
 import json
 import re
 import shlex
-import subprocess
 import sys
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lecture import PROJECT, call_train
 from newsreel.core.markdown import markdown_table
 from newsreel.core.storage import write_atomically
 
-PROJECT = Path(__file__).resolve().parents[1]
 SETTINGS = (
     "model=bow data=imdb",
     "model=bow data=imdb tokenizer=ngrams model.weighting=nb",
@@ -64,15 +63,12 @@ def main() -> int:
 
 def train(folder: Path, options: list[str], cache: Path) -> float | None:
     """Train in a run directory; returns the seconds that the command takes, or None if it fails."""
-    paths = [f"paths.cache_dir={cache}", f"hydra.run.dir={folder}"]
-    command = [sys.executable, str(PROJECT / "train.py"), *options, *paths]
-    print("python train.py", *options, flush=True)
     start = time.perf_counter()
     try:
-        failed = subprocess.run(command, check=False).returncode
+        succeeded = call_train([*options, f"paths.cache_dir={cache}"], folder)
     except KeyboardInterrupt:  # train.py has said how to go on
         return None
-    return None if failed else time.perf_counter() - start
+    return time.perf_counter() - start if succeeded else None
 
 
 def row(command: str, results: dict[str, Any], seconds: float) -> list[str]:
