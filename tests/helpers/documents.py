@@ -57,7 +57,7 @@ def word_tokenizer(**changes: Any) -> WordTokenizer:
         "strip_html": True,
         "normalization": "NFC",
         "lowercase": True,
-        "word_pattern": r"[\p{L}\p{M}\p{N}]+(?:['’][\p{L}\p{M}\p{N}]+)*",
+        "word_pattern": None,
         "punctuation": "drop",
         "mark_title": False,
         "max_size": None,

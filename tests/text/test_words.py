@@ -16,7 +16,7 @@ from newsreel.text.words import FittedWords, count_types
 
 
 def split(text: str, **rules: Any) -> list[str]:
-    (found,) = word_tokenizer(**rules).rules.words(pl.Series([text])).to_list()
+    (found,) = word_tokenizer(**{"unescape_html": True, **rules}).rules.words(pl.Series([text])).to_list()
     return list(found)
 
 
@@ -27,10 +27,28 @@ def split(text: str, **rules: Any) -> list[str]:
         ("2 < 3 and <i>so on</i>", ["2", "3", "and", "so", "on"]),
         ("cafe\u0301 CAFÉ", ["café", "café"]),
         ("Ärger über ’98", ["ärger", "über", "98"]),
-        ("電影 很好", ["電影", "很好"]),
         ("…!?", []),
         ("o'clock rock'n'roll 'quoted'", ["o'clock", "rock'n'roll", "quoted"]),
-        ("naïve\u200bjoin 🙂 end", ["naïve", "join", "end"]),
+        ("naïve\u200bjoin end", ["naïve", "join", "end"]),
+        ("我在1号看电影。", ["我", "在", "1", "号", "看", "电", "影"]),
+        ("日本語とEnglish混在", ["日", "本", "語", "と", "english", "混", "在"]),
+        ("コーヒーを飲む", ["コーヒー", "を", "飲", "む"]),
+        ("ชอบนี้", ["ช", "อ", "บ", "นี้"]),
+        ("좋은 영화", ["좋은", "영화"]),
+        ("الفيلم كثيرًا", ["الفيلم", "كثيرًا"]),
+        ("अच्छी क्\u200dया می\u200cخواهم", ["अच्छी", "क्\u200dया", "می\u200cخواهم"]),
+        ("I ❤️ it 👍🏽🙂 🇫🇷🇩🇪 👨\u200d👩\u200d👧", ["i", "❤️", "it", "👍🏽", "🙂", "🇫🇷", "🇩🇪", "👨\u200d👩\u200d👧"]),
+        ("© ★ 1️⃣ #", ["1️⃣"]),
+        (
+            "if x <fine lovely and y> 1, x <b and c> d",
+            ["if", "x", "fine", "lovely", "and", "y", "1", "x", "b", "and", "c", "d"],
+        ),
+        ("<a href='x y' target=_blank hidden>a</a><BR/><input disabled >b< c>", ["a", "b", "c"]),
+        (
+            "fish &amp; chips don&#8217;t &#x27; &nope; R&D; caf&eacute;",
+            ["fish", "chips", "don’t", "nope", "r", "d", "café"],
+        ),
+        ("&lt;br /&gt;fine", ["fine"]),
     ],
 )
 def test_words_of_a_text(text: str, expected: list[str]) -> None:
@@ -39,6 +57,7 @@ def test_words_of_a_text(text: str, expected: list[str]) -> None:
 
 def test_every_rule_can_be_turned_off() -> None:
     assert split("<br />Fine!", strip_html=False) == ["br", "fine"]
+    assert split("a&amp;b", unescape_html=False) == ["a", "amp", "b"]
     assert split("Fine", lowercase=False) == ["Fine"]
     assert split("Fine, no?", punctuation="keep") == ["fine", ",", "no", "?"]
     assert split("cafe\u0301", normalization=None) == ["cafe\u0301"]

@@ -240,15 +240,19 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 @cache
 def model_of(target: Callable[..., Any]) -> type[BaseModel]:
-    """A model of the keyword-only parameters of a target."""
-    parameters = signature(target).parameters.values()
-    return strict_model({each.name: each.annotation for each in parameters if each.kind is Parameter.KEYWORD_ONLY})
+    """A model of the keyword-only parameters of a target.
+
+    Those with a default may be missing: run directories of older versions lack them.
+    """
+    parameters = [each for each in signature(target).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
+    return strict_model({each.name: each.annotation for each in parameters}, defaults)
 
 
-def strict_model(kinds: dict[str, Any]) -> type[BaseModel]:
-    """A model that requires exactly these keys, and these types without conversion."""
+def strict_model(kinds: dict[str, Any], defaults: dict[str, Any] | None = None) -> type[BaseModel]:
+    """A model with exactly these keys, and these types without conversion; keys with a default may be missing."""
     rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    fields: dict[str, Any] = {key: (kind, ...) for key, kind in kinds.items()}
+    fields: dict[str, Any] = {key: (kind, (defaults or {}).get(key, ...)) for key, kind in kinds.items()}
     return create_model("Settings", __config__=rules, **fields)
 
 

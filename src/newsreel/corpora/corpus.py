@@ -75,6 +75,7 @@ class Corpus:
     label_titles: tuple[str, ...] = ()  # the labels' names in reports; empty: `label_names`
     splits: dict[str, Rows] = field(default_factory=dict)
     find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks elsewhere if the source has only labelled ones
+    has_html_entities: bool = False  # whether tokenizers decode `&amp;` unless a setting says; the user's corpora
 
     def __post_init__(self) -> None:
         if not self.splits:

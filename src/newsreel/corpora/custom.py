@@ -111,7 +111,8 @@ class OwnCorpus(CorpusReader):
             raise UserError(f"data.train is null: name the training documents, such as {self.example}")
         identity = (FORMAT_VERSION, READING_VERSION, self.columns, self.identity())
         what = f"the documents from {self.source}"
-        return Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
+        corpus = Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
+        return replace(corpus, has_html_entities=True)
 
     def divided(self, corpus: Corpus) -> Corpus:
         """The corpus with all splits, and a note on each split that the user has not provided."""
@@ -146,6 +147,7 @@ class OwnCorpus(CorpusReader):
             tables={split: Dataset(pa.Table.from_batches(batches(documents, names, task)))},
             fingerprint=part_digest(documents["digest"]),
             source=self.source,
+            has_html_entities=True,
         )
         return corpus if self.limit is None else corpus.limited(self.limit)
 

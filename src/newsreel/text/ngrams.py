@@ -32,7 +32,7 @@ from newsreel.text.words import (
 
 log = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1  # raise it when the same settings result in other tokens
+ENCODING_VERSION = 2  # raise it when the same settings result in other tokens
 NGRAMS_FILE = "ngrams.npz"
 DOCUMENTS_AT_A_TIME = 5_000  # to encode
 PAIRS_AT_A_TIME = 2**25  # of n-gram and document, to count
@@ -91,7 +91,8 @@ class NgramTokenizer(RuleTokenizer):
             orders.append(counted["number"].to_numpy())
             counts.append(counted["documents"].to_numpy())
             numbers = look_up(orders[-1], keys)
-        return FittedNgrams(self.rules, list(vocabulary), orders, number_tokens(counts, self.max_size))
+        assert isinstance(words.tokenizer, FittedWords)
+        return FittedNgrams(words.tokenizer.rules, list(vocabulary), orders, number_tokens(counts, self.max_size))
 
 
 class FittedNgrams(FittedTokenizer):

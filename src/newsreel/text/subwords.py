@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import polars as pl
 from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
+from newsreel.text.rules import TextRules
 from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
-from newsreel.text.words import ENCODED_TABLES, HTML_TAG, read_sequences, write_sequences
+from newsreel.text.words import ENCODED_TABLES, read_sequences, write_sequences
 
 if TYPE_CHECKING:
     import tokenizers
 
 log = logging.getLogger(__name__)
 
-ENCODING_VERSION = 1  # raise it when the same settings result in other tokens
+ENCODING_VERSION = 2  # raise it when the same settings result in other tokens
 MODEL_FILE = "bpe.json"
+WITHOUT_RULES = {"strip_html": False, "unescape_html": False, "normalization": None, "lowercase": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,30 +33,34 @@ class SubwordTokenizer(Tokenizer):
     """Byte-pair encoding learned from the training documents; frequent words stay whole."""
 
     strip_html: bool
+    unescape_html: bool | None = False  # None leaves it to the corpus; run directories of newsreel 0.2 do not have it
     lowercase: bool
     max_size: Annotated[int, Ge(300), Le(1_000_000)]
     min_pair_count: Annotated[int, Ge(1)]
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         names = [name for name in corpus.tables if name in ENCODED_TABLES]
+        rules = TextRules(
+            strip_html=self.strip_html, unescape_html=self.unescape_html, normalization=None, lowercase=False
+        ).for_corpus(corpus)
 
         def build(partial: Path) -> None:
             log.info(f"{corpus.name}: learning subwords from the training documents")
-            model = self.train(training_texts(corpus))
-            (partial / MODEL_FILE).write_text(model.to_str(), encoding="utf-8")
+            texts = (prepared(rules, texts) for texts in training_texts(corpus))
+            fitted = FittedSubwords(self.train(texts).to_str(), rules)
+            (partial / MODEL_FILE).write_text(fitted.model_json, encoding="utf-8")
             for name in names:
-                chunks = (encode_chunk(model, texts.to_pylist()) for texts in corpus.texts(name))
-                write_sequences(partial, name, chunks)
+                write_sequences(partial, name, (fitted.encode_chunk(chunk.to_pylist()) for chunk in corpus.texts(name)))
 
         def load(folder: Path) -> TokenizedCorpus:
             try:
-                tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"))
+                tokenizer = FittedSubwords((folder / MODEL_FILE).read_text(encoding="utf-8"), rules)
             except Exception as error:  # the library raises plain Exception for a file that it cannot parse
                 raise ValueError(f"{MODEL_FILE}: {error}") from error
             return TokenizedCorpus(tokenizer, {name: read_sequences(folder, name) for name in names})
 
         rows = digest(corpus.splits["train"].rows.tobytes())
-        identity = (ENCODING_VERSION, corpus.fingerprint, asdict(self), rows)
+        identity = (ENCODING_VERSION, corpus.fingerprint, asdict(self), asdict(rules), rows)
         what = f"the tokens of {corpus.name!r}"
         return Cache(cache).get_or_build("encoded", f"{corpus.name}-subwords", identity, build, load, what)
 
@@ -64,8 +71,6 @@ class SubwordTokenizer(Tokenizer):
 
         model = Model(models.BPE(unk_token=SPECIAL_TOKENS[1]))
         steps: list[Any] = [normalizers.NFC()]
-        if self.strip_html:
-            steps.append(normalizers.Replace(Regex(HTML_TAG), " "))
         if self.lowercase:
             steps.append(normalizers.Lowercase())
         steps.append(normalizers.Replace(Regex(r"\s+"), " "))
@@ -88,39 +93,47 @@ class SubwordTokenizer(Tokenizer):
 class FittedSubwords(FittedTokenizer):
     """A learned byte-pair encoding."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model_json: str, rules: TextRules) -> None:
+        """rules: what is done to a text before the model reads it; the model normalises and lowercases itself."""
         from tokenizers import Tokenizer as Model
 
-        self._json = model
-        self._model = Model.from_str(model)
+        self.model_json = model_json
+        self.rules = rules
+        self._model = Model.from_str(model_json)
         by_id = sorted((number, token) for token, number in self._model.get_vocab().items())
         self.tokens = [token for _, token in by_id]
 
     def encode(self, texts: Sequence[str]) -> TokenSequences:
-        ids, lengths = encode_chunk(self._model, list(texts))
+        ids, lengths = self.encode_chunk(list(texts))
         return TokenSequences(ids, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
+    def encode_chunk(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Concatenated token ids, and the number of tokens of each text."""
+        encodings = self._model.encode_batch_fast(prepared(self.rules, texts), add_special_tokens=False)
+        lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
+        ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+        return np.concatenate(ids) if ids else np.empty(0, dtype=np.int32), lengths
+
     def surface_forms(self, text: str) -> list[str]:
+        (text,) = prepared(self.rules, [text])
         encoding = self._model.encode(text, add_special_tokens=False)
         return [text[start:end] for start, end in encoding.offsets]
 
     def to_json(self) -> str:
-        return json.dumps({"kind": "subwords", "model": json.loads(self._json)}, ensure_ascii=False)
+        content = {"kind": "subwords", "rules": asdict(self.rules), "model": json.loads(self.model_json)}
+        return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def restore(cls, content: dict[str, Any], folder: Path) -> "FittedSubwords":
-        return cls(json.dumps(content["model"]))
+        rules = content.get("rules", WITHOUT_RULES)  # in newsreel 0.2, the model strips tags itself
+        return cls(json.dumps(content["model"]), TextRules(**rules))
+
+
+def prepared(rules: TextRules, texts: list[str]) -> list[str]:
+    return rules.apply(pl.Series(texts, dtype=pl.String)).to_list()
 
 
 def training_texts(corpus: Corpus) -> Iterator[list[str]]:
     documents = corpus["train"].select_columns("text")
     for start in range(0, len(documents), 1_000):
         yield documents[start : start + 1_000]["text"]
-
-
-def encode_chunk(model: "tokenizers.Tokenizer", texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenated token ids, and the number of tokens of each text."""
-    encodings = model.encode_batch_fast(texts, add_special_tokens=False)
-    lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
-    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-    return np.concatenate(ids) if ids else np.empty(0, dtype=np.int32), lengths

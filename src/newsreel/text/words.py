@@ -14,36 +14,49 @@ from annotated_types import Ge
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
+from newsreel.text.rules import TextRules
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
 log = logging.getLogger(__name__)
 
+# Scripts written without spaces between words: every character, with its marks, is a token.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+KATAKANA = r"[\p{Katakana}\x{30FC}\x{FF70}]"
+LETTER = rf"[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}\p{{Katakana}}\x{{30FC}}\x{{FF70}}]]"
+EMOJI = r"[\p{Emoji_Presentation}[\p{Emoji}&&[\x{2600}-\x{10FFFF}]]][\x{FE0F}\x{20E3}\x{1F3FB}-\x{1F3FF}]*"
+WORD_PATTERN = "|".join(
+    [
+        rf"[{UNSPACED}]\p{{M}}*",
+        rf"{KATAKANA}+",
+        rf"\p{{RI}}{{2}}|{EMOJI}(?:\x{{200D}}{EMOJI})*",  # flags, and sequences such as families
+        rf"{LETTER}+(?:['’\x{{200C}}\x{{200D}}]{LETTER}+)*",  # letters and digits, don't; joiners of Persian and Hindi
+    ]
+)
 TITLE_MARK = "title:"  # before a word of the title
 TITLE = r"\A\s*([^\n]*)\n"  # the first line of several
-ENCODING_VERSION = 1  # raise it when the same rules result in other words
-HTML_TAG = r"</?[a-zA-Z][^<>]{0,200}>"
+ENCODING_VERSION = 2  # raise it when the same rules result in other words
 PUNCTUATION = r"[\p{P}\p{S}]"
 ENCODED_TABLES = ("train", "validation", "test")  # the tables to encode; not the unlabelled documents
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordRules:
-    """Rules that extract words from texts: strip tags, normalise, lowercase, match a pattern.
+class WordRules(TextRules):
+    """Rules that extract words from texts: a pattern matches them in the prepared text.
 
+    word_pattern: None is WORD_PATTERN.
     mark_title: prepend the words of the first line of a text with several lines again, each with the prefix TITLE_MARK,
     so that a word can have another weight in a title.
     """
 
-    strip_html: bool
-    normalization: Literal["NFC", "NFKC"] | None
-    lowercase: bool
-    word_pattern: str
+    word_pattern: str | None
     punctuation: Literal["drop", "keep"]
     mark_title: bool
 
     def __post_init__(self) -> None:
+        pattern = WORD_PATTERN if self.word_pattern is None else self.word_pattern
+        object.__setattr__(self, "word_pattern", pattern)
         try:
-            matches_nothing = pl.Series([""]).str.contains(self.word_pattern).item()
+            matches_nothing = pl.Series([""]).str.contains(pattern).item()
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n\n")[0].replace("regex error: ", "", 1)
             raise UserError(
@@ -58,16 +71,11 @@ class WordRules:
 
     @property
     def pattern(self) -> str:
-        return self.word_pattern if self.punctuation == "drop" else f"{self.word_pattern}|{PUNCTUATION}"
+        return f"{self.word_pattern}|{PUNCTUATION}" if self.punctuation == "keep" else f"{self.word_pattern}"
 
     def words(self, texts: pl.Series) -> pl.Series:
         """The words of each text, as a column of lists."""
-        if self.strip_html:
-            texts = texts.str.replace_all(HTML_TAG, " ")
-        if self.normalization is not None:
-            texts = texts.str.normalize(self.normalization)
-        if self.lowercase:
-            texts = texts.str.to_lowercase()
+        texts = self.apply(texts)
         words = texts.str.extract_all(self.pattern)
         if not self.mark_title:
             return words
@@ -93,7 +101,8 @@ class WordTokenizer(RuleTokenizer):
     """Words extracted by rules; the vocabulary consists of the most frequent words of the training documents."""
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
-        types, tables = encode_once(self.rules, corpus, cache)
+        rules = self.rules.for_corpus(corpus)
+        types, tables = encode_once(rules, corpus, cache)
         training = corpus.splits["train"]
         counts, document_counts = count_types(tables[training.table], training.rows, len(types))
         selected = choose(types, counts, document_counts, self.max_size, self.min_document_count)
@@ -105,7 +114,7 @@ class WordTokenizer(RuleTokenizer):
             )
         mapping = np.full(len(types), UNK, dtype=np.int32)
         mapping[selected] = np.arange(len(selected), dtype=np.int32) + len(SPECIAL_TOKENS)
-        tokenizer = FittedWords(self.rules, [*SPECIAL_TOKENS, *types.gather(selected).to_list()])
+        tokenizer = FittedWords(rules, [*SPECIAL_TOKENS, *types.gather(selected).to_list()])
         mapped = {name: TokenSequences(table.ids, table.offsets, mapping) for name, table in tables.items()}
         return TokenizedCorpus(tokenizer, mapped)
 

@@ -7,8 +7,10 @@ This file is copied into every export. It reads the files beside it and needs ne
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,15 @@ def encoder(
         import tokenizers
 
         model = tokenizers.Tokenizer.from_str(json.dumps(tokenizer["model"]))
-        return lambda texts: [encoding.ids for encoding in model.encode_batch(texts, add_special_tokens=False)]
+        rules = tokenizer["rules"]
+
+        def subword_ids(texts: Sequence[str]) -> list[list[int]]:
+            texts = decoded(texts, rules, settings)
+            if rules["strip_html"]:
+                texts = [re.sub(settings["html_tag"], " ", text) for text in texts]
+            return [encoding.ids for encoding in model.encode_batch(texts, add_special_tokens=False)]
+
+        return subword_ids
     words = tokenizer["words" if tokenizer["kind"] == "ngrams" else "tokens"]
     ids = {word: number for number, word in enumerate(words)}
 
@@ -98,7 +108,7 @@ def split(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any])
     import polars
 
     word = rules["word_pattern"] + (f"|{settings['punctuation']}" if rules["punctuation"] == "keep" else "")
-    column = polars.Series(texts, dtype=polars.String)
+    column = polars.Series(decoded(texts, rules, settings), dtype=polars.String)
     if rules["strip_html"]:
         column = column.str.replace_all(settings["html_tag"], " ")
     if rules["normalization"]:
@@ -113,6 +123,13 @@ def split(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any])
     return [
         [*(settings["title_mark"] + word for word in title), *text] for title, text in zip(titles, found, strict=True)
     ]
+
+
+def decoded(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """The texts with their HTML entities decoded, if the rules say so."""
+    if not rules["unescape_html"]:
+        return list(texts)
+    return [re.sub(settings["entity"], lambda entity: unescape(entity[0]), text) for text in texts]
 
 
 def ngrams(word_ids: np.ndarray, arrays: dict[str, np.ndarray], num_words: int) -> list[int]:

@@ -7,8 +7,9 @@ from string import Template
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.runs.trained_run import TrainedRun
+from newsreel.text.rules import ENTITY, HTML_TAG
 from newsreel.text.subwords import FittedSubwords
-from newsreel.text.words import HTML_TAG, PUNCTUATION, TITLE, TITLE_MARK
+from newsreel.text.words import PUNCTUATION, TITLE, TITLE_MARK
 
 NO_LIMIT = 10**9  # tokens of a document
 
@@ -31,7 +32,13 @@ python classify.py "a text" "another"
 ```
 """)
 CLASSIFY = Path(__file__).with_name("classify.py")
-PATTERNS = {"html_tag": HTML_TAG, "punctuation": PUNCTUATION, "title": TITLE, "title_mark": TITLE_MARK}
+PATTERNS = {
+    "entity": ENTITY,
+    "html_tag": HTML_TAG,
+    "punctuation": PUNCTUATION,
+    "title": TITLE,
+    "title_mark": TITLE_MARK,
+}
 
 
 def write_program(run: TrainedRun, verified: str, folder: Path) -> None:
