@@ -1,7 +1,7 @@
 """newsreel: text-classification baselines, from a bag of words to recurrent and convolutional networks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from newsreel.inference.predict import Predictor
@@ -18,3 +18,15 @@ def load(run: str | Path) -> "Predictor":
     from newsreel.runs.trained_run import open_run
 
     return Predictor(open_run(Path(run).expanduser()))
+
+
+def save_documents(documents: Any, path: str | Path, text: str = "text", label: str = "label") -> Path:
+    """Write documents held in Python to a Parquet file, to train on it with `data=files data.train=<path>`.
+
+    documents: a scikit-learn Bunch, a `datasets.Dataset`, or a data frame of pandas, Polars or PyArrow.
+    text, label: its columns; a Bunch needs none.
+    Returns the path. Raises UserError for what cannot be such documents.
+    """
+    from newsreel.corpora.in_memory import save_documents
+
+    return save_documents(documents, path, text, label)

@@ -28,7 +28,8 @@ from helpers.own_files import (
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.custom import Files, HubDataset, hub_rows
-from newsreel.files.readers import Columns, collect, label_name
+from newsreel.files.labels import Columns, label_name
+from newsreel.files.tables import collect
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "
 BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
     ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
     ("csv", CSV, {"label": "topic"}, [": name one of them with data.label=…", "The first line must name the columns"]),
-    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars", "only one, which contains ';'"]),
+    ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars: only one", "data.delimiter=';'"]),
     ("csv", "review,stars,review\n", {}, ["2 have this name. Rename all but one"]),
     ("jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),
     ("csv", HEADER + 'a,"1\n2"\nb,c\n' + '"good\nbad", and long,1\n', {},
@@ -162,7 +163,7 @@ BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, 
     ("csv.gz", gzip.compress((CSV * 99).encode(), mtime=0)[:-40], {}, ["train.csv.gz cannot be read"]),
     ("jsonl", JSON + '{"review": "a", "stars": 1\n', {},
      ["train.jsonl, line 7: invalid JSON: Expecting ',' delimiter", 'such as {"review": "…", "stars": "…"}']),
-    ("jsonl", json.dumps([{"review": "a", "stars": 1}]), {}, ["train.jsonl, line 1", "is not JSON Lines"]),
+    ("jsonl", '[{"review": "a", "stars": 1},\n 7]', {}, ["train.jsonl, line 2: 7 is not an object"]),
     ("jsonl", JSON + '{"review": "a", "stars": "good"}', {},
      ['line 7: data.label=stars is "good"; this is a text, but 0 in line 1 is a number',
       "Write all labels in the same form"]),
@@ -178,7 +179,8 @@ BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, 
     ("csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
     ("csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {}, ["each of the 3 documents has", "such as 'x;y'", "data.separator"]),
     ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' occurs in no label", "the first is 'x;y'"]),
-    ("xlsx", b"PK", {}, ["train.xlsx: unknown file extension", ".csv, .tsv, .jsonl, .ndjson", "rename the file"]),
+    ("doc", b"PK", {}, ["train.doc: unknown file extension", ".csv, .tsv, .jsonl, .ndjson", "data.format=csv"]),
+    ("xlsx", b"PK", {}, ["train.xlsx cannot be read as Excel", "Save it as .xlsx"]),
     ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
     ("csv", CSV, {"text": "stars"}, ["data.text and data.label are both stars"]),
     ("csv", CSV, {"separator": ""}, ["data.separator is empty"]),
@@ -233,12 +235,12 @@ def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths
     refused(f"{folder} has no subfolders")
     write_tree(folder, TRAIN)
     (folder / "notes").mkdir()
-    refused(f"{folder / 'notes'} has no .txt files")
+    refused(f"{folder / 'notes'} has no files")
     (folder / "notes" / "more").mkdir()
-    refused(f"{folder / 'notes' / 'more'} is not a .txt file")
+    refused(f"{folder / 'notes' / 'more'} is not a file")
     shutil.rmtree(folder / "notes")
     (folder / "0" / "text.doc").write_text("film")
-    refused("text.doc is not a .txt file, but a label's folder must contain nothing else (1 of 11")
+    refused("text.doc is not a .txt file like 30 of the 31 files")
     (folder / "0" / "text.doc").unlink()
     bad = folder / "0" / "bad.txt"
     bad.write_bytes(b"one\ntwo \xff\n")
@@ -262,7 +264,7 @@ def test_a_name_of_the_hub_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch
 def test_lists_of_class_numbers_get_their_names() -> None:
     features = Features({"text": Value("string"), "label": List(ClassLabel(names=["z", "a"]))})
     dataset = Dataset.from_dict({"text": ["one", "two", "three"], "label": [[0, 1], [], [0]]}, features)
-    columns = Columns("text", "label", None)
+    columns = Columns(("text",), ("label",))
     table = collect("here", "row", hub_rows(dataset, columns), columns)
     assert table.several
     assert table.documents["labels"].to_list() == [["a", "z"], [], ["z"]]

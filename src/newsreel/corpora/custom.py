@@ -1,12 +1,14 @@
 """The user's own corpus: documents and labels from files, or from a data set of the Hugging Face Hub."""
 
+import codecs
 import logging
 import re
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from glob import glob, has_magic
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError, suggest
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
+from newsreel.corpora.in_memory import class_name
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
     Description,
@@ -29,17 +32,20 @@ from newsreel.corpora.prepared import (
 from newsreel.corpora.sources import Unavailable
 from newsreel.corpora.verified import part_digest
 from newsreel.files.archives import content_key
+from newsreel.files.labels import Columns, MissingLabelsError, in_brackets
 from newsreel.files.readers import (
     CHUNK,
-    Columns,
+    UNLABELED_FOLDERS,
+    FormatName,
+    Layout,
     Row,
-    Table,
-    collect,
     find_columns,
     in_words,
-    read_table,
     require_there,
+    subfolders,
+    unlabeled_tree_rows,
 )
+from newsreel.files.tables import Table, collect, concatenate, open_document, read_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,32 +53,47 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-READING_VERSION = 2  # raise it when the same files result in other documents, labels or notes
+UNLABELED = "unlabeled"
+NO_LABEL = -1  # in tables with one label per document
+READING_VERSION = 3  # raise it when the same files result in other documents, labels or notes
 SHOWN_LABELS = 10
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
+Names = str | int | list[str | int]  # of columns: one or several, or their numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnCorpus(CorpusReader):
-    """Documents in one table per split. The task and the label names are inferred from the training labels."""
+    """Documents in one table per split. The task and the label names are inferred from the training labels.
 
-    train: str | None
-    validation: str | None
-    test: str | None
-    text: str
-    label: str
+    Settings with a default are missing in run directories of newsreel 0.2.
+    """
+
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
+    unlabeled: str | list[str] | None = None
+    text: Names
+    label: Names
     separator: str | None
+    labels: list[str] | None = None
     test_fraction: Annotated[float, Gt(0), Lt(1)]
 
     def __post_init__(self) -> None:
-        if self.text == self.label:
-            raise UserError(f"data.text and data.label are both {self.text}: name the column of each.")
+        if shared := set(self.columns.text) & set(self.columns.label):
+            raise UserError(f"data.text and data.label are both {min(shared)}: name the column of each.")
+        for setting, names in (("text", self.columns.text), ("label", self.columns.label), ("labels", self.labels)):
+            if names is not None and len(set(names)) < max(1, len(names)):
+                raise UserError(f"data.{setting} is {in_brackets(names)}: name at least one, and each once.")
         if self.separator == "":
             raise UserError("data.separator is empty: set it to the separator between two labels, or omit it.")
-        for name in ("train", "validation", "test"):
-            if getattr(self, name) == "":
+        several = {"data.separator": self.separator, "data.labels": self.labels}
+        given = [setting for setting, value in several.items() if value is not None]
+        if given and len(self.columns.label) > 1:
+            raise UserError(f"{given[0]} describes the values of one column, but data.label names several: omit one.")
+        for name in (*SPLITS, UNLABELED):
+            if getattr(self, name) in ("", []):
                 raise UserError(f"data.{name} is empty: name the {name} documents, or omit the setting.")
-        for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        for one, other in combinations(SPLITS, 2):
             if getattr(self, one) is not None and getattr(self, one) == getattr(self, other):
                 raise UserError(
                     f"data.{one} and data.{other} are both {getattr(self, one)}: splits must not share documents. "
@@ -100,11 +121,12 @@ class OwnCorpus(CorpusReader):
 
     @abstractmethod
     def read_tables(self) -> dict[str, Table]:
-        """The documents of `train` and, if they exist, of `validation` and `test`. Raises UserError."""
+        """The documents of `train` and, if they exist, of the other splits and `unlabeled`. Raises UserError."""
 
     @property
     def columns(self) -> Columns:
-        return Columns(self.text, self.label, self.separator)
+        labels = None if self.labels is None else tuple(self.labels)
+        return Columns(as_names(self.text), as_names(self.label), self.separator, labels)
 
     def read(self, paths: Paths) -> Corpus:
         if self.train is None:
@@ -138,7 +160,7 @@ class OwnCorpus(CorpusReader):
             raise UserError(f"data.{split} is null: name the {split} documents.")
         documents = tables[split].documents.sort("digest")
         names = label_names(tables[split])
-        task: Task = "multilabel" if tables[split].several else "multiclass"
+        task: Task = "multilabel" if tables[split].several else "multiclass"  # several: None without several labels
         corpus = Corpus(
             name=self.corpus_name,
             task=task,
@@ -155,6 +177,7 @@ class OwnCorpus(CorpusReader):
         """Write the checked documents in the order of their digests, which is the same for all formats."""
         log.info(f"{self.corpus_name}: preparing the documents from {self.source}")
         tables = self.read_tables()
+        unlabeled = tables.pop(UNLABELED, None)
         names = label_names(tables["train"])
         task = task_of(tables, names)
         require_learnable(tables, task, names, self.columns)
@@ -163,6 +186,10 @@ class OwnCorpus(CorpusReader):
             documents = table.documents.sort("digest")
             fingerprint.append(f"{split} {len(documents)} {part_digest(documents['digest'])}")
             write_split(folder, split, task, batches(documents, names, task))
+        if unlabeled is not None:
+            documents = unlabeled.documents.sort("digest")
+            fingerprint.append(f"{UNLABELED} {len(documents)} {part_digest(documents['digest'])}")
+            write_split(folder, UNLABELED, task, batches(documents, names, task))
         write_description(
             folder,
             Description(
@@ -172,8 +199,13 @@ class OwnCorpus(CorpusReader):
                 metric="f1_micro" if task == "multilabel" else "accuracy",
                 fingerprint=digest("\n".join(fingerprint)),
                 source=self.source,
-                notes=[labels_in_words(tables["train"], task, names), *warnings(tables, names)],
-                tables=list(tables),
+                notes=[
+                    labels_in_words(tables["train"], task, names),
+                    *(note for table in tables.values() for note in table.notes),
+                    *absent_labels(self.columns, names),
+                    *warnings(tables, names),
+                ],
+                tables=[*tables, *([] if unlabeled is None else [UNLABELED])],
             ),
         )
 
@@ -182,34 +214,135 @@ class OwnCorpus(CorpusReader):
 class Files(OwnCorpus):
     """Reads files and folders of the user."""
 
+    format: FormatName | None = None
+    delimiter: str | None = None
+    quoting: bool = True
+    header: bool = True
+    encoding: str = "utf-8"
+
     corpus_name = "files"
-    example = "data.train=train.csv (CSV, TSV, JSON Lines, Parquet, or a folder with one folder of .txt for each label)"
+    example = (
+        "data.train=train.csv (CSV, TSV, JSON Lines, Parquet, …, or a folder with one folder of texts for each label)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delimiter is not None and (len(self.layout.delimiter or "") != 1 or self.delimiter in '"\n\r'):
+            raise UserError(
+                f"data.delimiter is {self.delimiter!r}: it must be one character, such as ';' or '\\t', and no quote."
+            )
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise UserError(
+                f"data.encoding={self.encoding} is not an encoding that Python knows, such as utf-8, latin-1, cp1252 "
+                "or utf-16."
+            ) from error
 
     @property
-    def paths(self) -> dict[str, Path]:
-        """The file or folder of each split that has one."""
-        names = {split: getattr(self, split) for split in SPLITS}
-        return {split: Path(name).expanduser() for split, name in names.items() if name is not None}
+    def layout(self) -> Layout:
+        delimiter = None if self.delimiter is None else self.delimiter.replace("\\t", "\t")
+        return Layout(
+            format=self.format,
+            delimiter=delimiter,
+            quoting=self.quoting,
+            header=self.header,
+            encoding=self.encoding,
+        )
+
+    def paths_of(self, split: str) -> list[Path]:
+        """The files and folders of a split, empty if it has none. Raises UserError for those that do not exist."""
+        value = getattr(self, split)
+        names = value if isinstance(value, list) else [] if value is None else [value]
+        return list(dict.fromkeys(path for name in names for path in matching_paths(name, f"data.{split}")))
 
     @property
     def source(self) -> str:
-        return ", ".join(str(path) for path in self.paths.values())
+        values = [getattr(self, split) for split in (*SPLITS, UNLABELED)]
+        return ", ".join(in_brackets(as_names(value)) for value in values if value is not None)
+
+    def check(self) -> None:
+        """Raise UserError for files that do not exist, that are in two splits, or whose format is not known."""
+        paths = {split: self.paths_of(split) for split in (*SPLITS, UNLABELED)}
+        for one, other in combinations(paths, 2):
+            if shared := {path.resolve() for path in paths[one]} & {path.resolve() for path in paths[other]}:
+                raise UserError(
+                    f"data.{one} and data.{other} both have {min(shared)}: splits must not share documents."
+                )
+        documents = [open_document(path, self.columns, self.layout) for split in paths.values() for path in split]
+        formats = {document.layout.format for document in documents if not document.path.is_dir()}
+        for setting, is_default, where in (
+            ("delimiter", self.delimiter is None, {"csv", "tsv"}),
+            ("quoting", self.quoting, {"csv", "tsv"}),
+            ("header", self.header, {"csv", "tsv", "xlsx"}),
+        ):
+            if not is_default and formats.isdisjoint(where):
+                raise UserError(
+                    f"data.{setting}={getattr(self, setting)} has an effect on {', '.join(sorted(where))} only, but "
+                    f"{self.source} is not such a file: omit it, or set data.format."
+                )
 
     def identity(self) -> str:
-        identity = []
-        for split, path in self.paths.items():
-            require_there(path, f"data.{split}")
-            identity.append(f"{split} {content_key(path)}")
-        return "\n".join(identity)
+        self.check()
+        keys = [f"{split} {content_key(path)}" for split in (*SPLITS, UNLABELED) for path in self.paths_of(split)]
+        return "\n".join([*keys, repr(self.layout)])
 
     def read_tables(self) -> dict[str, Table]:
-        return {split: read_table(path, self.columns) for split, path in self.paths.items()}
+        tables = {split: self.read_split(split, paths) for split in SPLITS if (paths := self.paths_of(split))}
+        unlabeled = self.read_unlabeled()
+        return tables if unlabeled is None else {**tables, UNLABELED: unlabeled}
+
+    def read_split(self, split: str, paths: Sequence[Path]) -> Table:
+        try:
+            return concatenate([read_table(path, self.columns, self.layout) for path in paths])
+        except MissingLabelsError as error:
+            if split != "test":
+                raise
+            raise UserError(
+                f"{error}\nDocuments without labels cannot be tested; to classify them with a finished run: python "
+                "predict.py run=<its directory> input=<file>"
+            ) from error
+
+    def read_unlabeled(self) -> Table | None:
+        """The documents of data.unlabeled, and of folders in data.train whose name says that they have no label."""
+        columns = replace(self.columns, label=(), separator=None, label_names=None)
+        tables = []
+        for path in self.paths_of(UNLABELED):
+            if path.is_dir():
+                tables.append(unlabeled_table(path, self.encoding))
+            else:
+                document = open_document(path, columns, self.layout)
+                tables.append(collect(str(path), document.format.unit, document.rows(), columns))
+        for folder in filter(Path.is_dir, self.paths_of("train")):
+            unlabeled = [child for child in subfolders(folder) if child.name.lower() in UNLABELED_FOLDERS]
+            tables += [unlabeled_table(child, self.encoding) for child in unlabeled]
+        return concatenate(tables) if tables else None
+
+
+def unlabeled_table(folder: Path, encoding: str) -> Table:
+    return collect(str(folder), "file", unlabeled_tree_rows(folder, encoding), Columns(("text",), ()))
+
+
+def matching_paths(name: str, setting: str) -> list[Path]:
+    """The path of this name, or those that match a pattern such as `parts/*.csv`. Raises UserError if there is none."""
+    path = Path(name).expanduser()
+    if path.exists() or not has_magic(name):
+        require_there(path, setting)
+        return [path]
+    matches = sorted(Path(match) for match in glob(str(path), recursive=True))
+    if not matches:
+        raise UserError(f"{setting}={name}: no file matches this pattern. Paths are relative to the current folder.")
+    return matches
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubDataset(OwnCorpus):
     """Reads a data set of the Hugging Face Hub; train, validation and test are names of its splits."""
 
+    train: str | None
+    validation: str | None
+    test: str | None
+    unlabeled: str | None = None
     name: str | None
     config_name: str | None
     revision: str | None
@@ -236,7 +369,8 @@ class HubDataset(OwnCorpus):
         return f"{', '.join(part for part in parts if part)} on the Hugging Face Hub"
 
     def identity(self) -> str:
-        return f"{self.name} {self.config_name} {self.revision} {self.train} {self.validation} {self.test}"
+        splits = " ".join(str(getattr(self, split)) for split in (*SPLITS, UNLABELED))
+        return f"{self.name} {self.config_name} {self.revision} {splits}"
 
     def read_tables(self) -> dict[str, Table]:
         try:
@@ -248,11 +382,13 @@ class HubDataset(OwnCorpus):
                 "Check data.name, data.config_name, data.revision (a data set that is a script may have Parquet files "
                 "under data.revision=refs/convert/parquet) and the connection, or use your own files with data=files."
             ) from reason
-        return {split: self.read_split(name, splits[name]) for split, name in self.chosen_splits(list(splits)).items()}
+        chosen = self.chosen_splits(list(splits))
+        return {split: self.read_split(split, name, splits[name]) for split, name in chosen.items()}
 
     def chosen_splits(self, available: list[str]) -> dict[str, str]:
         """The data set's split for each of ours: the one that the user chose, else the unused one of the same name."""
-        chosen = {split: name for split in SPLITS if (name := getattr(self, split)) is not None}
+        ours = (*SPLITS, UNLABELED)
+        chosen = {split: name for split in ours if (name := getattr(self, split)) is not None}
         for split, name in chosen.items():
             if name not in available:
                 raise UserError(
@@ -261,32 +397,29 @@ class HubDataset(OwnCorpus):
                 )
         unused = {split: split for split in SPLITS if split in available and split not in chosen.values()}
         chosen = unused | chosen
-        return {split: chosen[split] for split in SPLITS if split in chosen}
+        return {split: chosen[split] for split in ours if split in chosen}
 
-    def read_split(self, name: str, dataset: "Dataset") -> Table:
+    def read_split(self, split: str, name: str, dataset: "Dataset") -> Table:
         where = f"the split {name!r} of {self.name}"
-        find_columns(where, dataset.column_names, self.columns.named)
-        return collect(where, "row", hub_rows(dataset, self.columns), self.columns)
+        columns = self.columns if split != UNLABELED else Columns(self.columns.text, ())
+        find_columns(where, dataset.column_names, columns.named)
+        return collect(where, "row", hub_rows(dataset, columns), columns)
 
 
 def hub_rows(dataset: "Dataset", columns: Columns) -> Iterator[Row]:
     """The rows of a data set, numbered from 1, with class names in place of class numbers."""
-    feature = dataset.features[columns.label]
-    class_names = getattr(getattr(feature, "feature", feature), "names", None)
+    names = [*columns.text, *columns.label]
+    class_names: list[str] | None = None
+    if len(columns.label) == 1:
+        feature = dataset.features[columns.label[0]]
+        class_names = getattr(getattr(feature, "feature", feature), "names", None)
     begin = 1
-    for batch in dataset.select_columns([columns.text, columns.label]).with_format("arrow").iter(CHUNK):
-        labels = batch[columns.label].to_pylist()
+    for batch in dataset.select_columns(names).with_format("arrow").iter(CHUNK):
+        values = [batch[name].to_pylist() for name in names]
         if class_names is not None:
-            labels = [class_name(label, class_names) for label in labels]
-        yield from zip(range(begin, begin + len(batch)), batch[columns.text].to_pylist(), labels, strict=True)
+            values[-1] = [class_name(label, class_names) for label in values[-1]]
+        yield from zip(range(begin, begin + len(batch)), *values, strict=True)
         begin += len(batch)
-
-
-def class_name(label: Any, names: list[str]) -> Any:
-    """The name of a class number, or the names of a list of them; None for -1, which means no label on the Hub."""
-    if isinstance(label, list):
-        return [class_name(item, names) for item in label]
-    return None if label is None or label < 0 else names[label]
 
 
 def label_names(table: Table) -> list[str]:
@@ -300,8 +433,8 @@ def label_names(table: Table) -> list[str]:
 def task_of(tables: dict[str, Table], names: list[str]) -> Task:
     """The task, inferred from the labels. Raises UserError if some tables have lists of labels and others do not."""
     lists = [table.where for table in tables.values() if table.several]
-    if lists and len(lists) < len(tables):
-        others = [table.where for table in tables.values() if not table.several]
+    others = [table.where for table in tables.values() if table.several is False]
+    if lists and others:
         raise UserError(
             f"{', '.join(lists)} has lists of labels, but {', '.join(others)} has one label per document: "
             "use the same form in all files."
@@ -314,24 +447,25 @@ def task_of(tables: dict[str, Table], names: list[str]) -> Task:
 def require_learnable(tables: dict[str, Table], task: Task, names: list[str], columns: Columns) -> None:
     """Raise UserError for labels that no model can learn, or that no training document has."""
     train = tables["train"]
+    label = in_brackets(columns.label)
     example = train.documents["labels"].list.join(", ")[0]
     if len(names) < 2:
         raise UserError(
-            f"{train.where}: all documents have the label {names[0]!r} (data.label={columns.label}); at least two "
+            f"{train.where}: all documents have the label {names[0]!r} (data.label={label}); at least two "
             "labels are needed.\nName another column, or add documents with another label."
             if names
-            else f"{train.where}: no document has a label (data.label={columns.label})."
+            else f"{train.where}: no document has a label (data.label={label})."
         )
     if columns.separator is not None and train.documents["labels"].list.len().max() == 1:
         raise UserError(
-            f"{train.where}: data.separator={columns.separator!r} occurs in no label (data.label={columns.label}); the "
+            f"{train.where}: data.separator={columns.separator!r} occurs in no label (data.label={label}); the "
             f"first is {example!r}.\nSet it to the separator between two labels, or omit it if every document has one "
             "label."
         )
     if task != "multilabel" and len(names) == len(train.documents):
         raise UserError(
             f"{train.where}: each of the {len(names):,} documents has a label of its own, such as {example!r} "
-            f"(data.label={columns.label}).\nName the column of the labels; if a text has several labels, set "
+            f"(data.label={label}).\nName the column of the labels; if a text has several labels, set "
             "data.separator to the separator between them."
         )
     for split, table in tables.items():
@@ -354,7 +488,7 @@ def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[p
     for part in documents.iter_slices(CHUNK):
         labels: list[Any] = [sorted(numbers[name] for name in of_document) for of_document in part["labels"].to_list()]
         if task != "multilabel":
-            labels = [label for (label,) in labels]
+            labels = [of_document[0] if of_document else NO_LABEL for of_document in labels]
         yield record_batch(part["text"].to_arrow(), labels, task)
 
 
@@ -364,6 +498,22 @@ def labels_in_words(train: Table, task: Task, names: list[str]) -> str:
     listed = ", ".join(f"{name} ({counts[name]:,})" for name in names[:SHOWN_LABELS])
     rest = f" and {len(names) - SHOWN_LABELS:,} more" if len(names) > SHOWN_LABELS else ""
     return f"The training documents make this a {task} task with {len(names):,} labels: {listed}{rest}."
+
+
+def absent_labels(columns: Columns, names: list[str]) -> list[str]:
+    """A note on labels that the user has named, but that no training document has."""
+    given = columns.label_names or (columns.label if len(columns.label) > 1 else ())
+    absent = [name for name in given if name not in names]
+    return [f"No training document has the labels {', '.join(absent)}: they are left out."] if absent else []
+
+
+def as_names(value: Names) -> tuple[str, ...]:
+    """The names in a setting that is one of them, or a list."""
+    return (
+        tuple(str(name) for name in value)
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else (str(value),)
+    )
 
 
 def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:

@@ -1,18 +1,25 @@
-"""Reading the user's files, with errors that name the file."""
+"""Opening the user's files, compressed or not, with errors that name the file."""
 
+import bz2
 import gzip
+import io
+import lzma
 import os
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+import pyarrow as pa
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # raised for truncated files and files that are not tar
+UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)
 
 
 @contextmanager
@@ -27,9 +34,62 @@ def damage_named(archive: Path) -> Iterator[None]:
         ) from error
 
 
+def open_zstandard(path: Path) -> IO[bytes]:
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+
+
+def open_zip(path: Path) -> IO[bytes]:
+    return zipfile.ZipFile(path).open(zip_member(path))
+
+
+def zip_member(path: Path) -> str:
+    """The name of the only file in a zip file. Raises UserError if it contains several or none, or if it is no zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise unreadable(path, error) from error
+    if len(files) != 1:
+        names = ", ".join(info.filename for info in files[:5])
+        raise UserError(
+            f"{path} contains {len(files)} files{f': {names}' if files else ''}{' …' if len(files) > 5 else ''}. A zip "
+            "file is read if it contains one; unpack it, and name the files or the folder."
+        )
+    if files[0].flag_bits & 1:
+        raise UserError(f"{path} is encrypted: unpack it with its password, and name the unpacked file.")
+    return files[0].filename
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a path begins with a dot, or is the folder that macOS adds to zip files."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
+    ".gz": gzip.open,  # type: ignore[dict-item]
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": open_zstandard,
+    ".zip": open_zip,
+}
+
+
 def open_bytes(path: Path) -> IO[bytes]:
-    """The file opened in binary mode, decompressed if its name ends in .gz."""
-    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
+    """The file opened in binary mode, decompressed if its name ends as in OPENERS."""
+    opener = OPENERS.get(path.suffix.lower())
+    return path.open("rb") if opener is None else opener(path)
+
+
+def uncompressed_name(path: Path) -> str:
+    """The lower-case name of a file without the suffix of its compression; in a zip file, of the file in it."""
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        return Path(zip_member(path)).name.lower()
+    return (path.stem if suffix in OPENERS else path.name).lower()
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be read: {error}.\nIt is incomplete or damaged: get a new copy.")
 
 
 def read_file(path: Path) -> bytes:

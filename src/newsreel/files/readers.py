@@ -1,7 +1,7 @@
-"""Readers of the user's documents (CSV, TSV, JSON Lines, Parquet, folders of texts), with errors that name the line.
+"""Readers of the user's documents, one generator of rows per format, with errors that name the line.
 
-The builders of `datasets` are not used: its CSV builder guesses types, so the label `01` becomes 1 and the text `NA`
-becomes missing, and none of them names the line that it cannot read. Python's csv and json do.
+The builders of `datasets` and the CSV reader of Polars are not used: they guess types, so the label `01` becomes 1 and
+the text `NA` becomes missing, and they do not name the line that they cannot read. Python's csv and json do.
 """
 
 import codecs
@@ -9,279 +9,244 @@ import csv
 import io
 import json
 import re
-import unicodedata
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
-from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from newsreel.core.errors import UserError
-from newsreel.files.archives import open_bytes, read_file
+from newsreel.files.archives import OPENERS, UNREADABLE, open_bytes, read_file, uncompressed_name, unreadable
+from newsreel.files.labels import MissingLabelsError, NamedColumns, Position, Unit, cut, shown
 
 CHUNK = 5_000  # documents held as Python objects at a time
 SHOWN_POSITIONS = 5
 SHOWN_COLUMNS = 20
-SHOWN_CHARACTERS = 60
 MAX_CSV_FIELD = 2**31 - 1  # characters; the csv module's default of 131,072 is too short for some documents
-SCHEMA = {"text": pl.String(), "labels": pl.List(pl.String()), "digest": pl.Binary()}
-WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
+LABEL_MARK = "__label__"  # before each label in fastText's format
+UNLABELED_FOLDERS = ("unsup", "unlabeled", "unlabelled", "unsupervised")
 
-Unit = Literal["line", "row", "file"]
-Row = tuple[Any, ...]  # position (line or row number, or path in the folder), then the values of the wanted columns
-NamedColumns = Sequence[tuple[str, str]]  # the setting that names a column, and the column
+Row = tuple[Any, ...]  # Position, then the values of the wanted columns
+FormatName = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "fasttext"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How files are laid out, as far as their content does not show it.
+
+    format: None depends on the extension. delimiter: of CSV files; None is a comma, or a tab in TSV files.
+    quoting: whether double quotes enclose fields. header: whether the first line names the columns; else they are
+    numbered from 1.
+    """
+
+    format: FormatName | None = None
+    delimiter: str | None = None
+    quoting: bool = True
+    header: bool = True
+    encoding: str = "utf-8"
 
 
 @dataclass(frozen=True)
-class Columns:
-    """The columns of a table to read, and the separator between the labels in a text of several."""
+class Document:
+    """A file to read: its format, and the columns to read from it. `notes` are filled while it is read."""
 
-    text: str
-    label: str
-    separator: str | None
+    path: Path
+    format: "Format"
+    columns: NamedColumns
+    layout: Layout
+    notes: list[str] = field(default_factory=list)
 
     @property
-    def named(self) -> NamedColumns:
-        return [("data.text", self.text), ("data.label", self.label)]
+    def num_texts(self) -> int:
+        """The number of columns of texts, which come before those of labels."""
+        return sum(setting != "data.label" for setting, _ in self.columns)
+
+    def rows(self) -> Iterator[Row]:
+        return self.format.rows(self)
 
 
 @dataclass(frozen=True)
-class Table:
-    """The documents of one file, folder or split, with the position of each for messages."""
+class Format:
+    """A format of files: the unit of its positions, and the function that reads rows."""
 
-    where: str
-    unit: Unit  # of the positions
-    several: bool  # whether a document can have several labels
-    documents: pl.DataFrame  # position, text, labels (sorted names) and digest (of labels and text)
-
-
-def require_there(path: Path, setting: str) -> None:
-    """Raise UserError if the file or folder named by `setting` does not exist."""
-    if not path.exists():
-        near = get_close_matches(path.name, [sibling.name for sibling in path.parent.glob("*")], n=1)
-        hint = f"; did you mean {path.with_name(near[0])}?" if near else ". Paths are relative to the current folder."
-        raise UserError(f"{setting}={path}: there is no such file or folder{hint}")
+    unit: Unit
+    rows: Callable[[Document], Iterator[Row]]
+    is_text: bool = True  # and so may be compressed
 
 
-def read_table(path: Path, columns: Columns) -> Table:
-    """The documents of the user's file or folder.
-
-    Raises UserError, with the line or row, for unreadable files and invalid rows.
-    """
-    if path.is_dir():
-        return collect(str(path), "file", tree_rows(path), columns)
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        return collect(str(path), "row", parquet_rows(path, columns.named), columns)
-    for suffix, rows in TEXT_FORMATS.items():
-        if name.endswith((suffix, f"{suffix}.gz")):
-            return collect(str(path), "line", rows(path, columns.named), columns)
-    raise UserError(
-        f"{path}: unknown file extension. Supported are {', '.join(TEXT_FORMATS)} (each also with .gz) and .parquet: "
-        "rename the file if it has one of these formats."
-    )
-
-
-def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Table:
-    """A table from rows of a position, a text and a label.
-
-    Raises UserError for values of the wrong type, empty texts and missing labels.
-    """
-    labels = Labels(where, unit, columns)
-    without_text: list[int | str] = []
-    without_label: list[int | str] = []
-
-    def documents() -> Iterator[tuple[int | str, str, list[str], bytes]]:
-        for position, value, label in tqdm(rows, unit=" documents", desc=f"reading {where}", disable=None, leave=False):
-            text = document_text(value)
-            if text is None:
-                raise UserError(
-                    f"{where}, {unit} {position}: data.text={columns.text} is {shown(value)}; it must be a text.\n"
-                    "Name the column of the texts, or write this value as a text."
-                )
-            names = labels.names(position, label)
-            if names is None:
-                without_label.append(position)
-            if not text:
-                without_text.append(position)
-            if text and names is not None:
-                try:
-                    yield position, text, names, sha256("\0".join([*names, "", text]).encode()).digest()
-                except UnicodeEncodeError as error:
-                    raise UserError(
-                        f"{where}, {unit} {position}: {error.object[error.start]!a} is half of a surrogate pair. "
-                        "Write the whole character, or remove it."
-                    ) from error
-
-    chunks = []
-    remaining = documents()
-    while chunk := list(islice(remaining, CHUNK)):
-        positions, *contents = zip(*chunk, strict=True)
-        frame = pl.DataFrame(dict(zip(SCHEMA, contents, strict=True)), schema=SCHEMA)
-        chunks.append(frame.with_columns(position=pl.Series(positions)))
-    problems = [
-        f"{len(positions):,} {'have' if len(positions) > 1 else 'has'} no {what} ({in_words(unit, positions)})"
-        for what, positions in (("text", without_text), ("label", without_label))
-        if positions
-    ]
-    if problems:
-        raise UserError(
-            f"{where}: of its documents, {' and '.join(problems)}; data.text={columns.text}, "
-            f"data.label={columns.label}.\nRemove them, fill in the missing values, or use other documents."
-        )
-    if not chunks:
-        raise UserError(f"{where} has no documents. Training, validation and test need at least one each.")
-    return Table(where, unit, labels.several, pl.concat(chunks))
-
-
-class Labels:
-    """Converts the labels of one table to names. The same label gets the same name in every format."""
-
-    def __init__(self, where: str, unit: Unit, columns: Columns) -> None:
-        self.where = where
-        self.unit = unit
-        self.columns = columns
-        self.several = columns.separator is not None
-        self.first: dict[str, tuple[int | str, Any, str]] = {}  # aspect → position, value and kind of the first label
-
-    def names(self, position: int | str, value: Any) -> list[str] | None:
-        """The sorted names of a document's labels; None if the label is missing. Raises UserError."""
-        if is_missing(value):
-            return None
-        self.require_same_kind("form", "a list" if isinstance(value, list) else "a single value", position, value)
-        if isinstance(value, list):
-            self.several = True
-            values = value
-        elif isinstance(value, str) and self.columns.separator is not None:
-            values = [part for part in value.split(self.columns.separator) if part.strip()]
-        else:
-            values = [value]
-        names = {label_name(item) for item in values if self.is_label(item, position, value)}
-        if "" in names and not isinstance(value, list):
-            return None
-        if "" in names:
-            raise self.error(position, value, "it contains an empty label: remove that from the list")
-        return sorted(names)
-
-    def is_label(self, item: Any, position: int | str, value: Any) -> bool:
-        """True for a valid label. Raises UserError for anything else."""
-        if isinstance(item, bool):
-            kind = "true or false"
-        elif isinstance(item, str):
-            kind = "a text"
-        elif isinstance(item, int | float) and not is_missing(item):
-            kind = "a number"
-        else:
-            raise self.error(position, value, "labels must be texts, numbers, true or false, or lists of these")
-        self.require_same_kind("type", kind, position, value)
-        return True
-
-    def require_same_kind(self, aspect: str, kind: str, position: int | str, value: Any) -> None:
-        first_position, first_value, first_kind = self.first.setdefault(aspect, (position, value, kind))
-        if kind != first_kind:
-            rule = f"this is {kind}, but {shown(first_value)} in {self.unit} {first_position} is {first_kind}"
-            raise self.error(position, value, f"{rule}. Write all labels in the same form")
-
-    def error(self, position: int | str, value: Any, rule: str) -> UserError:
-        return UserError(
-            f"{self.where}, {self.unit} {position}: data.label={self.columns.label} is {shown(value)}; {rule}."
-        )
-
-
-def label_name(value: str | bool | float) -> str:
-    """The name of a label: `1` for 1, 1.0, "1" and " 1.0 ", `true` for true and "True"; `01` stays `01`.
-
-    File formats, and the programs that write them, differ: pandas writes integers as 1.0 if one of them is missing,
-    and True in CSV, where JSON has true.
-    """
-    name = unicodedata.normalize("NFC", str(value)).strip()
-    if whole := WHOLE_NUMBER.fullmatch(name):
-        return whole.group(1)
-    return name.lower() if name in ("True", "False", "TRUE", "FALSE") else name
-
-
-def document_text(value: Any) -> str | None:
-    """A document's text, the same for all formats; empty if it is missing, None if the value is not a text."""
-    if is_missing(value):
-        return ""
-    if not isinstance(value, str):
-        return None
-    return (value.replace("\r\n", "\n") if "\r" in value else value).strip()  # searching one character is much faster
-
-
-def is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def csv_rows(path: Path, columns: NamedColumns, *, delimiter: str) -> Iterator[Row]:
+def csv_rows(document: Document) -> Iterator[Row]:
     """The rows of a table whose first line names the columns. Quoted fields may contain line breaks."""
+    path, layout = document.path, document.layout
+    delimiter = layout.delimiter or ("\t" if layout.format == "tsv" else ",")
     csv.field_size_limit(MAX_CSV_FIELD)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE
     begin = 1
-    with opened(path, newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+    labels: set[tuple[str, ...]] = set()
+    inner_rows: list[tuple[int, tuple[str, ...]]] = []  # line and labels of what looks like rows within fields
+    with opened(path, layout.encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)
         names: list[str] = []
+        header: list[str] | None = None
+        positions: list[int] = []
+        label_positions: list[int] = []
         try:
             for row in reader:
                 line, begin = begin, reader.line_num + 1
                 if not row:  # an empty line
                     continue
                 if not names:
-                    names = [name.strip() for name in row]
-                    positions = find_columns(str(path), names, columns, "The first line must name the columns.")
-                elif len(row) != len(names):
+                    header = row if layout.header else None
+                    names = [name.strip() for name in row] if layout.header else [str(n + 1) for n in range(len(row))]
+                    require_delimiter(path, row, document.columns, delimiter)
+                    positions = find_columns(str(path), names, document.columns, header_rule(layout))
+                    label_positions = positions[document.num_texts :]
+                    if layout.header:
+                        continue
+                if len(row) != len(names):
+                    raise wrong_field_count(path, line, row, names, delimiter, layout)
+                if row == header:
                     raise UserError(
-                        f"{path}, line {line}: {len(row)} fields, but the first line names {len(names)} columns "
-                        f"({columns_in_words(names)}).\nA field that contains {delimiter!r} or a line break must be "
-                        'enclosed in double quotes, and a double quote in it doubled: "".'
+                        f"{path}, line {line}: this line repeats the first one, which names the columns: remove it."
                     )
-                else:
-                    yield line, *[row[position] for position in positions]
+                labels.add(tuple([row[position] for position in label_positions]))
+                if begin - line > 1 and label_positions:
+                    inner_rows += [(line, found) for found in inner_labels(row, delimiter, label_positions)]
+                yield line, *[row[position] for position in positions]
         except csv.Error as error:
             raise UserError(
                 f"{path}, line {begin}: the row that begins there cannot be read: {error} (detected in line "
                 f"{reader.line_num}).\nA field that begins with a double quote must end with one, and a double quote "
-                'in it must be doubled: "".'
+                'in it must be doubled: "". If double quotes are part of the texts, set data.quoting=false'
             ) from error
+    matches = Counter(line for line, found in inner_rows if found in labels)
+    if suspects := [line for line, count in matches.items() if count > 1]:  # one of them is the row itself
+        document.notes.append(
+            f"{path}: {len(suspects):,} quoted {'fields contain' if len(suspects) > 1 else 'field contains'} lines "
+            f"that look like rows ({in_words('line', suspects)}). If a double quote there is part of the text, set "
+            "data.quoting=false"
+        )
 
 
-def json_rows(path: Path, columns: NamedColumns) -> Iterator[Row]:
-    """The rows of a file with one JSON object a line."""
+def header_rule(layout: Layout) -> str:
+    if not layout.header:
+        return "Without a header (data.header=false), columns are numbered from 1."
+    return "The first line must name the columns; if it is a document, set data.header=false."
+
+
+def require_delimiter(path: Path, row: list[str], columns: NamedColumns, delimiter: str) -> None:
+    """Raise UserError if the first line is one field that contains what is probably the delimiter."""
+    if len(row) > 1 or row[0].strip() in {name for _, name in columns}:
+        return
+    if other := re.search(r"[,;|\t]", row[0]):
+        raise UserError(
+            f"{path} has the columns {cut(row[0])}: only one, which contains {other[0]!r}. If that separates the "
+            f"columns, set data.delimiter={other[0]!r}"
+        )
+
+
+def wrong_field_count(
+    path: Path, line: int, row: list[str], names: list[str], delimiter: str, layout: Layout
+) -> UserError:
+    rule = f"the first line {'names' if layout.header else 'has'} {len(names)} columns ({columns_in_words(names)})"
+    quoting = (
+        "A field that contains {0!r} or a line break must be enclosed in double quotes, and a double quote in it "
+        'doubled: "".'
+        if layout.quoting
+        else "With data.quoting=false, no field can contain {0!r}."
+    )
+    return UserError(f"{path}, line {line}: {len(row)} fields, but {rule}.\n{quoting.format(delimiter)}")
+
+
+def inner_labels(row: list[str], delimiter: str, label_positions: list[int]) -> list[tuple[str, ...]]:
+    """The labels of the lines of a row of several lines that would be rows themselves if quotes enclosed nothing."""
+    lines = [line.split(delimiter) for line in delimiter.join(row).split("\n")]
+    labels = [tuple([line[position] for position in label_positions]) for line in lines if len(line) == len(row)]
+    return [found for found in labels if all(found)]
+
+
+def json_rows(document: Document) -> Iterator[Row]:
+    """The rows of a file with one JSON object a line, or with one array of objects."""
+    path, columns = document.path, document.columns
     names = [name for _, name in columns]
-    example = json.dumps(dict.fromkeys(names, "…"), ensure_ascii=False)
     first = True
-    with opened(path, newline=None) as file:
+    for line, record in json_objects(document):
+        if not isinstance(record, dict):
+            raise UserError(
+                f"{path}, line {line}: {shown(record)} is not an object.\nEach line, or each item of one array, must "
+                f"be one, such as {json_example(names)}."
+            )
+        if first:
+            find_columns(str(path), list(record), columns, "The first object must have all columns that are read.")
+            first = False
+        yield line, *[record.get(name) for name in names]
+
+
+def json_example(names: Sequence[str]) -> str:
+    return json.dumps(dict.fromkeys(names, "…"), ensure_ascii=False)
+
+
+def json_objects(document: Document) -> Iterator[tuple[int, Any]]:
+    """The line and the value of each JSON value of a file."""
+    names = [name for _, name in document.columns]
+    with opened(document.path, document.layout.encoding, newline=None) as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
+            if line.lstrip().startswith("["):
+                yield from array_items(document.path, line + file.read(), number)
+                return
             try:
-                record = json.loads(line)
+                yield number, json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise UserError(
-                    f"{path}, line {number}: invalid JSON: {error}.\nEach line must hold one complete object, such as "
-                    f"{example}."
+                    f"{document.path}, line {number}: invalid JSON: {error}.\nEach line must hold one complete object, "
+                    f"such as {json_example(names)}; or the file must be one array of objects."
                 ) from error
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"{path}, line {number}: {shown(record)} is not an object.\nEach line must hold one, such as "
-                    f"{example}; an array of objects is not JSON Lines."
-                )
-            if first:
-                find_columns(str(path), list(record), columns, "The first line must have all columns that are read.")
-                first = False
-            yield number, *[record.get(name) for name in names]
 
 
-def parquet_rows(path: Path, columns: NamedColumns) -> Iterator[Row]:
+def array_items(path: Path, text: str, line: int) -> Iterator[tuple[int, Any]]:
+    """The line and the value of each item of a JSON array. line: that of the text's beginning."""
+    decoder = json.JSONDecoder()
+    space = re.compile(r"\s*")
+
+    def skip(position: int, start: int) -> int:
+        """The position of the next character that is no space; counts the lines from `start`."""
+        nonlocal line
+        end = space.match(text, position).end()  # type: ignore[union-attr]
+        line += text.count("\n", start, end)
+        return end
+
+    position = skip(text.index("[") + 1, 0)
+    closed = text.startswith("]", position)
+    while not closed:
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise UserError(
+                f"{path}, line {line}: invalid JSON: {reason}: {shown(text[position : position + 40])}.\nThe file must "
+                "be one array of objects, or have one object per line."
+            ) from error
+        yield line, value
+        end = skip(end, position)
+        if text[end : end + 1] not in (",", "]"):
+            raise UserError(
+                f"{path}, line {line}: invalid JSON: an item of the array must be followed by a comma or ], not by "
+                f"{shown(text[end : end + 40])}."
+            )
+        closed = text[end] == "]"
+        position = skip(end + 1, end)
+    if text[position + 1 :].strip() and not text[position:].isspace():
+        raise UserError(f"{path}, line {line}: {shown(text[position:].strip())} follows the array: remove it.")
+
+
+def parquet_rows(document: Document) -> Iterator[Row]:
+    path, columns = document.path, document.columns
     names = [name for _, name in columns]
     try:
         with pq.ParquetFile(path) as file:
@@ -297,39 +262,164 @@ def parquet_rows(path: Path, columns: NamedColumns) -> Iterator[Row]:
         ) from error
 
 
-def tree_rows(folder: Path) -> Iterator[Row]:
-    """The documents of a folder with one folder of .txt files for each label."""
-    labels = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+def excel_rows(document: Document) -> Iterator[Row]:
+    """The rows of the first sheet of an Excel workbook, read with fastexcel."""
+    path, layout = document.path, document.layout
+    try:
+        import fastexcel
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: Excel files need the extra `excel`: pip install 'newsreel[excel]'") from error
+    try:
+        sheet = fastexcel.read_excel(path).load_sheet(0, header_row=None, dtypes="string").to_arrow()
+    except fastexcel.FastExcelError as error:
+        raise UserError(f"{path} cannot be read as Excel: {str(error).splitlines()[0]}.\nSave it as .xlsx.") from error
+    rows = zip(*[column.to_pylist() for column in sheet.columns], strict=True)
+    names = [str(number + 1) for number in range(sheet.num_columns)]
+    if layout.header:
+        names = [str(value or "").strip() for value in next(rows, ())]
+    if not names:
+        return
+    positions = find_columns(str(path), names, document.columns, header_rule(layout))
+    for number, row in enumerate(rows, start=2 if layout.header else 1):
+        if any(value is not None for value in row):
+            yield number, *[row[position] for position in positions]
+
+
+def fasttext_rows(document: Document) -> Iterator[Row]:
+    """The lines of fastText's format: labels, each with the prefix `__label__`, before the text."""
+    path = document.path
+    with opened(path, document.layout.encoding, newline=None) as file:
+        for number, line in enumerate(file, start=1):
+            labels = []
+            rest = line.lstrip()
+            while rest.startswith(LABEL_MARK):
+                label, _, rest = rest.partition(" ") if " " in rest else (rest.strip(), "", "")
+                labels.append(label.removeprefix(LABEL_MARK))
+                rest = rest.lstrip()
+            if not labels and rest:
+                raise UserError(
+                    f"{path}, line {number}: {shown(rest.strip())} has no label.\nA text file must have the format of "
+                    f"fastText: {LABEL_MARK}<label> before the text, once for each of its labels. Tables are .csv, "
+                    ".tsv, .jsonl or .parquet (see data.format)."
+                )
+            if labels:
+                yield number, rest, labels
+
+
+def line_rows(document: Document) -> Iterator[Row]:
+    """One document per line."""
+    with opened(document.path, document.layout.encoding, newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            yield number, strip_newline(line)
+
+
+def strip_newline(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def tree_rows(document: Document) -> Iterator[Row]:
+    """The documents of a folder with one folder of text files for each label."""
+    folder = document.path
+    labels = [child for child in subfolders(folder) if child.name.lower() not in UNLABELED_FOLDERS]
     if not labels:
         raise UserError(
             f"{folder} has no subfolders. It must have one for each label, with the label's documents: "
             f"{folder / '<label>' / '*.txt'}."
         )
-    for label in labels:
-        files = sorted(child for child in label.iterdir() if not child.name.startswith("."))
-        if not files:
-            raise UserError(
-                f"{label} has no .txt files, but every folder in {folder} is a label: put the label's documents there, "
-                "or remove the folder."
-            )
-        if others := [file for file in files if file.suffix.lower() != ".txt" or not file.is_file()]:
-            raise UserError(
-                f"{others[0]} is not a .txt file, but a label's folder must contain nothing else ({len(others):,} of "
-                f"{len(files):,} are not .txt files). Move them elsewhere."
-            )
-        for file in files:
-            try:
-                yield f"{label.name}/{file.name}", read_file(file).decode("utf-8-sig"), label.name
-            except UnicodeDecodeError as error:
-                raise not_utf8(file) from error
+    files = [(label, file) for label in labels for file in files_of_label(label)]
+    require_one_extension(folder, [file for _, file in files])
+    for label, file in files:
+        yield f"{label.name}/{file.name}", decoded(file, document.layout.encoding), label.name
 
 
-TEXT_FORMATS: dict[str, Callable[[Path, NamedColumns], Iterator[Row]]] = {
-    ".csv": partial(csv_rows, delimiter=","),
-    ".tsv": partial(csv_rows, delimiter="\t"),
-    ".jsonl": json_rows,
-    ".ndjson": json_rows,
+def unlabeled_tree_rows(folder: Path, encoding: str) -> Iterator[Row]:
+    """The documents of a folder of text files, without labels."""
+    for file in files_of_label(folder):
+        yield f"{folder.name}/{file.name}", decoded(file, encoding)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def files_of_label(label: Path) -> list[Path]:
+    """The files of a label's folder, sorted. Raises UserError if it has none, or folders."""
+    children = sorted(child for child in label.iterdir() if not child.name.startswith("."))
+    if not children:
+        raise UserError(
+            f"{label} has no files, but every folder in {label.parent} is a label: put the label's documents there, or "
+            "remove the folder."
+        )
+    if others := [child for child in children if not child.is_file()]:
+        raise UserError(
+            f"{others[0]} is not a file, but a label's folder must contain nothing else: name the folder above the "
+            f"labels, such as {label}, or move it elsewhere."
+        )
+    return children
+
+
+def require_one_extension(folder: Path, files: Sequence[Path]) -> None:
+    """Raise UserError if the files of a folder have several extensions."""
+    extensions = Counter(extension(file) for file in files)
+    if len(extensions) < 2:
+        return
+    usual, rarest = extensions.most_common()[0][0], extensions.most_common()[-1][0]
+    odd = next(file for file in files if extension(file) == rarest)
+    like = f"a {usual} file like" if usual else "without extension like"
+    raise UserError(
+        f"{odd} is not {like} {extensions[usual]:,} of the {len(files):,} files in the folders of {folder}: all "
+        "documents must have the same extension. Move the others elsewhere."
+    )
+
+
+def extension(file: Path) -> str:
+    """The extension of a file; none if it is a number, as in the names of newsgroup articles such as 1.23."""
+    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+
+
+FORMATS: dict[FormatName, Format] = {
+    "csv": Format("line", csv_rows),
+    "tsv": Format("line", csv_rows),
+    "jsonl": Format("line", json_rows),
+    "json": Format("line", json_rows),
+    "parquet": Format("row", parquet_rows, is_text=False),
+    "xlsx": Format("row", excel_rows, is_text=False),
+    "fasttext": Format("line", fasttext_rows),
 }
+FOLDER = Format("file", tree_rows)
+LINES = Format("line", line_rows)  # of documents to classify, and without labels
+EXTENSIONS: dict[str, FormatName] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".txt": "fasttext",
+}
+
+
+def find_format(path: Path, layout: Layout) -> FormatName:
+    """The format of a file. Raises UserError if its extension does not tell."""
+    if layout.format is not None:
+        return layout.format
+    name = uncompressed_name(path)
+    for suffix, format_name in EXTENSIONS.items():
+        if name.endswith(suffix) and (FORMATS[format_name].is_text or name == path.name.lower()):
+            return format_name
+    raise UserError(
+        f"{path}: unknown file extension. Supported are {', '.join(EXTENSIONS)}; files of text also with "
+        f"{', '.join(OPENERS)}. Rename the file, or name its format: data.format=csv"
+    )
+
+
+def require_there(path: Path, setting: str) -> None:
+    """Raise UserError if the file or folder named by `setting` does not exist."""
+    if not path.exists():
+        near = get_close_matches(path.name, [sibling.name for sibling in path.parent.glob("*")], n=1)
+        hint = f"; did you mean {path.with_name(near[0])}?" if near else ". Paths are relative to the current folder."
+        raise UserError(f"{setting}={path}: there is no such file or folder{hint}")
 
 
 def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: str = "") -> list[int]:
@@ -339,37 +429,53 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
         if name not in names:
             near = get_close_matches(name, names, n=1)
             hint = f"; did you mean {setting}={near[0]}?" if near else f": name one of them with {setting}=…"
-            if len(names) == 1 and (delimiter := re.search(r"[,;|\t]", names[0])):
-                hint = (
-                    f": only one, which contains {delimiter[0]!r}. Fields are separated by ',' in .csv, tabs in .tsv."
-                )
-            raise UserError(f"{setting}={name}: {existing}{hint}" + (f"\n{rule}" if rule else ""))
+            kind = MissingLabelsError if setting == "data.label" else UserError
+            raise kind(f"{setting}={name}: {existing}{hint}" + (f"\n{rule}" if rule else ""))
         if names.count(name) > 1:
             raise UserError(f"{setting}={name}: {existing}; {names.count(name)} have this name. Rename all but one.")
     return [names.index(name) for _, name in columns]
 
 
 @contextmanager
-def opened(path: Path, newline: str | None) -> Iterator[IO[str]]:
-    """A file opened as text, decompressed if its name ends in .gz. Raises UserError if it is damaged or not UTF-8."""
+def opened(path: Path, encoding: str, newline: str | None) -> Iterator[IO[str]]:
+    """A file opened as text, decompressed as its name says.
+
+    Raises UserError if it is damaged or in another encoding.
+    """
     try:
         with open_bytes(path) as file:
-            yield io.TextIOWrapper(file, encoding="utf-8-sig", newline=newline)
+            yield io.TextIOWrapper(file, encoding=with_mark(encoding), newline=newline)
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
-    except (EOFError, zlib.error, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}.\nIt is incomplete or damaged: get a new copy.") from error
+        raise undecodable(path, encoding, error) from error
+    except UnicodeError as error:  # of codecs that need a byte order mark
+        raise UserError(f"{path} is not {encoding}: {error}. Set data.encoding to the encoding of the file.") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
 
 
-def not_utf8(path: Path) -> UserError:
-    """The error for a text file that is not UTF-8, which names the first invalid line."""
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return line_not_utf8(str(path), number, error)
-    raise AssertionError("all lines are UTF-8: the file has changed meanwhile")
+def with_mark(encoding: str) -> str:
+    """The encoding, with a byte order mark left out of UTF-8."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def decoded(file: Path, encoding: str) -> str:
+    """The text of a whole file. Raises UserError."""
+    try:
+        return read_file(file).decode(with_mark(encoding))
+    except UnicodeDecodeError as error:
+        raise undecodable(file, encoding, error) from error
+
+
+def undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> UserError:
+    """The error for a text file in another encoding; for UTF-8, it names the first invalid line."""
+    if codecs.lookup(encoding).name == "utf-8":
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as line_error:
+                    return line_not_utf8(str(path), number, line_error)
+    return UserError(f"{path} is not {encoding}: {error}. Set data.encoding to the encoding of the file.")
 
 
 def line_not_utf8(where: str, number: int, error: UnicodeDecodeError) -> UserError:
@@ -379,7 +485,8 @@ def line_not_utf8(where: str, number: int, error: UnicodeDecodeError) -> UserErr
     encoding = "UTF-16" if is_utf16 else "LATIN1"
     return UserError(
         f"{where}, line {number}: byte 0x{line[byte]:02x} at {byte + 1} is not UTF-8.\nSave the text as UTF-8. "
-        f"If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>"
+        f"If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>, or, to train on it, "
+        f"data.encoding={encoding.lower()}"
     )
 
 
@@ -388,15 +495,7 @@ def columns_in_words(names: Sequence[str]) -> str:
     return listed + (f" … ({len(names)})" if len(names) > SHOWN_COLUMNS else "")
 
 
-def in_words(unit: Unit, positions: Sequence[int | str]) -> str:
+def in_words(unit: Unit, positions: Sequence[Position]) -> str:
     """The positions of documents, such as `lines 2, 7`; only the first SHOWN_POSITIONS of them."""
     listed = ", ".join(f"{position}" for position in positions[:SHOWN_POSITIONS])
     return f"{unit}{'s' if len(positions) > 1 else ''} {listed}{' …' if len(positions) > SHOWN_POSITIONS else ''}"
-
-
-def shown(value: Any) -> str:
-    return cut(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -13,18 +14,21 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
-from newsreel.files.archives import open_bytes
+from newsreel.files.archives import OPENERS, open_bytes, uncompressed_name
+from newsreel.files.labels import Unit, shown
 from newsreel.files.readers import (
-    TEXT_FORMATS,
+    EXTENSIONS,
+    FORMATS,
+    LINES,
+    Document,
+    Layout,
     Row,
-    Unit,
-    document_text,
+    find_format,
     line_not_utf8,
-    opened,
-    parquet_rows,
     require_there,
-    shown,
+    strip_newline,
 )
+from newsreel.files.tables import document_text
 
 MAX_DOCUMENTS = 4_096  # per chunk
 MAX_CHARACTERS = 2**23  # per chunk, without its last document
@@ -103,32 +107,22 @@ def file_source(path: Path, column: str, keep: Sequence[str]) -> Source:
     reading.
     """
     require_there(path, "input")
+    unpacked = uncompressed_name(path) if path.is_file() else ""
+    if not unpacked.endswith(tuple(EXTENSIONS)):
+        raise UserError(
+            f"input={path}: this is not a readable file. The extension must be .txt (one document per line), "
+            f"{', '.join(suffix for suffix in EXTENSIONS if suffix != '.txt')} (those of texts also with "
+            f"{', '.join(OPENERS)}), and match the format."
+        )
     columns = [("column", column), *(("keep", name) for name in keep)]
-    name = path.name.lower()
-    if path.is_file() and name.endswith(".parquet"):
-        return Source(str(path), "row", parquet_rows(path, columns), path)
-    name = name.removesuffix(".gz")
-    if path.is_file() and name.endswith(".txt"):
+    layout = Layout()
+    if unpacked.endswith(".txt"):
         if keep:
             raise UserError(f"keep={keep[0]}: {path} is a text file with one document per line, without columns.")
-        return Source(str(path), "line", text_rows(path), path)
-    for suffix, rows in TEXT_FORMATS.items():
-        if path.is_file() and name.endswith(suffix):
-            return Source(str(path), "line", rows(path, columns), path)
-    raise UserError(
-        f"input={path}: this is not a readable file. The extension must be .txt (one document per line), "
-        f"{', '.join(TEXT_FORMATS)} (each optionally with .gz) or .parquet, and match the format."
-    )
-
-
-def text_rows(path: Path) -> Iterator[Row]:
-    with opened(path, newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            yield number, strip_newline(line)
-
-
-def strip_newline(line: str) -> str:
-    return line.removesuffix("\n").removesuffix("\r")
+        return Source(str(path), LINES.unit, Document(path, LINES, [], layout).rows(), path)
+    name = find_format(path, layout)
+    document = Document(path, FORMATS[name], columns, replace(layout, format=name))
+    return Source(str(path), document.format.unit, document.rows(), path)
 
 
 def count_documents(path: Path) -> int | None:

@@ -1,0 +1,64 @@
+"""Documents held in Python objects, written to a file that `data=files` reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from newsreel.core.errors import UserError
+from newsreel.core.storage import replacing
+
+
+def save_documents(documents: Any, path: str | Path, text: str = "text", label: str = "label") -> Path:
+    """Write documents to a Parquet file with the columns `text` and `label`, for `data=files data.train=<path>`.
+
+    documents: a scikit-learn Bunch (`data`, `target` and `target_names`), a `datasets.Dataset`, or a data frame of
+    pandas, Polars or PyArrow. text, label: its columns; a Bunch needs none.
+    Class numbers get the names of their classes.
+    Returns the path. Raises UserError for other objects, missing columns and texts that are not strings.
+    """
+    path = Path(path).expanduser()
+    if path.suffix != ".parquet":
+        raise UserError(f"{path}: documents are saved as Parquet, so the name must end in .parquet.")
+    texts, labels = columns_of(documents, text, label)
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        raise UserError(f"The texts are of the type {texts.type}, but must be strings: name their column with text=…")
+    with replacing(path) as partial:
+        pq.write_table(pa.table({"text": texts, "label": labels}), partial)
+    return path
+
+
+def columns_of(documents: Any, text: str, label: str) -> tuple[Any, Any]:
+    """Texts and labels as Arrow arrays."""
+    if hasattr(documents, "data") and hasattr(documents, "target"):
+        names = getattr(documents, "target_names", None)
+        labels = [int(number) for number in documents.target] if names is not None else list(documents.target)
+        return pa.array(documents.data), pa.array([names[label] for label in labels] if names is not None else labels)
+    names = None
+    if hasattr(documents, "features") and hasattr(documents, "with_format"):  # a datasets.Dataset
+        feature = documents.features.get(label)
+        names = getattr(getattr(feature, "feature", feature), "names", None)
+        documents = documents.with_format("arrow")[:]
+    elif hasattr(documents, "to_arrow"):  # Polars, whose strings Parquet does not have in the form of its stream
+        documents = documents.to_arrow()
+    elif not hasattr(documents, "__arrow_c_stream__"):
+        raise UserError(
+            f"{type(documents).__name__} is not a scikit-learn Bunch, a datasets.Dataset or a data frame of pandas, "
+            "Polars or PyArrow."
+        )
+    table = pa.table(documents)
+    for argument, name in (("text", text), ("label", label)):
+        if name not in table.column_names:
+            raise UserError(f"{argument}={name}: the columns are {', '.join(table.column_names)}.")
+    labels = (
+        table[label] if names is None else pa.array([class_name(value, names) for value in table[label].to_pylist()])
+    )
+    return table[text], labels
+
+
+def class_name(value: Any, names: list[str]) -> Any:
+    """The name of a class number, or those of a list of them; None for -1, which means no label on the Hub."""
+    if isinstance(value, list):
+        return [class_name(item, names) for item in value]
+    return None if value is None or value < 0 else names[value]
