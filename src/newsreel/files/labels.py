@@ -62,10 +62,19 @@ class Labels:
         has_indicators = len(columns.label) > 1 or columns.label_names is not None
         self.several = has_indicators or columns.separator is not None
         self.first: dict[str, tuple[Position, Any, str]] = {}  # aspect → position, value and kind of the first label
+        self.known: dict[str, list[str]] = {}  # the names of labels that are texts, so that each is checked once
         self.vector_size: int | None = None  # of the lists so far, if all may be vectors of 0 and 1; -1: they are not
 
     def names(self, position: Position, value: Any) -> list[str] | None:
         """The sorted names of a document's labels; None if the label is missing. Raises UserError."""
+        if isinstance(value, str) and value in self.known:
+            return self.known[value]
+        names = self.new_names(position, value)
+        if isinstance(value, str) and names is not None:
+            self.known[value] = names
+        return names
+
+    def new_names(self, position: Position, value: Any) -> list[str] | None:
         if len(self.columns.label) > 1:
             return self.indicated(position, value, self.columns.label)
         if is_missing(value):

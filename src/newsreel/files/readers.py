@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -86,14 +87,14 @@ def csv_rows(document: Document) -> Iterator[Row]:
     csv.field_size_limit(MAX_CSV_FIELD)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE
     begin = 1
-    labels: set[tuple[str, ...]] = set()
-    inner_rows: list[tuple[int, tuple[str, ...]]] = []  # line and labels of what looks like rows within fields
+    labels: set[Any] = set()
+    inner_rows: list[tuple[int, Any]] = []  # line and labels of what looks like rows within fields
     with opened(path, layout.encoding, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)
         names: list[str] = []
         header: list[str] | None = None
         positions: list[int] = []
-        label_positions: list[int] = []
+        labels_of: Callable[[list[str]], Any] | None = None
         try:
             for row in reader:
                 line, begin = begin, reader.line_num + 1
@@ -105,6 +106,7 @@ def csv_rows(document: Document) -> Iterator[Row]:
                     require_delimiter(path, row, document.columns, delimiter)
                     positions = find_columns(str(path), names, document.columns, header_rule(layout))
                     label_positions = positions[document.num_texts :]
+                    labels_of = itemgetter(*label_positions) if label_positions else None
                     if layout.header:
                         continue
                 if len(row) != len(names):
@@ -113,9 +115,10 @@ def csv_rows(document: Document) -> Iterator[Row]:
                     raise UserError(
                         f"{path}, line {line}: this line repeats the first one, which names the columns: remove it."
                     )
-                labels.add(tuple([row[position] for position in label_positions]))
-                if begin - line > 1 and label_positions:
-                    inner_rows += [(line, found) for found in inner_labels(row, delimiter, label_positions)]
+                if labels_of is not None:
+                    labels.add(labels_of(row))
+                    if begin - line > 1:
+                        inner_rows += [(line, found) for found in inner_labels(row, delimiter, labels_of)]
                 yield line, *[row[position] for position in positions]
         except csv.Error as error:
             raise UserError(
@@ -162,11 +165,11 @@ def wrong_field_count(
     return UserError(f"{path}, line {line}: {len(row)} fields, but {rule}.\n{quoting.format(delimiter)}")
 
 
-def inner_labels(row: list[str], delimiter: str, label_positions: list[int]) -> list[tuple[str, ...]]:
+def inner_labels(row: list[str], delimiter: str, labels_of: Callable[[list[str]], Any]) -> list[Any]:
     """The labels of the lines of a row of several lines that would be rows themselves if quotes enclosed nothing."""
     lines = [line.split(delimiter) for line in delimiter.join(row).split("\n")]
-    labels = [tuple([line[position] for position in label_positions]) for line in lines if len(line) == len(row)]
-    return [found for found in labels if all(found)]
+    labels = [labels_of(line) for line in lines if len(line) == len(row)]
+    return [label for label in labels if (label if isinstance(label, str) else all(label))]
 
 
 def json_rows(document: Document) -> Iterator[Row]:
