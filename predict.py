@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from newsreel.cli.app import quote_literals, run, user_errors
 
-TEXTS = ("run", "text", "input", "column", "output", "explain_label", "html")
+TEXTS = ("run", "text", "input", "column", "delimiter", "output", "explain_label", "html")
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")

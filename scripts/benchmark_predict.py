@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from newsreel.core.errors import UserError
+from newsreel.files.readers import Layout
 from newsreel.inference.input_stream import MAX_DOCUMENTS, chunks, file_source
 from newsreel.inference.output_writers import writing
 from newsreel.inference.predict import Predictor, batches_of_similar_length
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="number of measurements")
     arguments = parser.parse_args()
     predictor = Predictor(open_run(arguments.run))
-    source = file_source(arguments.documents, arguments.column, [])
+    source = file_source(arguments.documents, [arguments.column], [], Layout())
     texts = [[row[1] for row in chunk] for chunk in chunks(source, MAX_DOCUMENTS)]
     num_documents = sum(map(len, texts))
     batches = []
@@ -45,7 +46,7 @@ def main() -> None:
             predictor.network(batch.token_ids, batch.lengths)
 
     def predict_file(output: Path) -> None:
-        source = file_source(arguments.documents, arguments.column, [])
+        source = file_source(arguments.documents, [arguments.column], [], Layout())
         with writing(output) as write:
             for chunk in chunks(source, MAX_DOCUMENTS):
                 write(predictor.predict_batch(predictor.documents([row[1] for row in chunk])))

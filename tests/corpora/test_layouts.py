@@ -190,7 +190,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [  # file, content, settin
     ("own.jsonl", ONE % "[1, 0]" + OTHER % "[0, 1]", {}, "list of 2 values, 0 or 1.\nIf each value says whether the"),
     ("own.jsonl", ONE % "[true, false]" + OTHER % "[false, true]", {}, "data.labels=[a,b]"),
     ("own.jsonl", ONE % '["x", "y", "x"]' + OTHER % '["y"]', {}, "it has the label 'x' 2 times: remove the copies."),
-    ("own.jsonl", ONE % "[1, 0, 2]" + OTHER % "[0, 1, 1]", {"labels": ["a", "b", "c"]}, "the value of c is 2, but must"),
+    ("own.jsonl", ONE % "[1, 0, 2]" + OTHER % "[0, 1, 1]", {"labels": ["a", "b", "c"]}, "the value of c is 2, but"),
     ("own.jsonl", ONE % "[1]" + OTHER % "[0]", {"labels": ["a", "b"]}, "it must be a list of 2 values, 0 or 1"),
     ("own.csv", "text,label\na,1 0 0\nb,0 1 1\n", {}, "a list that was saved as text"),
     ("own.csv", "text,label\na,1;0;0\nb,0;1;1\n", {"separator": ";"}, "data.labels=[a,b,…]"),

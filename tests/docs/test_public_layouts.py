@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.configs import composed
 from helpers.project import PROJECT
 from newsreel.corpora.corpus import Corpus, Paths

@@ -42,13 +42,29 @@ def folder(shared_runs: SharedRuns, tmp_path_factory: pytest.TempPathFactory) ->
 
 def ask(*overrides: str) -> None:
     """What the command does with its arguments."""
-    texts = ("run", "text", "input", "column", "output", "explain_label", "html")
+    texts = ("run", "text", "input", "column", "delimiter", "output", "explain_label", "html")
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         predict(compose("predict", quote_literals(overrides, texts)))
 
 
 def read_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_columns_and_layout_are_those_of_the_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.data").write_bytes('1;one;tw\xf6\n2;"three;\n'.encode("latin-1"))
+    (tmp_path / "lines.jsonl").write_text('{"text": "one\\ntw\xf6"}\n{"text": "\\"three"}\n', encoding="utf-8")
+    layout = ["format=csv", "delimiter=;", "header=false", "quoting=false", "encoding=latin-1", "column=[2,3]"]
+    ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'odd.data'}", *layout)
+    found = capsys.readouterr().out
+    ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'lines.jsonl'}")
+    assert found == capsys.readouterr().out
+    with pytest.raises(UserError, match=r"only one, which contains ';'.* set delimiter=';'"):
+        ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'odd.data'}", "format=csv", "encoding=latin-1")
+    with pytest.raises(UserError, match="encoding=utf-9 is not an encoding"):
+        ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'odd.data'}", "encoding=utf-9")
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The user's own corpus: documents and labels from files, or from a data set of the Hugging Face Hub."""
 
-import codecs
 import logging
 import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from glob import glob, has_magic
 from itertools import chain, combinations
 from pathlib import Path
@@ -32,7 +31,7 @@ from newsreel.corpora.prepared import (
 from newsreel.corpora.sources import Unavailable
 from newsreel.corpora.verified import part_digest
 from newsreel.files.archives import content_key
-from newsreel.files.labels import Columns, MissingLabelsError, in_brackets
+from newsreel.files.labels import Columns, MissingLabelsError, Names, as_names, in_brackets
 from newsreel.files.readers import (
     CHUNK,
     UNLABELED_FOLDERS,
@@ -58,7 +57,6 @@ NO_LABEL = -1  # in tables with one label per document
 READING_VERSION = 3  # raise it when the same files result in other documents, labels or notes
 SHOWN_LABELS = 10
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
-Names = str | int | list[str | int]  # of columns: one or several, or their numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,28 +225,11 @@ class Files(OwnCorpus):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.delimiter is not None and (len(self.layout.delimiter or "") != 1 or self.delimiter in '"\n\r'):
-            raise UserError(
-                f"data.delimiter is {self.delimiter!r}: it must be one character, such as ';' or '\\t', and no quote."
-            )
-        try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
-            raise UserError(
-                f"data.encoding={self.encoding} is not an encoding that Python knows, such as utf-8, latin-1, cp1252 "
-                "or utf-16."
-            ) from error
+        _ = self.layout  # checks its values
 
     @property
     def layout(self) -> Layout:
-        delimiter = None if self.delimiter is None else self.delimiter.replace("\\t", "\t")
-        return Layout(
-            format=self.format,
-            delimiter=delimiter,
-            quoting=self.quoting,
-            header=self.header,
-            encoding=self.encoding,
-        )
+        return Layout(**{each.name: getattr(self, each.name) for each in fields(Layout) if each.name != "prefix"})
 
     def paths_of(self, split: str) -> list[Path]:
         """The files and folders of a split, empty if it has none. Raises UserError for those that do not exist."""
@@ -309,18 +290,18 @@ class Files(OwnCorpus):
         tables = []
         for path in self.paths_of(UNLABELED):
             if path.is_dir():
-                tables.append(unlabeled_table(path, self.encoding))
+                tables.append(unlabeled_table(path, self.layout))
             else:
                 document = open_document(path, columns, self.layout)
                 tables.append(collect(str(path), document.format.unit, document.rows(), columns))
         for folder in filter(Path.is_dir, self.paths_of("train")):
             unlabeled = [child for child in subfolders(folder) if child.name.lower() in UNLABELED_FOLDERS]
-            tables += [unlabeled_table(child, self.encoding) for child in unlabeled]
+            tables += [unlabeled_table(child, self.layout) for child in unlabeled]
         return concatenate(tables) if tables else None
 
 
-def unlabeled_table(folder: Path, encoding: str) -> Table:
-    return collect(str(folder), "file", unlabeled_tree_rows(folder, encoding), Columns(("text",), ()))
+def unlabeled_table(folder: Path, layout: Layout) -> Table:
+    return collect(str(folder), "file", unlabeled_tree_rows(folder, layout), Columns(("text",), ()))
 
 
 def matching_paths(name: str, setting: str) -> list[Path]:
@@ -505,15 +486,6 @@ def absent_labels(columns: Columns, names: list[str]) -> list[str]:
     given = columns.label_names or (columns.label if len(columns.label) > 1 else ())
     absent = [name for name in given if name not in names]
     return [f"No training document has the labels {', '.join(absent)}: they are left out."] if absent else []
-
-
-def as_names(value: Names) -> tuple[str, ...]:
-    """The names in a setting that is one of them, or a list."""
-    return (
-        tuple(str(name) for name in value)
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else (str(value),)
-    )
 
 
 def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:

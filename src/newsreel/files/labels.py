@@ -20,6 +20,7 @@ INDICATORS = {"0": False, "1": True, "false": False, "true": True}
 
 Unit = Literal["line", "row", "file"]
 Position = int | str  # line or row number, or path in a folder
+Names = str | int | list[str | int]  # of columns: one or several, or their numbers
 NamedColumns = Sequence[tuple[str, str]]  # the setting that names a column, and the column
 
 
@@ -206,6 +207,15 @@ def is_list_as_text(text: str) -> bool:
 
 def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float | Decimal) and value != value)
+
+
+def as_names(value: Names) -> tuple[str, ...]:
+    """The names in a setting that is one of them, or a list."""
+    return (
+        tuple(str(name) for name in value)
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else (str(value),)
+    )
 
 
 def in_brackets(names: Sequence[str]) -> str:

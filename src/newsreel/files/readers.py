@@ -42,7 +42,7 @@ class Layout:
 
     format: None depends on the extension. delimiter: of CSV files; None is a comma, or a tab in TSV files.
     quoting: whether double quotes enclose fields. header: whether the first line names the columns; else they are
-    numbered from 1.
+    numbered from 1. prefix: of these settings in messages. Raises UserError for impossible values.
     """
 
     format: FormatName | None = None
@@ -50,6 +50,23 @@ class Layout:
     quoting: bool = True
     header: bool = True
     encoding: str = "utf-8"
+    prefix: str = "data."
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", self.delimiter.replace("\\t", "\t"))
+            if len(self.delimiter) != 1 or self.delimiter in '"\n\r':
+                raise UserError(
+                    f"{self.prefix}delimiter is {self.delimiter!r}: it must be one character, such as ';' or '\\t', "
+                    "and no quote."
+                )
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise UserError(
+                f"{self.prefix}encoding={self.encoding} is not an encoding that Python knows, such as utf-8, latin-1, "
+                "cp1252 or utf-16."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,7 @@ def csv_rows(document: Document) -> Iterator[Row]:
     begin = 1
     labels: set[Any] = set()
     inner_rows: list[tuple[int, Any]] = []  # line and labels of what looks like rows within fields
-    with opened(path, layout.encoding, newline="") as file:
+    with opened(path, layout, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)
         names: list[str] = []
         header: list[str] | None = None
@@ -103,7 +120,7 @@ def csv_rows(document: Document) -> Iterator[Row]:
                 if not names:
                     header = row if layout.header else None
                     names = [name.strip() for name in row] if layout.header else [str(n + 1) for n in range(len(row))]
-                    require_delimiter(path, row, document.columns, delimiter)
+                    require_delimiter(path, row, document.columns, layout)
                     positions = find_columns(str(path), names, document.columns, header_rule(layout))
                     label_positions = positions[document.num_texts :]
                     labels_of = itemgetter(*label_positions) if label_positions else None
@@ -124,31 +141,31 @@ def csv_rows(document: Document) -> Iterator[Row]:
             raise UserError(
                 f"{path}, line {begin}: the row that begins there cannot be read: {error} (detected in line "
                 f"{reader.line_num}).\nA field that begins with a double quote must end with one, and a double quote "
-                'in it must be doubled: "". If double quotes are part of the texts, set data.quoting=false'
+                f'in it must be doubled: "". If double quotes are part of the texts, set {layout.prefix}quoting=false'
             ) from error
     matches = Counter(line for line, found in inner_rows if found in labels)
     if suspects := [line for line, count in matches.items() if count > 1]:  # one of them is the row itself
         document.notes.append(
             f"{path}: {len(suspects):,} quoted {'fields contain' if len(suspects) > 1 else 'field contains'} lines "
             f"that look like rows ({in_words('line', suspects)}). If a double quote there is part of the text, set "
-            "data.quoting=false"
+            f"{layout.prefix}quoting=false"
         )
 
 
 def header_rule(layout: Layout) -> str:
     if not layout.header:
-        return "Without a header (data.header=false), columns are numbered from 1."
-    return "The first line must name the columns; if it is a document, set data.header=false."
+        return f"Without a header ({layout.prefix}header=false), columns are numbered from 1."
+    return f"The first line must name the columns; if it is a document, set {layout.prefix}header=false."
 
 
-def require_delimiter(path: Path, row: list[str], columns: NamedColumns, delimiter: str) -> None:
+def require_delimiter(path: Path, row: list[str], columns: NamedColumns, layout: Layout) -> None:
     """Raise UserError if the first line is one field that contains what is probably the delimiter."""
     if len(row) > 1 or row[0].strip() in {name for _, name in columns}:
         return
     if other := re.search(r"[,;|\t]", row[0]):
         raise UserError(
             f"{path} has the columns {cut(row[0])}: only one, which contains {other[0]!r}. If that separates the "
-            f"columns, set data.delimiter={other[0]!r}"
+            f"columns, set {layout.prefix}delimiter={other[0]!r}"
         )
 
 
@@ -160,7 +177,7 @@ def wrong_field_count(
         "A field that contains {0!r} or a line break must be enclosed in double quotes, and a double quote in it "
         'doubled: "".'
         if layout.quoting
-        else "With data.quoting=false, no field can contain {0!r}."
+        else f"With {layout.prefix}quoting=false, no field can contain {{0!r}}."
     )
     return UserError(f"{path}, line {line}: {len(row)} fields, but {rule}.\n{quoting.format(delimiter)}")
 
@@ -196,7 +213,7 @@ def json_example(names: Sequence[str]) -> str:
 def json_objects(document: Document) -> Iterator[tuple[int, Any]]:
     """The line and the value of each JSON value of a file."""
     names = [name for _, name in document.columns]
-    with opened(document.path, document.layout.encoding, newline=None) as file:
+    with opened(document.path, document.layout, newline=None) as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
@@ -291,7 +308,7 @@ def excel_rows(document: Document) -> Iterator[Row]:
 def fasttext_rows(document: Document) -> Iterator[Row]:
     """The lines of fastText's format: labels, each with the prefix `__label__`, before the text."""
     path = document.path
-    with opened(path, document.layout.encoding, newline=None) as file:
+    with opened(path, document.layout, newline=None) as file:
         for number, line in enumerate(file, start=1):
             labels = []
             rest = line.lstrip()
@@ -303,7 +320,7 @@ def fasttext_rows(document: Document) -> Iterator[Row]:
                 raise UserError(
                     f"{path}, line {number}: {shown(rest.strip())} has no label.\nA text file must have the format of "
                     f"fastText: {LABEL_MARK}<label> before the text, once for each of its labels. Tables are .csv, "
-                    ".tsv, .jsonl or .parquet (see data.format)."
+                    f".tsv, .jsonl or .parquet (see {document.layout.prefix}format)."
                 )
             if labels:
                 yield number, rest, labels
@@ -311,7 +328,7 @@ def fasttext_rows(document: Document) -> Iterator[Row]:
 
 def line_rows(document: Document) -> Iterator[Row]:
     """One document per line."""
-    with opened(document.path, document.layout.encoding, newline="\n") as file:
+    with opened(document.path, document.layout, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             yield number, strip_newline(line)
 
@@ -332,13 +349,13 @@ def tree_rows(document: Document) -> Iterator[Row]:
     files = [(label, file) for label in labels for file in files_of_label(label)]
     require_one_extension(folder, [file for _, file in files])
     for label, file in files:
-        yield f"{label.name}/{file.name}", decoded(file, document.layout.encoding), label.name
+        yield f"{label.name}/{file.name}", decoded(file, document.layout), label.name
 
 
-def unlabeled_tree_rows(folder: Path, encoding: str) -> Iterator[Row]:
+def unlabeled_tree_rows(folder: Path, layout: Layout) -> Iterator[Row]:
     """The documents of a folder of text files, without labels."""
     for file in files_of_label(folder):
-        yield f"{folder.name}/{file.name}", decoded(file, encoding)
+        yield f"{folder.name}/{file.name}", decoded(file, layout)
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -413,7 +430,7 @@ def find_format(path: Path, layout: Layout) -> FormatName:
             return format_name
     raise UserError(
         f"{path}: unknown file extension. Supported are {', '.join(EXTENSIONS)}; files of text also with "
-        f"{', '.join(OPENERS)}. Rename the file, or name its format: data.format=csv"
+        f"{', '.join(OPENERS)}. Rename the file, or name its format: {layout.prefix}format=csv"
     )
 
 
@@ -440,18 +457,18 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
 
 
 @contextmanager
-def opened(path: Path, encoding: str, newline: str | None) -> Iterator[IO[str]]:
+def opened(path: Path, layout: Layout, newline: str | None) -> Iterator[IO[str]]:
     """A file opened as text, decompressed as its name says.
 
     Raises UserError if it is damaged or in another encoding.
     """
     try:
         with open_bytes(path) as file:
-            yield io.TextIOWrapper(file, encoding=with_mark(encoding), newline=newline)
+            yield io.TextIOWrapper(file, encoding=with_mark(layout.encoding), newline=newline)
     except UnicodeDecodeError as error:
-        raise undecodable(path, encoding, error) from error
+        raise undecodable(path, layout, error) from error
     except UnicodeError as error:  # of codecs that need a byte order mark
-        raise UserError(f"{path} is not {encoding}: {error}. Set data.encoding to the encoding of the file.") from error
+        raise wrong_encoding(path, layout, error) from error
     except UNREADABLE as error:
         raise unreadable(path, error) from error
 
@@ -461,35 +478,41 @@ def with_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def decoded(file: Path, encoding: str) -> str:
+def decoded(file: Path, layout: Layout) -> str:
     """The text of a whole file. Raises UserError."""
     try:
-        return read_file(file).decode(with_mark(encoding))
+        return read_file(file).decode(with_mark(layout.encoding))
     except UnicodeDecodeError as error:
-        raise undecodable(file, encoding, error) from error
+        raise undecodable(file, layout, error) from error
 
 
-def undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> UserError:
+def undecodable(path: Path, layout: Layout, error: UnicodeDecodeError) -> UserError:
     """The error for a text file in another encoding; for UTF-8, it names the first invalid line."""
-    if codecs.lookup(encoding).name == "utf-8":
+    if codecs.lookup(layout.encoding).name == "utf-8":
         with open_bytes(path) as file:
             for number, line in enumerate(file, start=1):
                 try:
                     line.decode("utf-8")
                 except UnicodeDecodeError as line_error:
-                    return line_not_utf8(str(path), number, line_error)
-    return UserError(f"{path} is not {encoding}: {error}. Set data.encoding to the encoding of the file.")
+                    return line_not_utf8(str(path), number, line_error, layout)
+    return wrong_encoding(path, layout, error)
 
 
-def line_not_utf8(where: str, number: int, error: UnicodeDecodeError) -> UserError:
-    """The error for a line of a text that is not UTF-8."""
+def wrong_encoding(path: Path, layout: Layout, error: UnicodeError) -> UserError:
+    return UserError(
+        f"{path} is not {layout.encoding}: {error}. Set {layout.prefix}encoding to the encoding of the file."
+    )
+
+
+def line_not_utf8(where: str, number: int, error: UnicodeDecodeError, layout: Layout | None) -> UserError:
+    """The error for a line of a text that is not UTF-8. layout: of a file, whose encoding can be set."""
     line, byte = error.object, error.start
     is_utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "UTF-16" if is_utf16 else "LATIN1"
+    setting = "" if layout is None else f", or set {layout.prefix}encoding={encoding.lower()}"
     return UserError(
         f"{where}, line {number}: byte 0x{line[byte]:02x} at {byte + 1} is not UTF-8.\nSave the text as UTF-8. "
-        f"If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>, or, to train on it, "
-        f"data.encoding={encoding.lower()}"
+        f"If it is {encoding}: iconv -f {encoding} -t UTF-8 <old file> > <new file>{setting}"
     )
 
 

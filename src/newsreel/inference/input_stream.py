@@ -28,7 +28,7 @@ from newsreel.files.readers import (
     require_there,
     strip_newline,
 )
-from newsreel.files.tables import document_text
+from newsreel.files.tables import document_text, joined_text
 
 MAX_DOCUMENTS = 4_096  # per chunk
 MAX_CHARACTERS = 2**23  # per chunk, without its last document
@@ -55,7 +55,7 @@ def standard_input() -> Source:
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise line_not_utf8("standard input", number, error) from error
+                raise line_not_utf8("standard input", number, error, layout=None) from error
             yield number, strip_newline(text.removeprefix("\ufeff") if number == 1 else text)
 
     return Source("standard input", "line", rows(), pauses=lines.pause)
@@ -100,29 +100,31 @@ class StreamLines:
             return False
 
 
-def file_source(path: Path, column: str, keep: Sequence[str]) -> Source:
-    """The documents of a file, whose format depends on its extension.
+def file_source(path: Path, text: Sequence[str], keep: Sequence[str], layout: Layout) -> Source:
+    """The documents of a file, whose format depends on its extension unless `layout` says.
 
-    column: the column with the texts. keep: further columns to read. Raises UserError, for invalid content while
-    reading.
+    text: the columns with the texts, joined as in training. keep: further columns to read.
+    Raises UserError, for invalid content while reading.
     """
     require_there(path, "input")
     unpacked = uncompressed_name(path) if path.is_file() else ""
-    if not unpacked.endswith(tuple(EXTENSIONS)):
+    if not path.is_file() or (layout.format is None and not unpacked.endswith(tuple(EXTENSIONS))):
         raise UserError(
             f"input={path}: this is not a readable file. The extension must be .txt (one document per line), "
             f"{', '.join(suffix for suffix in EXTENSIONS if suffix != '.txt')} (those of texts also with "
-            f"{', '.join(OPENERS)}), and match the format."
+            f"{', '.join(OPENERS)}), and match the format; or set format=csv, for example."
         )
-    columns = [("column", column), *(("keep", name) for name in keep)]
-    layout = Layout()
-    if unpacked.endswith(".txt"):
+    columns = [*(("column", name) for name in text), *(("keep", name) for name in keep)]
+    if layout.format is None and unpacked.endswith(".txt"):
         if keep:
             raise UserError(f"keep={keep[0]}: {path} is a text file with one document per line, without columns.")
         return Source(str(path), LINES.unit, Document(path, LINES, [], layout).rows(), path)
     name = find_format(path, layout)
     document = Document(path, FORMATS[name], columns, replace(layout, format=name))
-    return Source(str(path), document.format.unit, document.rows(), path)
+    rows = document.rows()
+    if len(text) > 1:
+        rows = ((row[0], joined_text(row[1 : len(text) + 1]), *row[len(text) + 1 :]) for row in rows)
+    return Source(str(path), document.format.unit, rows, path)
 
 
 def count_documents(path: Path) -> int | None:

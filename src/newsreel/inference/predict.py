@@ -5,7 +5,7 @@ Axes: N documents, L labels.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from newsreel.batches.batch import DocumentDataset
 from newsreel.config.schema import check_section
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
+from newsreel.files.readers import FormatName, Layout
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_writers import PredictionBatch, check_output, require_writable, writing
@@ -38,6 +39,11 @@ class Request:
     text: str | None
     input: str | None
     column: str
+    format: FormatName | None
+    delimiter: str | None
+    quoting: bool
+    header: bool
+    encoding: str
     keep: Sequence[str]
     output: str | None
     top_k: Annotated[int, Ge(1)] | None
@@ -58,6 +64,19 @@ class Request:
             raise UserError(f"keep={self.keep[0]} names a column, and only files have columns: set input=… too.")
         if not self.explain and (self.html is not None or self.explain_label is not None):
             raise UserError("html and explain_label have no effect without explain=true: set it, or leave them out.")
+        _ = self.layout  # checks its values
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns of the texts: `column` is taken literally, but may be a list such as [title,body]."""
+        if self.column.startswith("[") and self.column.endswith("]"):
+            return [name.strip() for name in self.column[1:-1].split(",")]
+        return [self.column]
+
+    @property
+    def layout(self) -> Layout:
+        names = (each.name for each in fields(Layout) if each.name != "prefix")
+        return Layout(**{name: getattr(self, name) for name in names}, prefix="")
 
 
 class Predictor:
@@ -172,7 +191,7 @@ def open_source(request: Request) -> Source:
     if request.text is not None:
         return Source("text", "line", iter([(1, request.text)]))
     if request.input is not None:
-        return file_source(Path(request.input).expanduser(), request.column, request.keep)
+        return file_source(Path(request.input).expanduser(), request.text_columns, request.keep, request.layout)
     if sys.stdin.isatty():
         print("Type one document per line; end with Ctrl-D.", file=sys.stderr)
     return standard_input()
