@@ -45,7 +45,7 @@ def held_out_counts(sizes: np.ndarray, fraction: float, total: int, random: np.r
     """
     quotas = fraction * sizes
     largest = sizes - 1
-    counts = np.minimum(np.rint(quotas).astype(np.int64), largest)
+    counts: np.ndarray = np.minimum(np.rint(quotas).astype(np.int64), largest)
     tie_order = random.permutation(len(sizes))
     while missing := total - int(counts.sum()):
         step = 1 if missing > 0 else -1
