@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Lt
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ class Paths:
         for name, value in vars(self).items():
             if not value.strip():
                 raise UserError(f"paths.{name} is empty: name a folder, or omit the setting")
+            user_path(value, f"paths.{name}")
 
     @property
     def corpora(self) -> Path:
-        return Path(self.corpora_dir).expanduser()
+        return user_path(self.corpora_dir, "paths.corpora_dir")
 
     @property
     def cache(self) -> Path:
-        return Path(self.cache_dir).expanduser()
+        return user_path(self.cache_dir, "paths.cache_dir")
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,9 @@ class CorpusReader(ABC):
     def nests_labels(self) -> bool:
         """Whether the labels are a hierarchy."""
         return False
+
+    def check(self, paths: Paths, split: str = "train") -> None:  # noqa: B027  (nothing to check is common)
+        """Raise UserError if documents of the split that a command needs are missing. Reads no documents."""
 
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:

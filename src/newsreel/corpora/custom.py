@@ -16,6 +16,7 @@ from annotated_types import Gt, Lt
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError, suggest
+from newsreel.core.paths import user_path
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
@@ -38,6 +39,7 @@ from newsreel.files.readers import (
     find_columns,
     in_words,
     read_table,
+    require_known_format,
     require_there,
 )
 
@@ -106,9 +108,12 @@ class OwnCorpus(CorpusReader):
     def columns(self) -> Columns:
         return Columns(self.text, self.label, self.separator)
 
-    def read(self, paths: Paths) -> Corpus:
-        if self.train is None:
+    def check(self, paths: Paths, split: str = "train") -> None:
+        if split == "train" and self.train is None:
             raise UserError(f"data.train is null: name the training documents, such as {self.example}")
+
+    def read(self, paths: Paths) -> Corpus:
+        self.check(paths)
         identity = (FORMAT_VERSION, READING_VERSION, self.columns, self.identity())
         what = f"the documents from {self.source}"
         corpus = Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
@@ -189,11 +194,17 @@ class Files(OwnCorpus):
     def paths(self) -> dict[str, Path]:
         """The file or folder of each split that has one."""
         names = {split: getattr(self, split) for split in SPLITS}
-        return {split: Path(name).expanduser() for split, name in names.items() if name is not None}
+        return {split: user_path(name, f"data.{split}") for split, name in names.items() if name is not None}
 
     @property
     def source(self) -> str:
         return ", ".join(str(path) for path in self.paths.values())
+
+    def check(self, paths: Paths, split: str = "train") -> None:
+        super().check(paths, split)
+        for name, path in self.paths.items():
+            require_there(path, f"data.{name}")
+            require_known_format(path)
 
     def identity(self) -> str:
         identity = []

@@ -86,7 +86,18 @@ def read_table(path: Path, columns: Columns) -> Table:
     for suffix, rows in TEXT_FORMATS.items():
         if name.endswith((suffix, f"{suffix}.gz")):
             return collect(str(path), "line", rows(path, columns.named), columns)
-    raise UserError(
+    raise unknown_format(path)
+
+
+def require_known_format(path: Path) -> None:
+    """Raise UserError if a file's name has no extension that `read_table` reads; directories have none."""
+    known = (".parquet", *(f"{suffix}{packed}" for suffix in TEXT_FORMATS for packed in ("", ".gz")))
+    if not path.is_dir() and not path.name.lower().endswith(known):
+        raise unknown_format(path)
+
+
+def unknown_format(path: Path) -> UserError:
+    return UserError(
         f"{path}: unknown file extension. Supported are {', '.join(TEXT_FORMATS)} (each also with .gz) and .parquet: "
         "rename the file if it has one of these formats."
     )
