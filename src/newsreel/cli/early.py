@@ -4,7 +4,7 @@ from typing import Any
 
 
 def check_documents(settings: dict[str, Any], split: str = "train") -> None:
-    """Raise UserError if files in the section `data`, or directories in `paths`, are missing.
+    """Raise UserError if the section `data` names files that are missing, or `paths` a home directory.
 
     settings: a resolved config. split: the documents that the command needs. Sections with other problems are left to
     the check of the whole config, which lists the problems of all sections.
@@ -12,7 +12,8 @@ def check_documents(settings: dict[str, Any], split: str = "train") -> None:
     from newsreel.config.sections import check_section, read_reader
     from newsreel.corpora.corpus import Paths
 
-    reader = read_reader(settings["data"], problems := [])
-    problems += check_section("paths", settings["paths"], Paths)
-    if reader is not None and not problems:
-        reader.check(Paths(**settings["paths"]), split)
+    reader = read_reader(settings["data"], [])
+    if reader is not None:
+        reader.check(split)
+    if not check_section("paths", settings["paths"], Paths):
+        Paths(**settings["paths"])

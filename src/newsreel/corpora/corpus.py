@@ -310,7 +310,7 @@ class CorpusReader(ABC):
         """Whether the labels are a hierarchy."""
         return False
 
-    def check(self, paths: Paths, split: str = "train") -> None:  # noqa: B027  (nothing to check is common)
+    def check(self, split: str = "train") -> None:  # noqa: B027  (nothing to check is common)
         """Raise UserError if documents of the split that a command needs are missing. Reads no documents."""
 
     @abstractmethod

@@ -108,12 +108,12 @@ class OwnCorpus(CorpusReader):
     def columns(self) -> Columns:
         return Columns(self.text, self.label, self.separator)
 
-    def check(self, paths: Paths, split: str = "train") -> None:
+    def check(self, split: str = "train") -> None:
         if split == "train" and self.train is None:
             raise UserError(f"data.train is null: name the training documents, such as {self.example}")
 
     def read(self, paths: Paths) -> Corpus:
-        self.check(paths)
+        self.check()
         identity = (FORMAT_VERSION, READING_VERSION, self.columns, self.identity())
         what = f"the documents from {self.source}"
         corpus = Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
@@ -200,8 +200,8 @@ class Files(OwnCorpus):
     def source(self) -> str:
         return ", ".join(str(path) for path in self.paths.values())
 
-    def check(self, paths: Paths, split: str = "train") -> None:
-        super().check(paths, split)
+    def check(self, split: str = "train") -> None:
+        super().check(split)
         for name, path in self.paths.items():
             require_there(path, f"data.{name}")
             require_known_format(path)
