@@ -86,8 +86,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     parent, _, name = key.rpartition(".")
     if _is_resuming() and parent and parent.partition(".")[0] not in RESUMABLE_SECTIONS:
         return (
-            f"{key} cannot be set here: with resume=, the corpus and the model are those of the run's config.yaml. Leave "
-            "it out, or start a new run without resume=."
+            f"{key} cannot be set here: with resume=, the corpus and the model are those of the run's config.yaml. "
+            "Leave it out, or start a new run without resume=."
         )
     prefix = f"{parent}." if parent else ""
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
