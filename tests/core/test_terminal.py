@@ -1,6 +1,7 @@
 """Output in encodings that lack characters, and home directories that are unknown."""
 
 import io
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def test_a_stream_that_is_no_text_stream_of_a_file_is_left_alone(monkeypatch: py
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)
     print_every_character()
+
+
+def test_a_stream_over_a_file_that_became_a_pipe_still_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, sender = os.pipe()
+    with (tmp_path / "out").open("w", encoding="ascii") as stream:
+        os.dup2(sender, stream.fileno())
+        monkeypatch.setattr(sys, "stdout", stream)
+        print_every_character()
+        print("a result", flush=True)
+    assert os.read(receiver, 100) == b"a result\n"
+    os.close(receiver)
+    os.close(sender)
 
 
 def test_a_path_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:

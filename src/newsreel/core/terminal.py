@@ -3,6 +3,7 @@
 import codecs
 import io
 import sys
+from contextlib import suppress
 
 PLAIN = {"─": "-", "…": "...", "·": ".", "×": "x", "±": "+-", "–": "-", "—": "-", "²": "2"}
 ERRORS = "newsreel.plain"  # name of the error handler
@@ -24,4 +25,5 @@ def print_every_character() -> None:
     """Let stdout and stderr print characters that their encoding lacks as plain ones, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=ERRORS)
+            with suppress(OSError):  # a file whose descriptor now is a pipe cannot be reconfigured
+                stream.reconfigure(errors=ERRORS)
