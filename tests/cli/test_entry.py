@@ -172,7 +172,7 @@ def test_help_comes_at_once_and_names_the_choices() -> None:
 
 def test_a_refused_command_can_be_mended_and_typed_again(command_here: Command, tmp_path: Path) -> None:
     folder = "hydra.run.dir=mine"
-    assert command_here("train.py", "data=files", "data.train=none.csv", "trainer=cpu", folder).returncode == 2
+    assert command_here("train.py", *QUICK, "embedding=glove", "embedding.path=none.txt", folder).returncode == 2
     assert (tmp_path / "mine" / "config.yaml").exists()
     process = command_here("train.py", *QUICK, folder)
     assert process.returncode == 0, process.stderr
