@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.app import run, user_errors
+from newsreel.cli.early import check_documents
 from newsreel.core.dist import limit_threads
 
 
@@ -16,6 +17,7 @@ def main(config: DictConfig) -> None:
     with user_errors():
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
         limit_threads(settings)
+        check_documents(settings, settings["split"])
         from newsreel.inference.evaluate import evaluate
 
         evaluate(settings, Path(HydraConfig.get().runtime.output_dir))

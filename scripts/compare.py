@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 from newsreel.core.errors import USER_MISTAKE, UserError, explain
+from newsreel.core.terminal import print_every_character
 from newsreel.reporting.comparison import Comparison
 from newsreel.runs.records import find_runs
 
 
 def main() -> int:
+    print_every_character()
     parser = argparse.ArgumentParser(description="Print a table of all runs in these folders, the best first.")
     parser.add_argument("folders", nargs="+", type=Path, help="directories of runs or sweeps, or folders of them")
     parser.add_argument(

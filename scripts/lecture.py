@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from newsreel.core.errors import USER_MISTAKE, explain
 from newsreel.core.markdown import format_mean_std, markdown_table
 from newsreel.core.storage import write_atomically
+from newsreel.core.terminal import print_every_character
 from newsreel.runs.records import IGNORED_SECTIONS
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main() -> int:
+    print_every_character()
     parser = argparse.ArgumentParser(description="Run the lecture's set-ups and write their table.")
     parser.add_argument("items", nargs="*", help="patterns of set-ups such as 'lstm*' (default: all), and key=value "
                         "settings for all set-ups")  # fmt: skip

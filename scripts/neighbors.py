@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.app import run, user_errors
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weights
 
 
@@ -36,7 +37,7 @@ def main(config: DictConfig) -> None:
 
 def answer(config: DictConfig) -> None:
     """Print the neighbours and similarities that the config asks for. Raises UserError."""
-    from newsreel.config.schema import check_section
+    from newsreel.config.sections import check_section
     from newsreel.embeddings.neighbors import WordVectors
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -47,7 +48,7 @@ def answer(config: DictConfig) -> None:
         raise UserError("\n".join(problems))
     questions = Questions(**settings)
     if questions.run is not None:
-        words, rows = table_of_run(Path(questions.run).expanduser())
+        words, rows = table_of_run(user_path(questions.run, "run"))
     else:
         words, rows = table_of_config(plain)
     vectors = WordVectors.of(words, rows)

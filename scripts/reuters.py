@@ -19,6 +19,7 @@ from lecture import PROJECT, run_folder, settings, train
 from newsreel.core.errors import USER_MISTAKE, UserError, explain
 from newsreel.core.markdown import markdown_table
 from newsreel.core.storage import write_atomically
+from newsreel.core.terminal import print_every_character
 
 SETUPS = {"reuters": ("reuters_bow", "reuters_bilstm", "reuters_cnn"), "r8": ("r8",), "r52": ("r52",)}  # by corpus
 COLUMNS = ("accuracy", "f1_micro", "f1_macro")
@@ -65,6 +66,7 @@ def row(name: str, scores: dict[str, float], seconds: float, command: str) -> li
 
 
 def main() -> int:
+    print_every_character()
     parser = argparse.ArgumentParser(description="Run the set-ups for Reuters-21578 and LinearSVC; write a table.")
     parser.add_argument("overrides", nargs="*", help="key=value settings for all set-ups")
     parser.add_argument("--seed", type=int, default=1)

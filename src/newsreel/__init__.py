@@ -14,10 +14,11 @@ def load(run: str | Path) -> "Predictor":
 
     Raises UserError, which names what is missing or broken in the folder.
     """
+    from newsreel.core.paths import user_path
     from newsreel.inference.predict import Predictor
     from newsreel.runs.trained_run import open_run
 
-    return Predictor(open_run(Path(run).expanduser()))
+    return Predictor(open_run(user_path(run, "run")))
 
 
 def save_documents(documents: Any, path: str | Path, text: str = "text", label: str = "label") -> Path:

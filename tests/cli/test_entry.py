@@ -1,6 +1,9 @@
 """The command line."""
 
+import io
 import json
+import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ import pytest
 
 from helpers.preloaded import PreloadedPopen
 from helpers.project import CONFIGS, PROJECT, Command
+from newsreel.cli.app import run
 from newsreel.core import storage
 
 MODELS = [file.stem for file in (CONFIGS / "model").glob("*.yaml")]
@@ -70,6 +74,86 @@ def test_mistakes_get_one_message_status_2_and_no_folder(
     assert (tmp_path / "mine" / "deep").is_dir()  # the user's own
 
 
+SLOW_IMPORTS = "torch", "lightning", "datasets", "sklearn", "matplotlib"
+
+
+def imported_by(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """A command in an interpreter of its own, and the modules that it imports."""
+    command = [sys.executable, "-X", "importtime", str(PROJECT / arguments[0]), *arguments[1:]]
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return process, {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.train=nowhere.csv", "data.train=nowhere.csv: there is no such file or folder"),
+        ("data.train=train.csv.rar", "train.csv.rar: unknown file extension"),
+        ("data.train=null", "data.train is null: name the training documents"),
+    ],
+)
+def test_a_missing_file_is_reported_before_anything_slow_is_imported(
+    tmp_path: Path, setting: str, message: str
+) -> None:
+    (tmp_path / "train.csv.rar").write_text("")
+    process, imported = imported_by(tmp_path, "train.py", "data=files", setting)
+    assert process.returncode == 2
+    assert f"error: {message}" in process.stderr
+    assert "polars" in imported  # the reader's own, as a check that modules are seen
+    assert not imported & set(SLOW_IMPORTS)
+
+
+def test_a_missing_file_to_evaluate_on_is_reported_before_the_run_is_opened(tmp_path: Path) -> None:
+    process, imported = imported_by(tmp_path, "evaluate.py", "run=none", "data=files", "data.test=nowhere.csv")
+    assert "error: data.test=nowhere.csv: there is no such file" in process.stderr
+    assert not imported & set(SLOW_IMPORTS)
+
+
+def test_a_command_prints_in_an_encoding_without_lines_and_dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    with pytest.raises(SystemExit) as stopped:
+        run(lambda: print("───\ntest  accuracy 0.5000 …"))
+    assert not stopped.value.code
+    assert printed.getvalue().decode() == "---\ntest  accuracy 0.5000 ...\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_encoding_without_lines_and_dots_loses_no_result(tmp_path: Path, encoding: str) -> None:
+    command = [sys.executable, str(PROJECT / "train.py"), *QUICK, f"paths.cache_dir={tmp_path}", "trainer=cpu"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding=encoding, check=True)
+    lines = process.stdout.splitlines()
+    assert set(lines[-1]) == {"-"}
+    assert any(line.startswith("test ") and "accuracy" in line for line in lines)
+    assert "Logging error" not in process.stderr
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set(
+    command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_entry(user: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    process = command_here("train.py", *QUICK, "paths.cache_dir='~/.cache'")
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: paths.cache_dir=~/.cache: ~ is a home directory that is not known here")
+    assert process.stderr.endswith("Set HOME, or write paths.cache_dir without ~.\n")
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_setting_of_the_corpus_beside_resume_is_answered_with_the_rule(command_here: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")
+    process = command_here("train.py", f"resume={tmp_path}", "data.train=other.csv")
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: data.train cannot be set here: with resume=, the corpus and the model are")
+    process = command_here("train.py", f"resume={tmp_path}", "training.max_epoch=3")
+    assert "did you mean training.max_epochs?" in process.stderr
+
+
 def test_the_traceback_is_there_for_those_who_ask(command_here: Command) -> None:
     process = command_here("train.py", "model.hiden_size=3", environment={"HYDRA_FULL_ERROR": "1"})
     assert "Traceback" in process.stderr
@@ -88,7 +172,7 @@ def test_help_comes_at_once_and_names_the_choices() -> None:
 
 def test_a_refused_command_can_be_mended_and_typed_again(command_here: Command, tmp_path: Path) -> None:
     folder = "hydra.run.dir=mine"
-    assert command_here("train.py", "data=files", "data.train=none.csv", "trainer=cpu", folder).returncode == 2
+    assert command_here("train.py", *QUICK, "embedding=glove", "embedding.path=none.txt", folder).returncode == 2
     assert (tmp_path / "mine" / "config.yaml").exists()
     process = command_here("train.py", *QUICK, folder)
     assert process.returncode == 0, process.stderr

@@ -7,7 +7,8 @@ import pytest
 
 from helpers.configs import composed
 from helpers.project import CONFIGS
-from newsreel.config.schema import find_target, read_experiment
+from newsreel.config.schema import read_experiment
+from newsreel.config.sections import find_target
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.documents import contents, make_corpus, with_tables
+from helpers.documents import contents, make_corpus, split_sizes, with_tables
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
@@ -55,12 +55,51 @@ def test_a_training_limit_leaves_the_other_splits_whole() -> None:
         split.with_training_limit(16)
 
 
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_a_training_limit_is_exact_and_the_smallest_possible_one_is_named(task: Any) -> None:
+    labels = [0] * 9 + [1] * 5 + [2] * 3 + [3]
+    documents = [(str(row), label if task == "multiclass" else [label, 4]) for row, label in enumerate(labels)]
+    corpus = make_corpus(documents, task=task, num_labels=5)
+    for number in range(4, 18):
+        assert split_sizes(corpus.with_training_limit(number))["train"] == number
+    with pytest.raises(
+        UserError, match=r"data\.train_limit is 3, but every label keeps .* data\.train_limit=4 or more"
+    ):
+        corpus.with_training_limit(3)
+
+
+def test_a_fraction_that_splits_off_nothing_is_answered_with_one_that_does() -> None:
+    corpus = make_corpus([(str(row), row % 2) for row in range(7)])
+    with pytest.raises(
+        UserError, match=r"data\.validation_fraction is 0\.05: of 7 training .* none to validate"
+    ) as caught:
+        corpus.with_validation(0.05, seed=0)
+    assert str(caught.value).endswith("Use data.validation_fraction=0.15 or more, or at least 11 documents.")
+    assert split_sizes(corpus.with_validation(0.15, seed=0))["validation"] == 1
+    enough = make_corpus([(str(row), row % 2) for row in range(11)])
+    assert split_sizes(enough.with_validation(0.05, seed=0))["validation"] == 1
+    for documents in ([("a", 0), ("b", 1)], [("a", 0)]):
+        with pytest.raises(UserError, match=r"No fraction does: .*\nAdd training documents with the same labels"):
+            make_corpus(documents).with_validation(0.1, seed=0)
+
+
+def test_labels_without_documents_to_measure_them_on_are_counted() -> None:
+    corpus = make_corpus([(str(row), row % 4) for row in range(8)], [("t", 0)], task="multiclass", num_labels=4)
+    assert corpus.with_coverage_note().notes == (
+        "Of the 4 labels, 3 have no test document: metrics on these documents say nothing about them.",
+    )
+    split = corpus.with_validation(0.25, seed=0).with_coverage_note()
+    assert split.notes == (
+        "Of the 4 labels, 3 have no test document and 2 have no validation document: metrics on these documents say "
+        "nothing about them.",
+    )
+    assert numbered().with_validation(0.2, seed=0).with_coverage_note().notes == ()
+
+
 def test_splits_that_nothing_can_be_learned_from_are_refused() -> None:
     corpus = numbered(2)
     with pytest.raises(UserError, match="no documents in its test split"):
         with_tables(corpus, test=corpus.tables["test"].select([])).checked()
-    with pytest.raises(UserError, match=r"data\.validation_fraction is 0\.1"):
-        corpus.with_validation(0.1, seed=0)
 
 
 def test_labels_that_training_never_saw_are_refused_or_noted_by_name() -> None:

@@ -55,8 +55,8 @@ def test_the_same_documents_are_the_same_corpus_in_every_format(tmp_path: Path, 
     write = FORMATS[suffix]
     found = load(paths, train=write(tmp_path / f"c{suffix}", TRAIN), test=write(tmp_path / f"d{suffix}", TEST))
     assert everything(found) == everything(expected)
-    # of each class of 10, round(0.25 × 10) = 2 validate
-    assert split_sizes(found) == {"train": 24, "test": 4, "validation": 6}
+    # of 30 documents, round(0.25 × 30) = 8 validate
+    assert split_sizes(found) == {"train": 22, "test": 4, "validation": 8}
     assert set(all_documents(found)) == {(text, str(label)) for text, label in [*TRAIN, *TEST]}
 
 
@@ -113,11 +113,21 @@ def test_missing_splits_are_divided_off_stratified_and_said(tmp_path: Path, csv_
     other = load(paths, train=csv_file, test_fraction=0.2, split_seed=2)
     assert other["test"]["text"][:] != corpus["test"]["text"][:]
     assert other.fingerprint == corpus.fingerprint  # the documents are the same
-    limited = load(paths, train=csv_file, limit=4)
+    limited = load(paths, train=csv_file, limit=4, validation_fraction=0.3)
     assert counts(limited) == {"train": [2, 2, 2], "test": [1, 1, 1], "validation": [1, 1, 1]}
     given = load(paths, train=csv_file, validation=write_jsonl(tmp_path / "given.jsonl", TEST))
     assert sorted(given["validation"]["text"]) == sorted(text for text, _ in TEST)
     assert [note[:17] for note in given.notes[1:]] == ["No test documents"]
+
+
+def test_small_classes_are_drawn_and_the_untested_ones_counted(tmp_path: Path, paths: Paths) -> None:
+    documents = [(f"text {number} of {label}", label) for label in range(50) for number in range(4)]
+    corpus = load(paths, train=write_csv(tmp_path / "train.csv", documents), test_fraction=0.1, validation_fraction=0.1)
+    assert split_sizes(corpus) == {"train": 162, "test": 20, "validation": 18}
+    assert corpus.notes[-1] == (
+        "Of the 50 labels, 30 have no test document and 32 have no validation document: metrics on these documents say "
+        "nothing about them."
+    )
 
 
 def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, paths: Paths) -> None:
@@ -181,7 +191,7 @@ BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, 
     ("csv", HEADER + "a,x;y\nb,x\nc,x\n", {"separator": "|"}, ["'|' occurs in no label", "the first is 'x;y'"]),
     ("doc", b"PK", {}, ["train.doc: unknown file extension", ".csv, .tsv, .jsonl, .ndjson", "data.format=csv"]),
     ("xlsx", b"PK", {}, ["train.xlsx cannot be read as Excel", "Save it as .xlsx"]),
-    ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.test_fraction is 0.25: of 3", "or another"]),
+    ("csv", HEADER + "a,1\nb,2\nc,1\n", {}, ["data.validation_fraction is 0.25: of 2", "same labels"]),
     ("csv", CSV, {"text": "stars"}, ["data.text and data.label are both stars"]),
     ("csv", CSV, {"separator": ""}, ["data.separator is empty"]),
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from newsreel.corpora.splits import first_of_each_class, stratified_holdout
+from newsreel.corpora.splits import first_of_each_class, stratified_holdout, with_total
 
 
 def test_first_of_each_class_keeps_order() -> None:
@@ -25,7 +25,90 @@ def test_holdout_divides_each_class_in_the_same_proportion_by_the_seed() -> None
 def test_a_class_of_one_document_stays_in_training() -> None:
     kept, held_out = stratified_holdout(np.array([0, 0, 0, 0, 1]), 0.5, seed=0)
     assert 4 in kept
-    assert len(held_out) == 2
+    assert len(held_out) == 3  # half a document is rounded up
+
+
+def test_many_small_classes_get_the_total_that_was_asked_for() -> None:
+    targets = np.repeat(np.arange(202), [2] * 200 + [50] * 2)
+    kept, held_out = stratified_holdout(targets, 0.2, seed=0)
+    counts = np.bincount(targets[held_out])
+    assert (len(kept), len(held_out)) == (400, 100)
+    assert counts[200:].tolist() == [10, 10]
+    assert counts[:200].tolist().count(1) == 80  # a quota of 0.4 each: 80 of the 200 are drawn
+    other = np.bincount(targets[stratified_holdout(targets, 0.2, seed=1)[1]])
+    assert np.sum(counts[:200] != other[:200]) > 0
+    drawn = sum(np.bincount(targets[stratified_holdout(targets, 0.2, seed)[1]], minlength=202) for seed in range(200))
+    assert drawn[:200].min() > 40  # 80 of 200 draws expected, with a standard deviation of 7
+    assert drawn[:200].max() < 120
+
+
+def test_classes_furthest_from_their_quotas_give_one_more_or_one_less() -> None:
+    # quotas 1.4, 2.1, 3.4, 0.7 round to 1, 2, 3, 1, and round(7.6) = 8 are wanted: 1.4 and 3.4 are furthest
+    targets = np.repeat(np.arange(4), [14, 21, 34, 7])
+    draws = {tuple(np.bincount(targets[stratified_holdout(targets, 0.1, seed)[1]])) for seed in range(20)}
+    assert draws == {(2, 2, 3, 1), (1, 2, 4, 1)}
+    # quotas 0.6 and 0.7 round to 1 each, but round(1.3) = 1 is wanted: 0.7 is closer to 1
+    assert np.bincount(np.repeat([0, 1], [6, 7])[stratified_holdout(np.repeat([0, 1], [6, 7]), 0.1, 0)[1]])[1] == 1
+
+
+def test_the_only_documents_of_classes_are_made_up_for_by_others() -> None:
+    targets = np.repeat(np.arange(11), [1] * 10 + [30])
+    kept, held_out = stratified_holdout(targets, 0.5, seed=0)
+    assert len(held_out) == 20  # all of the class of 30, since the ten others must stay
+    assert set(targets[held_out]) == {10}
+    kept, held_out = stratified_holdout(targets, 0.9, seed=0)  # 36 are wanted, and 29 can leave
+    assert np.bincount(targets[kept]).tolist() == [1] * 11
+
+
+def test_a_split_with_the_right_total_is_the_one_that_rounding_each_class_gives() -> None:
+    random = np.random.default_rng(0)
+    num_compared = 0
+    for seed in range(300):
+        targets = random.permutation(np.repeat(np.arange(5), random.integers(1, 40, size=5)))
+        fraction = float(random.choice([0.1, 0.2, 0.25, 0.5]))
+        draws = np.random.default_rng(seed)
+        expected: list[int] = []
+        for value in range(5):
+            rows = draws.permutation(np.flatnonzero(targets == value))
+            expected += rows[: min(round(fraction * len(rows)), len(rows) - 1)].tolist()
+        _, held_out = stratified_holdout(targets, fraction, seed)
+        assert len(held_out) == int(fraction * len(targets) + 0.5)
+        if len(expected) == len(held_out):
+            assert held_out.tolist() == sorted(expected)
+            num_compared += 1
+    assert num_compared > 50
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.8])
+def test_label_sets_get_the_total_that_was_asked_for(fraction: float) -> None:
+    random = np.random.default_rng(1)
+    for seed in range(20):
+        targets = (random.random((60, 6)) < [0.5, 0.3, 0.2, 0.1, 0.05, 0.1]).astype(np.uint8)
+        targets[~targets.any(axis=1), 0] = 1  # no document without labels could make up the total
+        _, rough = stratified_holdout(targets, fraction, seed)
+        assert len(rough) >= fraction * 60
+        kept, held_out = stratified_holdout(targets, fraction, seed, exact=True)
+        assert len(held_out) == fraction * 60
+        assert sorted([*kept, *held_out]) == list(range(60))
+        assert targets[kept].any(axis=0).tolist() == targets.any(axis=0).tolist()
+
+
+def test_the_documents_moved_for_the_total_are_those_that_labels_miss_least() -> None:
+    # label 0 has 8 documents and label 1 has 4; of 12 documents, 6 are wanted: 4 and 2 have the labels' proportions
+    targets = np.eye(2, dtype=np.uint8)[np.repeat([0, 1], [8, 4])]
+    too_many = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0], dtype=bool)  # 4 and 3
+    too_few = np.array([1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0], dtype=bool)  # 3 and 2
+    for selection in (too_many, too_few):
+        mended = with_total(targets, selection, 0.5, 6, np.random.default_rng(0))
+        assert targets[mended].sum(axis=0).tolist() == [4, 2]
+        assert np.sum(mended != selection) == 1
+
+
+def test_many_small_labels_in_lists_are_drawn_too() -> None:
+    targets = np.eye(202, dtype=np.uint8)[np.repeat(np.arange(202), [2] * 200 + [50] * 2)]
+    _, held_out = stratified_holdout(targets, 0.2, seed=0)
+    assert len(held_out) == 100
+    assert np.count_nonzero(targets[held_out].sum(axis=0)[:200]) == 80
 
 
 def test_holdout_of_label_sets_keeps_label_proportions() -> None:
@@ -33,7 +116,7 @@ def test_holdout_of_label_sets_keeps_label_proportions() -> None:
     targets = (random.random((2000, 6)) < np.array([0.5, 0.3, 0.2, 0.1, 0.05, 0.01])).astype(np.uint8)
     kept, held_out = stratified_holdout(targets, 0.2, seed=0)
     assert sorted([*kept, *held_out]) == list(range(2000))
-    assert abs(len(held_out) - 400) <= 10
+    assert len(held_out) == 400
     totals = targets.sum(axis=0)
     assert np.all(np.abs(targets[held_out].sum(axis=0) - 0.2 * totals) <= np.maximum(2, 0.02 * totals))
 

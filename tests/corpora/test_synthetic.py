@@ -28,7 +28,7 @@ SETTINGS = Synthetic(
 
 def test_sizes_labels_and_lengths_are_as_set_and_the_seed_decides(paths: Paths, tmp_path: object) -> None:
     corpus = SETTINGS.load(paths)
-    assert split_sizes(corpus) == {"train": 301, "validation": 99, "test": 100}
+    assert split_sizes(corpus) == {"train": 300, "validation": 100, "test": 100}
     assert corpus.task == "multiclass"
     assert corpus.labels_present("train").all()
     assert 32 < np.mean([len(text.split()) for text in corpus["train"]["text"]]) < 48

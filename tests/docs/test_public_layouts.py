@@ -97,11 +97,9 @@ def yelp(folder: Path) -> None:
 
 
 def news_categories(folder: Path) -> None:
-    rows = [
-        json.dumps({"link": "", "headline": f"News {n}", "category": ["ARTS", "U.S. NEWS"][n % 2], "short_description": "" if n % 3 else "Short"})
-        for n in N
-    ]  # fmt: skip
-    lines(folder, "News_Category_Dataset_v3.json", rows)
+    names = ["ARTS", "U.S. NEWS"]
+    rows = [{"headline": f"News {n}", "category": names[n % 2], "short_description": "Short" * (n % 3 == 0)} for n in N]
+    lines(folder, "News_Category_Dataset_v3.json", [json.dumps(row) for row in rows])
 
 
 def go_emotions(folder: Path) -> None:

@@ -29,6 +29,8 @@ from newsreel.core.errors import (
     explain,
     missing_launcher,
 )
+from newsreel.core.paths import user_path
+from newsreel.core.terminal import print_every_character
 from newsreel.runs.run_dir import CONFIG_FILE, INITIAL_FILES
 from newsreel.sweeps.summary import summarize_sweep
 
@@ -42,7 +44,7 @@ def resolve_run_dir(resumed: str | None, default: str) -> str:
     """The output directory: that of the resumed run, else `default`, the same in all processes. Raises UserError."""
     if resumed is None:
         return broadcast_from_rank_zero(default)
-    run_dir = Path(resumed).expanduser()
+    run_dir = user_path(resumed, "resume")
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(
             f"resume is {resumed}, which is not a run directory: it has no config.yaml. Name the directory of one run. "
@@ -73,6 +75,7 @@ def run(application: Callable[[], object]) -> None:
     `… --help | head`, the process exits quietly with the status of SIGPIPE.
     """
     global _wants_traceback
+    print_every_character()
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them and exiting with 1
     status: int | str | None = 0

@@ -9,8 +9,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.app import as_typed
+from newsreel.cli.early import check_documents
 from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.runs.run_dir import config_choices, holds_run
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 from newsreel.training.resume import resume
@@ -31,12 +33,13 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
         return train_new(settings, Path(hydra.runtime.output_dir), overrides, started)
     if is_job:
         raise UserError("resume and -m cannot be combined: resume continues a single run, and -m starts several.")
-    return resume(Path(settings["resume"]).expanduser(), settings, overrides, started)
+    return resume(user_path(settings["resume"], "resume"), settings, overrides, started)
 
 
 def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], started: float) -> dict[str, Any]:
     """Start a new run. Raises UserError if the directory contains another one."""
     limit_threads(settings)
+    check_documents(settings)
 
     from newsreel.config.schema import read_experiment
     from newsreel.sweeps.pruning import pruning_callbacks

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from newsreel.config.schema import Settings, unregularized
+from newsreel.config.schema import unregularized
+from newsreel.config.sections import Settings
 from newsreel.corpora.corpus import Task
 
 LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min_n max_n bucket"  # of given vectors

@@ -1,26 +1,17 @@
-"""Checks a composed config against the signatures it configures, before documents are read.
+"""Checks a composed config against the signatures it configures, before documents are read."""
 
-The settings of a section are the keyword-only parameters of the class it configures: their names are the keys, their
-annotations the types, ranges and choices. Values determined by the data are positional parameters, not settings.
-"""
-
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache
-from importlib import import_module
-from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
+from newsreel.config.sections import Settings, check_section, find_problems, find_target, show, strict_model
 from newsreel.core.dist import dist_env, is_gpu_available
-from newsreel.core.errors import UserError, suggest
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
@@ -29,22 +20,9 @@ from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings
 from newsreel.text.tokens import Tokenizer
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-Settings = dict[str, Any]
 SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
 COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that are not in config.yaml
-TYPES = {
-    "integer": "a whole number",
-    "number": "a finite number",
-    "boolean": "true or false",
-    "string": "a text",
-    "array": "a list, such as [16,16]",
-    "object": "a section of settings",
-}
-BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; larger batches are an error
 MAX_WEIGHT_BYTES = 2**32  # of a network; gradients and Adam's two moments need three times as much in addition
 
@@ -209,98 +187,6 @@ def without_regularization(config: Settings) -> Settings:
         else section
         for name, section in config.items()
     }
-
-
-def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
-    """The class named by a section's `_target_`. If it is invalid, appends to `problems` and returns None."""
-    target = section.get("_target_")
-    if not isinstance(target, str) or "." not in target:
-        problems.append(f"{name}._target_ is {target!r}; it must name a class, as module.Class")
-        return None
-    module_name, _, class_name = target.rpartition(".")
-    try:
-        imported = getattr(import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        problems.append(f"{name}._target_ is {target}, which cannot be imported: {error}")
-        return None
-    if not (isinstance(imported, type) and issubclass(imported, kind)):
-        problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__}")
-        return None
-    return imported
-
-
-def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
-    """Problems of one section: unknown keys, missing keys and invalid values.
-
-    name: of the section; empty for keys at the top level.
-    """
-    values = {key: value for key, value in section.items() if key != "_target_"}
-    return find_problems(values, model_of(target), f"{name}." if name else "")
-
-
-@cache
-def model_of(target: Callable[..., Any]) -> type[BaseModel]:
-    """A model of the keyword-only parameters of a target.
-
-    Those with a default may be missing: run directories of older versions lack them.
-    """
-    parameters = [each for each in signature(target).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
-    defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
-    return strict_model({each.name: each.annotation for each in parameters}, defaults)
-
-
-def strict_model(kinds: dict[str, Any], defaults: dict[str, Any] | None = None) -> type[BaseModel]:
-    """A model with exactly these keys, and these types without conversion; keys with a default may be missing."""
-    rules = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    fields: dict[str, Any] = {key: (kind, (defaults or {}).get(key, ...)) for key, kind in kinds.items()}
-    return create_model("Settings", __config__=rules, **fields)
-
-
-def find_problems(values: Settings, model: type[BaseModel], prefix: str) -> list[str]:
-    """One sentence for each error of a model's validation."""
-    values = {str(key): value for key, value in values.items()}
-    try:
-        model.model_validate(values)
-    except ValidationError as error:
-        schemas = model.model_json_schema()["properties"]
-        return list(dict.fromkeys(describe(details, values, schemas, prefix) for details in error.errors()))
-    return []
-
-
-def describe(error: "ErrorDetails", values: Settings, schemas: Settings, prefix: str) -> str:
-    """A message for one of pydantic's errors. schemas: the JSON schema of each key, with its type and range."""
-    key, location = str(error["loc"][0]), error["loc"][1:]
-    setting = f"{prefix}{key}"
-    if error["type"] == "extra_forbidden":
-        return f"{setting} is not a setting{suggest(key, list(schemas), prefix)}"
-    if error["type"] == "missing":
-        return f"{setting} is missing"
-    options = schemas[key].get("anyOf", [schemas[key]])
-    kinds = [option for option in options if option["type"] != "null"]
-    null = ", or null" if len(kinds) < len(options) else ""
-    item = ""
-    if location and len(kinds) == 1:  # within a list
-        kinds, null, item = [kinds[0]["items"]], "", f"its item {show(error['input'])}: "
-    out_of_range = error["type"].startswith(("greater_than", "less_than"))
-    allowed = " or ".join(allowed_by(kind, out_of_range) for kind in kinds)
-    choices = [choice for kind in kinds for choice in kind.get("enum", [])]
-    matches = get_close_matches(str(error["input"]), choices, n=1)
-    hint = f"; did you mean {matches[0]}?" if matches else ""
-    return f"{setting} is {show(values[key])}: {item}it must be {allowed}{null}{hint}"
-
-
-def allowed_by(schema: Settings, out_of_range: bool) -> str:
-    """What the JSON schema of a value allows: its range if the value is out of range, else its type."""
-    if out_of_range:
-        return " and ".join(f"{word} {schema[bound]}" for bound, word in BOUNDS.items() if bound in schema)
-    if "const" in schema:
-        return str(schema["const"])
-    return f"one of {', '.join(schema['enum'])}" if "enum" in schema else TYPES[schema["type"]]
-
-
-def show(value: Any) -> str:
-    """A value in the form that it has in a config."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
 
 
 def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:

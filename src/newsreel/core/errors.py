@@ -16,6 +16,7 @@ USER_MISTAKE = 2
 INTERRUPTED = 130
 
 MAX_SUGGESTIONS = 40  # names in a message
+RESUMABLE_SECTIONS = ("training", "trainer", "paths")  # have settings that can be changed with resume=
 RENAMED_SETTINGS = {
     "training.keep": "training.checkpoint",
     "trainer.accumulate": "trainer.accumulate_grad_batches",
@@ -83,12 +84,21 @@ def missing_launcher(error: Exception) -> str | None:
 def _unknown_key(error: OmegaConfBaseException) -> str:
     key = str(error.full_key)
     parent, _, name = key.rpartition(".")
+    if _is_resuming() and parent and parent.partition(".")[0] not in RESUMABLE_SECTIONS:
+        return (
+            f"{key} cannot be set here: with resume=, the corpus and the model are those of the run's config.yaml. "
+            "Leave it out, or start a new run without resume=."
+        )
     prefix = f"{parent}." if parent else ""
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
     if parent and not siblings:
         return f"{key} is a setting only if {parent} is chosen: also set {parent}=… (see --help)"
     return f"{key} is not a setting" + (suggest(name, known, prefix) if known else "")
+
+
+def _is_resuming() -> bool:
+    return any(argument.startswith("resume=") for argument in sys.argv[1:])
 
 
 def _unreadable(error: OverrideParseException) -> str:

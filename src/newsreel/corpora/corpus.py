@@ -1,9 +1,11 @@
 """The Corpus: documents and labels in splits, the common form of all corpora."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
@@ -13,6 +15,7 @@ from annotated_types import Ge, Gt, Lt
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -35,14 +38,15 @@ class Paths:
         for name, value in vars(self).items():
             if not value.strip():
                 raise UserError(f"paths.{name} is empty: name a folder, or omit the setting")
+            user_path(value, f"paths.{name}")
 
     @property
     def corpora(self) -> Path:
-        return Path(self.corpora_dir).expanduser()
+        return user_path(self.corpora_dir, "paths.corpora_dir")
 
     @property
     def cache(self) -> Path:
-        return Path(self.cache_dir).expanduser()
+        return user_path(self.cache_dir, "paths.cache_dir")
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,8 @@ class Corpus:
             notes = "".join(f"\n{note}" for note in self.notes)
             raise UserError(f"The corpus {self.name!r} ({self.source}) has no training documents.{notes}")
         training, held_out = stratified_holdout(self.targets("train"), fraction, seed)
-        if not len(training) or not len(held_out):
-            raise UserError(
-                f"data.{split}_fraction is {fraction}: of {len(train.rows)} training documents, this leaves "
-                f"{len(training)} to train on and {len(held_out)} to {purpose} on; both must be at least 1 (the only "
-                "document of a class stays in training).\n"
-                f"Use more documents, or another data.{split}_fraction."
-            )
+        if not len(held_out):
+            raise UserError(_nothing_held_out(self.targets("train"), split, purpose, fraction))
         parts = {"train": training, split: held_out}
         divided = {name: Rows(train.table, train.rows[part]) for name, part in parts.items()}
         return replace(self, splits={**self.splits, **divided})
@@ -162,7 +161,12 @@ class Corpus:
                 f"data.train_limit is {num_documents}, but there are only {len(rows):,} training documents: lower or "
                 "omit it."
             )
-        subset, _ = stratified_holdout(self.targets("train"), 1 - num_documents / len(rows), seed=0)
+        subset = _training_subset(self.targets("train"), num_documents)
+        if len(subset) != num_documents:
+            raise UserError(
+                f"data.train_limit is {num_documents}, but every label keeps a training document: use "
+                f"data.train_limit={_next_training_limit(self.targets('train'), len(subset))} or more."
+            )
         note = f"Trained on {len(subset):,} of {len(rows):,} training documents (data.train_limit={num_documents})."
         splits = {**self.splits, "train": Rows(self.splits["train"].table, rows[subset])}
         return replace(self, splits=splits, notes=(*self.notes, note))
@@ -200,6 +204,20 @@ class Corpus:
                 )
         return self
 
+    def with_coverage_note(self) -> "Corpus":
+        """The corpus with a note on how many labels have no test or no validation document, if there are any."""
+        counts = {
+            split: int((~self.labels_present(split)).sum()) for split in ("test", "validation") if split in self.splits
+        }
+        missing = [f"{count:,} have no {split} document" for split, count in counts.items() if count]
+        if not missing:
+            return self
+        note = (
+            f"Of the {self.num_labels:,} labels, {' and '.join(missing)}: metrics on these documents say nothing about "
+            "them."
+        )
+        return replace(self, notes=(*self.notes, note))
+
     def labels_present(self, split: str) -> np.ndarray:
         """(L,) bool: whether any document of the split has each label."""
         return self.label_counts(split) > 0
@@ -210,6 +228,31 @@ class Corpus:
         if self.task == "multilabel":
             return np.asarray(targets.sum(axis=0, dtype=np.int64))
         return np.bincount(targets, minlength=self.num_labels)
+
+
+def _nothing_held_out(targets: np.ndarray, split: str, purpose: str, fraction: float) -> str:
+    """The message for a fraction that splits off nothing. targets: of the training documents, as in `Corpus`."""
+    num_documents = len(targets)
+    setting = f"data.{split}_fraction"
+    problem = f"{setting} is {fraction}: of {num_documents} training documents, this leaves none to {purpose} on."
+    digits = 2 + int(math.log10(num_documents))
+    enough = math.ceil(10**digits / num_documents) / 10**digits  # at least 1 document, with two significant digits
+    if enough >= 1 or not len(stratified_holdout(targets, enough, seed=0)[1]):
+        return (
+            f"{problem} No fraction does: each of them is the only one with some label, and stays in training.\n"
+            "Add training documents with the same labels."
+        )
+    return f"{problem}\nUse {setting}={enough} or more, or at least {math.floor(0.5 / fraction) + 1} documents."
+
+
+def _training_subset(targets: np.ndarray, num_documents: int) -> IntArray:
+    """Rows of `num_documents` documents, stratified; more of them where every label needs one."""
+    return stratified_holdout(targets, 1 - num_documents / len(targets), seed=0, exact=True)[0]
+
+
+def _next_training_limit(targets: np.ndarray, num_documents: int) -> int:
+    """The smallest number of documents from `num_documents` on that `_training_subset` can select exactly."""
+    return next(number for number in count(num_documents) if len(_training_subset(targets, number)) == number)
 
 
 def first_documents(find: Callable[[], "Dataset | None"], num_documents: int) -> "Dataset | None":
@@ -267,6 +310,9 @@ class CorpusReader(ABC):
         """Whether the labels are a hierarchy."""
         return False
 
+    def check(self, split: str = "train") -> None:  # noqa: B027  (nothing to check is common)
+        """Raise UserError if documents of the split that a command needs are missing. Reads no documents."""
+
     @abstractmethod
     def read(self, paths: Paths) -> Corpus:
         """The corpus as published."""
@@ -283,7 +329,7 @@ class CorpusReader(ABC):
         corpus = self.divided(corpus)
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
-        return corpus.checked(self.unseen_labels)
+        return corpus.checked(self.unseen_labels).with_coverage_note()
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
         """A corpus with the split to evaluate, even if the corpus is not suitable for training. Raises UserError."""

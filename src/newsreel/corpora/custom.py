@@ -17,6 +17,7 @@ from annotated_types import Gt, Lt
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError, suggest
+from newsreel.core.paths import user_path
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.in_memory import class_name
@@ -126,9 +127,12 @@ class OwnCorpus(CorpusReader):
         labels = None if self.labels is None else tuple(self.labels)
         return Columns(as_names(self.text), as_names(self.label), self.separator, labels)
 
-    def read(self, paths: Paths) -> Corpus:
-        if self.train is None:
+    def check(self, split: str = "train") -> None:
+        if split == "train" and self.train is None:
             raise UserError(f"data.train is null: name the training documents, such as {self.example}")
+
+    def read(self, paths: Paths) -> Corpus:
+        self.check()
         identity = (FORMAT_VERSION, READING_VERSION, self.columns, self.identity())
         what = f"the documents from {self.source}"
         corpus = Cache(paths.cache).get_or_build("corpora", "own", identity, self.prepare, open_prepared, what)
@@ -242,7 +246,11 @@ class Files(OwnCorpus):
         values = [getattr(self, split) for split in (*SPLITS, UNLABELED)]
         return ", ".join(in_brackets(as_names(value)) for value in values if value is not None)
 
-    def check(self) -> None:
+    def check(self, split: str = "train") -> None:
+        super().check(split)
+        self.check_files()
+
+    def check_files(self) -> None:
         """Raise UserError for files that do not exist, that are in two splits, or whose format is not known."""
         paths = {split: self.paths_of(split) for split in (*SPLITS, UNLABELED)}
         for one, other in combinations(paths, 2):
@@ -264,7 +272,7 @@ class Files(OwnCorpus):
                 )
 
     def identity(self) -> str:
-        self.check()
+        self.check_files()
         keys = [f"{split} {content_key(path)}" for split in (*SPLITS, UNLABELED) for path in self.paths_of(split)]
         return "\n".join([*keys, repr(self.layout)])
 
@@ -306,7 +314,7 @@ def unlabeled_table(folder: Path, layout: Layout) -> Table:
 
 def matching_paths(name: str, setting: str) -> list[Path]:
     """The path of this name, or those that match a pattern such as `parts/*.csv`. Raises UserError if there is none."""
-    path = Path(name).expanduser()
+    path = user_path(name, setting)
     if path.exists() or not has_magic(name):
         require_there(path, setting)
         return [path]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.core.storage import replacing
 
 
@@ -18,7 +19,7 @@ def save_documents(documents: Any, path: str | Path, text: str = "text", label: 
     Class numbers get the names of their classes.
     Returns the path. Raises UserError for other objects, missing columns and texts that are not strings.
     """
-    path = Path(path).expanduser()
+    path = user_path(path, "path")
     if path.suffix != ".parquet":
         raise UserError(f"{path}: documents are saved as Parquet, so the name must end in .parquet.")
     texts, labels = columns_of(documents, text, label)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
 from newsreel.corpora.prepared import FORMAT_VERSION, Description, open_prepared, write_description, write_table
 from newsreel.corpora.rcv1_parts import (
@@ -57,7 +58,7 @@ class RCV1(CorpusReader):
     num_processes: Annotated[int, Ge(1), Le(1024)] | None
 
     def __post_init__(self) -> None:
-        if self.path is not None and not Path(self.path).expanduser().is_dir():
+        if self.path is not None and not user_path(self.path, "data.path").is_dir():
             raise UserError(f"data.path={self.path}: there is no such folder.")
 
     @property
@@ -70,7 +71,7 @@ class RCV1(CorpusReader):
         return True
 
     def read(self, paths: Paths) -> Corpus:
-        root = Path(self.path).expanduser() if self.path is not None else paths.corpora / NAME
+        root = user_path(self.path, "data.path") if self.path is not None else paths.corpora / NAME
         files = LocalFiles(
             root,
             paths.cache,

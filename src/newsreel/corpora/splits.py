@@ -1,5 +1,7 @@
 """Selecting and splitting documents by their labels."""
 
+import math
+
 import numpy as np
 
 
@@ -16,26 +18,53 @@ def first_of_each_class(targets: np.ndarray, num_documents: int) -> np.ndarray:
     return np.unique(np.concatenate([group[:num_documents] for group in groups]))
 
 
-def stratified_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into (training, held out), both ascending, with each class in the same proportion.
+def stratified_holdout(
+    targets: np.ndarray, fraction: float, seed: int, exact: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split N rows into (training, held out), both ascending, with each class in the same proportion.
 
-    targets: (N,) class numbers: round(fraction × n) of each class are held out, but never the only document of a class.
-    (N, L) indicators: iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011, figure 1), which starts with the
-    rarest label; if it would hold out all documents of a label, one of them stays in training.
+    fraction × N rows are held out, half a row rounded up; fewer where every other row is the only training document of
+    a class. Iterative stratification may hold out a few more, unless `exact`.
+
+    targets: (N,) class numbers: see `held_out_counts`. (N, L) indicators: iterative stratification (Sechidis, Tsoumakas
+    and Vlahavas 2011, figure 1), which starts with the rarest label; every label keeps a document in training.
     """
     random = np.random.default_rng(seed)
+    num_held_out = min(math.floor(round(fraction * len(targets), 9) + 0.5), max(0, len(targets) - 1))
     if targets.ndim == 2:
-        return _iterative_stratification(targets, fraction, random)
-    held_out = []
-    for value in np.unique(targets):
-        rows = random.permutation(np.flatnonzero(targets == value))
-        held_out.append(rows[: min(round(fraction * len(rows)), len(rows) - 1)])
-    validation = np.sort(np.concatenate(held_out)) if held_out else np.empty(0, dtype=np.int64)
-    return np.setdiff1d(np.arange(len(targets)), validation), validation
+        return _iterative_stratification(targets, fraction, num_held_out, exact, random)
+    classes, sizes = np.unique(targets, return_counts=True)
+    rows = [random.permutation(np.flatnonzero(targets == value)) for value in classes]
+    counts = held_out_counts(sizes, fraction, num_held_out, random)
+    parts = [of_class[:count] for of_class, count in zip(rows, counts, strict=True)]
+    held_out = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+    return np.setdiff1d(np.arange(len(targets)), held_out), held_out
+
+
+def held_out_counts(sizes: np.ndarray, fraction: float, total: int, random: np.random.Generator) -> np.ndarray:
+    """How many documents of each class are held out, (C,), by the method of largest remainders.
+
+    sizes: (C,) number of documents of each class, at least 1. Each class has a quota of fraction × size, which is
+    rounded; then the classes that are furthest from their quotas give one more or one less until the sum is `total`.
+    Ties are drawn at random. A class keeps one document, and if the sum cannot be reached, all but one are held out.
+    """
+    quotas = fraction * sizes
+    largest = sizes - 1
+    counts: np.ndarray = np.minimum(np.rint(quotas).astype(np.int64), largest)
+    tie_order = random.permutation(len(sizes))
+    while missing := total - int(counts.sum()):
+        step = 1 if missing > 0 else -1
+        able = np.flatnonzero(counts < largest if step > 0 else counts > 0)
+        if not len(able):
+            break
+        distance = np.round(step * (quotas - counts), 9)[able]  # quotas that differ by a rounding error are ties
+        chosen = able[np.lexsort((tie_order[able], -distance))[: abs(missing)]]
+        counts[chosen] += step
+    return counts
 
 
 def _iterative_stratification(
-    targets: np.ndarray, fraction: float, random: np.random.Generator
+    targets: np.ndarray, fraction: float, total: int, exact: bool, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     num_documents, num_labels = targets.shape
     fractions = np.array([1 - fraction, fraction])
@@ -66,4 +95,34 @@ def _iterative_stratification(
     num_held_out = max(0, min(len(without_labels), round(missing_documents[1])))
     side[without_labels] = 0
     side[without_labels[:num_held_out]] = 1
-    return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
+    held_out = side == 1
+    if exact or held_out.sum() < total:
+        held_out = with_total(targets, held_out, fraction, total, random)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def with_total(
+    targets: np.ndarray, held_out: np.ndarray, fraction: float, total: int, random: np.random.Generator
+) -> np.ndarray:
+    """A selection of documents, (N,) bool, with single documents added or removed until there are `total`.
+
+    targets: (N, L) indicators. Each step moves the document after which the labels' counts are closest to
+    fraction × their documents (least squares; ties are drawn at random), and no label's only training document.
+    """
+    held_out = held_out.copy()
+    rows, labels = np.nonzero(targets)
+    num_documents, num_labels = targets.shape
+    sizes = np.bincount(labels, minlength=num_labels)
+    order = random.permutation(num_documents)
+    while missing := total - int(held_out.sum()):
+        step = 1 if missing > 0 else -1
+        counts = np.bincount(labels[held_out[rows]], minlength=num_labels)
+        growth = 1 + 2 * step * (counts - fraction * sizes)  # of the labels' squared distances from their quotas
+        costs = np.bincount(rows, weights=growth[labels], minlength=num_documents)
+        is_only = (sizes - counts == 1)[labels] if step > 0 else np.zeros(len(rows), dtype=bool)
+        fixed = np.bincount(rows, weights=is_only, minlength=num_documents) > 0
+        movable = order[((held_out != (step > 0)) & ~fixed)[order]]
+        if not len(movable):
+            break
+        held_out[movable[costs[movable].argmin()]] = step > 0
+    return held_out

@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import CorpusReader, Paths
 from newsreel.corpora.prepared import FORMAT_VERSION
 from newsreel.corpora.sources import Source, SourceName, Unavailable, find_prepared
@@ -191,7 +192,7 @@ class PublishedReader(CorpusReader):
                 f"data.path={self.path} names files on this machine, but data.source={self.source} is another source: "
                 "omit one of the two."
             )
-        if not Path(self.path).expanduser().exists():
+        if not user_path(self.path, "data.path").exists():
             raise UserError(f"data.path={self.path}: there is no such file or folder.")
 
     def prepared(
@@ -199,7 +200,7 @@ class PublishedReader(CorpusReader):
     ) -> Path:
         """The directory of the prepared corpus, from the first source that has it. Raises UserError."""
         publication = local.publication
-        path = Path(self.path).expanduser() if self.path is not None else paths.corpora / publication.name
+        path = user_path(self.path, "data.path") if self.path is not None else paths.corpora / publication.name
         sources = [
             local(path, self.path is not None, self.fingerprint),
             *(download(self.fingerprint) for download in downloads),

@@ -14,6 +14,7 @@ import polars as pl
 from annotated_types import Ge, Le
 
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.embeddings.vector_files import read_once
@@ -46,7 +47,7 @@ class GloVe(Pretrained):
     def find_file(self, paths: Paths) -> Path:
         """The file to read, or the package's directory. Raises UserError if there is none with this dimension."""
         if self.path is not None:
-            file = Path(self.path).expanduser()
+            file = user_path(self.path, "embedding.path")
             if not file.is_file():
                 raise UserError(
                     f"embedding.path={self.path}: there is no such file. Name a text file of GloVe vectors or its zip, "

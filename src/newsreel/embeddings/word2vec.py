@@ -15,6 +15,7 @@ from annotated_types import Ge, Le, Lt
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, cached_vectors
 from newsreel.embeddings.embedding import Size
@@ -68,7 +69,7 @@ class Word2Vec(CorpusTrained):
                 f"embedding.path={self.path}: the extension must be .bin ({self.binary_format}), .vec or .txt (text), "
                 "or .kv (saved by gensim)."
             )
-        if not Path(self.path).expanduser().is_file():
+        if not user_path(self.path, "embedding.path").is_file():
             raise UserError(
                 f"embedding.path={self.path}: there is no such file. Name another one, or omit the setting to learn "
                 "the vectors from the corpus."
@@ -78,7 +79,7 @@ class Word2Vec(CorpusTrained):
         if self.path is None:
             return super().vectors(tokenized, corpus, paths)
         self.check(paths)
-        file = Path(self.path).expanduser()
+        file = user_path(self.path, "embedding.path")
         vocabulary = tokenized.tokenizer.tokens
         log.info(f"vectors     {self.kind} from {file}")
         if suffix(file) in TEXT:

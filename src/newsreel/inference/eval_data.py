@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from newsreel.config.schema import Settings, check_section, find_target
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
 from newsreel.runs.trained_run import Labels, TrainedRun
@@ -28,18 +28,6 @@ class PathOverrides:
     output_dir: str
 
 
-def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:
-    """The reader of the corpus in the section `data`; None if it is empty or invalid, which is added to `problems`."""
-    target = find_target("data", data, CorpusReader, problems) if data else None
-    if target is None:
-        return None
-    if data_problems := check_section("data", data, target):
-        problems += data_problems
-        return None
-    reader: CorpusReader = target(**{name: value for name, value in data.items() if name != "_target_"})
-    return reader
-
-
 def find_documents(runs: list[TrainedRun], split: str, overrides: PathOverrides, reader: CorpusReader | None) -> Corpus:
     """The split to evaluate on, with the runs' labels: of the reader's corpus, else of the runs' common corpus."""
     paths = [paths_of(run, overrides) for run in runs]
@@ -53,14 +41,15 @@ def find_documents(runs: list[TrainedRun], split: str, overrides: PathOverrides,
 def paths_of(run: TrainedRun, overrides: PathOverrides) -> Paths:
     """Absolute paths for a run; overrides are relative to the current directory, the run's own to its start."""
 
-    def absolute(override: str | None, path: str) -> str:
-        start, path = (run.command.start, path) if override is None else (Path.cwd(), override)
-        return str(start / Path(path).expanduser())
+    def absolute(name: str) -> str:
+        override = getattr(overrides, name)
+        start, path = (run.command.start, getattr(run_paths, name)) if override is None else (Path.cwd(), override)
+        return str(start / user_path(path, f"paths.{name}"))
 
     run_paths = run.experiment.paths
     return Paths(
-        corpora_dir=absolute(overrides.corpora_dir, run_paths.corpora_dir),
-        cache_dir=absolute(overrides.cache_dir, run_paths.cache_dir),
+        corpora_dir=absolute("corpora_dir"),
+        cache_dir=absolute("cache_dir"),
         output_dir=run_paths.output_dir,
     )
 

@@ -20,14 +20,15 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from newsreel.batches.datamodule import TextDataModule
-from newsreel.config.schema import Settings, check_section
+from newsreel.config.sections import Settings, check_section, read_reader
 from newsreel.core.dist import is_gpu_available
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
 from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
-from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents, read_reader
+from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.models.decisions import DecisionRule
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
@@ -53,7 +54,7 @@ class Request:
         names = [self.run] if isinstance(self.run, str) else list(self.run or [])
         if not names:
             raise UserError("run is null: name the directory of a finished run, such as run=outputs/imdb/lstm/<time>.")
-        return [Path(name).expanduser() for name in names]
+        return [user_path(name, "run") for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)

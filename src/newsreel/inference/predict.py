@@ -6,7 +6,6 @@ Axes: N documents, L labels.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from newsreel.batches.batch import DocumentDataset
-from newsreel.config.schema import check_section
+from newsreel.config.sections import check_section
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.files.readers import FormatName, Layout
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
@@ -152,10 +152,11 @@ def predict(config: DictConfig) -> None:
         raise UserError("\n".join(problems))
     request = Request(**settings)
     source = open_source(request)
-    predictor = Predictor(open_run(Path(str(request.run)).expanduser()), request.accelerator)
+    predictor = Predictor(open_run(user_path(str(request.run), "run")), request.accelerator)
     run, labels = predictor.run, predictor.run.labels
     predictor.check_top_k(request.top_k)
-    output, html = (None if name is None else Path(name).expanduser() for name in (request.output, request.html))
+    output = None if request.output is None else user_path(request.output, "output")
+    html = None if request.html is None else user_path(request.html, "html")
     check_output(output, request.keep, predictor.predict_batch(predictor.documents([]), request.top_k), request.explain)
     if html is not None:
         require_writable("html", html)
@@ -191,7 +192,7 @@ def open_source(request: Request) -> Source:
     if request.text is not None:
         return Source("text", "line", iter([(1, request.text)]))
     if request.input is not None:
-        return file_source(Path(request.input).expanduser(), request.text_columns, request.keep, request.layout)
+        return file_source(user_path(request.input, "input"), request.text_columns, request.keep, request.layout)
     if sys.stdin.isatty():
         print("Type one document per line; end with Ctrl-D.", file=sys.stderr)
     return standard_input()

@@ -74,14 +74,10 @@ def standard_error(predictions: Predictions) -> tuple[float, float]:
 
 def rare_label_caveats(predictions: Predictions) -> list[str]:
     counts = predictions.corpus.label_counts("train")
-    sentences = []
-    if few := int((counts < MIN_TRAINING_DOCUMENTS).sum()):
-        sentences.append(f"{few} of {len(counts)} labels have fewer than {MIN_TRAINING_DOCUMENTS} training documents.")
-    if untested := int((~predictions.target_indicators.any(axis=0)).sum()):
-        sentences.append(
-            f"{untested} of {len(counts)} labels have no test document: how well they are predicted is unknown."
-        )
-    return sentences
+    few = int((counts < MIN_TRAINING_DOCUMENTS).sum())
+    if not few:
+        return []
+    return [f"{few} of {len(counts)} labels have fewer than {MIN_TRAINING_DOCUMENTS} training documents."]
 
 
 def never_predicted_caveats(predictions: Predictions) -> list[str]:

@@ -27,7 +27,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
-from newsreel.config.schema import SEED, check_section
+from newsreel.config.schema import SEED
+from newsreel.config.sections import check_section
 from newsreel.core.errors import UserError
 from newsreel.core.storage import write_atomically
 from newsreel.runs.records import Run, read_run

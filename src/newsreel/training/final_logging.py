@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from newsreel.config.schema import show
+from newsreel.config.sections import show
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.reporting.samples import samples

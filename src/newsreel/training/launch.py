@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from newsreel.core.dist import DistEnv, dist_env, limit_threads, process_group, silence_nonzero_ranks
 from newsreel.core.errors import UserError
 from newsreel.core.storage import lock_dir
+from newsreel.core.terminal import print_every_character
 from newsreel.runs.run_dir import METRICS_FILE, read_json
 from newsreel.training.interrupts import exit_stopped, resume_command
 
@@ -162,6 +163,7 @@ def _start_worker(
     env: DistEnv, port: int, sender: connection.Connection, work: Callable[..., None], arguments: Any
 ) -> None:
     """The entry point of a spawned process."""
+    print_every_character()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent kills its children
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {

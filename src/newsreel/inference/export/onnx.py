@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
-from newsreel.config.schema import Settings, check_section
+from newsreel.config.sections import Settings, check_section, read_reader
 from newsreel.core.errors import UserError
+from newsreel.core.paths import user_path
 from newsreel.core.storage import build_once
 from newsreel.corpora.corpus import Corpus, Task
-from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents, read_reader
+from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.inference.export.program import write_program
 from newsreel.models.functional import logits_to_probs
 from newsreel.models.network import Network
@@ -64,11 +65,11 @@ def export(settings: Settings) -> Path:
         problems.append("run is null: name the directory of a finished run, such as run=outputs/imdb/lstm/<time>.")
     if problems:
         raise UserError("\n".join(problems))
-    output_dir = Path(settings["output"]).expanduser()
+    output_dir = user_path(settings["output"], "output")
     if output_dir.exists():
         raise UserError(f"{output_dir} exists already: name another directory with output=…")
     require_packages()
-    run = open_run(Path(settings["run"]).expanduser())
+    run = open_run(user_path(settings["run"], "run"))
     documents = sample_documents(
         find_documents([run], "test", PathOverrides(**settings["paths"]), reader), settings["num_documents"]
     )

@@ -1,0 +1,19 @@
+"""Paths that the user names in settings."""
+
+from pathlib import Path
+
+from newsreel.core.errors import UserError
+
+
+def user_path(path: str | Path, setting: str) -> Path:
+    """The path with `~` replaced by a home directory. Raises UserError if the home directory is unknown.
+
+    setting: its name, for the message.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{setting}={path}: ~ is a home directory that is not known here: there is no such user, or HOME is not "
+            f"set and this user has no entry in the system's list of users.\nSet HOME, or write {setting} without ~."
+        ) from error
