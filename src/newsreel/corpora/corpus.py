@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Lt
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
+from newsreel.corpora.duplicates import duplicate_notes
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -283,7 +284,8 @@ class CorpusReader(ABC):
         corpus = self.divided(corpus)
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
-        return corpus.checked(self.unseen_labels)
+        corpus = corpus.checked(self.unseen_labels)
+        return replace(corpus, notes=(*corpus.notes, *duplicate_notes(corpus)))
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
         """A corpus with the split to evaluate, even if the corpus is not suitable for training. Raises UserError."""
