@@ -126,7 +126,7 @@ def test_near_repeats_are_those_of_a_comparison_of_all_pairs() -> None:
         and texts[pair[0]].split() != texts[pair[1]].split()
     }
     series = pl.Series(texts)
-    found = find_near_repeats(word_sets(series), series, 0.7)
+    found = find_near_repeats(word_sets(series), series.gather, 0.7)
     similarities = dict(zip(map(tuple, found.pairs.tolist()), found.similarities.tolist(), strict=True))
     assert len(expected) > 20
     assert similarities == {pair: pytest.approx(expected[pair]) for pair in similarities}  # no other pair
@@ -156,4 +156,4 @@ def test_exact_similarities_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPat
     pairs = np.array(list(combinations(range(30), 2)))
     expected = [jaccard(texts[one], texts[other]) for one, other in pairs]
     monkeypatch.setattr("newsreel.corpora.duplicates.CHUNK_SHINGLES", 50)
-    assert exact_similarities(pl.Series(texts), pairs).tolist() == pytest.approx(expected)
+    assert exact_similarities(pl.Series(texts).gather, pairs).tolist() == pytest.approx(expected)

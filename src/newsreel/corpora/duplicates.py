@@ -9,8 +9,8 @@ similarity.
 Axes: N documents, T words, S shingles, H hash functions, P pairs.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -207,6 +207,10 @@ class NearRepeats:
     pairs: np.ndarray  # (P, 2) int64: document numbers
     similarities: np.ndarray  # (P,) float64: Jaccard similarity of their sets of shingles
 
+    @classmethod
+    def none(cls) -> "NearRepeats":
+        return cls(np.empty((0, 2), dtype=np.int64), np.empty(0))
+
 
 def read_word_sets(corpus: "Corpus", table: str) -> WordSets:
     """Keys and signatures of a table's documents; 264 bytes of memory for each document."""
@@ -273,7 +277,60 @@ def signatures_of(shingles: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return signatures
 
 
-def find_near_repeats(sets: WordSets, texts: pl.Series, threshold: float) -> NearRepeats:
+@dataclass(frozen=True)
+class WordComparison:
+    """All labelled documents compared by their words; they are numbered through the splits, in their order."""
+
+    counts: DuplicateCounts  # of documents with the same words in the same order
+    near: NearRepeats  # between documents of which the split has no earlier one with the same words
+    splits: tuple[str, ...]
+    starts: np.ndarray  # (number of splits + 1,) int64: number of the first document of each split, and of documents
+
+    def split_and_row(self, document: int) -> tuple[str, int]:
+        position = int(np.searchsorted(self.starts, document, side="right")) - 1
+        return self.splits[position], document - int(self.starts[position])
+
+    def is_in(self, documents: np.ndarray, splits: Sequence[str]) -> np.ndarray:
+        positions = np.searchsorted(self.starts, documents, side="right") - 1
+        return np.isin(positions, [self.splits.index(split) for split in splits])
+
+    def num_near(self, splits: Sequence[str], others: Sequence[str]) -> int:
+        """Number of different documents of `splits` that are near to one of `others`."""
+        near = [self.near.pairs[self.is_in(self.near.pairs[:, 1 - side], others), side] for side in (0, 1)]
+        documents = np.unique(np.concatenate(near))
+        return int(self.is_in(documents, splits).sum())
+
+
+def compare_words(corpus: "Corpus", threshold: float) -> WordComparison:
+    """Compare the documents of all splits by their words. threshold: Jaccard similarity of near-repeats."""
+    splits = tuple(split for split in LABELLED if split in corpus.splits)
+    sets = {table: read_word_sets(corpus, table) for table in {corpus.splits[split].table for split in splits}}
+    of_splits = [sets[corpus.splits[split].table].select(corpus.splits[split].rows) for split in splits]
+    keys = {split: of_split.keys for split, of_split in zip(splits, of_splits, strict=True)}
+    starts = np.concatenate([[0], np.cumsum([len(corpus.splits[split].rows) for split in splits])])
+    firsts = [start + first_of_each(of_split.keys) for start, of_split in zip(starts, of_splits, strict=False)]
+    documents = np.concatenate(firsts)
+    together = WordSets(
+        np.concatenate([of_split.keys for of_split in of_splits])[documents],
+        np.concatenate([of_split.signatures for of_split in of_splits])[documents],
+    )
+    comparison = WordComparison(find_duplicates(corpus, keys), NearRepeats.none(), splits, starts)
+
+    def texts(numbers: np.ndarray) -> pl.Series:
+        places = [comparison.split_and_row(int(document)) for document in documents[numbers]]
+        return pl.Series([corpus[split][row]["text"] for split, row in places], dtype=pl.String)
+
+    near = find_near_repeats(together, texts, threshold)
+    return replace(comparison, near=NearRepeats(documents[near.pairs], near.similarities))
+
+
+def first_of_each(keys: np.ndarray) -> np.ndarray:
+    """Ascending positions of the first of each key, but of EMPTY."""
+    unique, positions = np.unique(keys, return_index=True)
+    return np.sort(positions[unique != EMPTY])
+
+
+def find_near_repeats(sets: WordSets, texts: Callable[[np.ndarray], pl.Series], threshold: float) -> NearRepeats:
     """Pairs of documents whose sets of shingles have a Jaccard similarity of at least `threshold`, as (i, j), i < j.
 
     Of more than MAX_GROUP documents that agree in a band, not all pairs are compared, so a document can be missed that
@@ -320,11 +377,11 @@ def pairs_of_groups(sorted_keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([*firsts, first_of_group[far]]), np.concatenate([*seconds, positions[far]])
 
 
-def exact_similarities(texts: pl.Series, pairs: np.ndarray) -> np.ndarray:
+def exact_similarities(texts: Callable[[np.ndarray], pl.Series], pairs: np.ndarray) -> np.ndarray:
     """(P,) Jaccard similarity of the sets of shingles of pairs of documents."""
     documents, positions = np.unique(pairs, return_inverse=True)
     positions = positions.reshape(pairs.shape)
-    shingles, offsets = shingles_of(*word_hashes(texts.gather(documents)))
+    shingles, offsets = shingles_of(*word_hashes(texts(documents)))
     similarities = np.zeros(len(pairs))
     for chunk in chunks_of_pairs(positions, np.diff(offsets)):
         members = positions[chunk].T.ravel()  # the first documents of the pairs, then the second ones
