@@ -126,16 +126,24 @@ def labels_section(inspection: Inspection) -> Section:
         for label in order
     ]
     train = counts["train"]
-    most, least = train[order[0]], train[order[-1]]
-    ratio = f"{most / least:,.{0 if most >= 10 * least else 1}f} times as many as" if least else "and there is none of"
-    rare = int((train < RARE).sum())
     return Section(
         "Label frequencies",
-        f"The most frequent label has {most:,} training documents, {ratio} the rarest one; {rare} of "
-        f"{corpus.num_labels} labels have fewer than {RARE}. With rare labels, compare by f1_macro, and try "
-        "training.class_balance.",
+        balance_of(train),
         [Table(["label", "of train", *inspection.splits], rows)],
         [draw_label_counts([inspection.names[label] for label in order], [int(train[label]) for label in order])],
+    )
+
+
+def balance_of(counts: np.ndarray) -> str:
+    """What the numbers (L,) of training documents of the labels mean."""
+    most, least = int(counts.max()), int(counts.min())
+    if most < 1.1 * least:
+        return f"All labels have about the same number of training documents, {least:,} to {most:,}."
+    ratio = f"{most / least:,.{0 if most >= 10 * least else 1}f} times as many as" if least else "and there is none of"
+    return (
+        f"The most frequent label has {most:,} training documents, {ratio} the rarest one; {(counts < RARE).sum()} of "
+        f"{len(counts)} labels have fewer than {RARE}. With rare labels, compare by f1_macro, and try "
+        "training.class_balance."
     )
 
 

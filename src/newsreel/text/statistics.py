@@ -16,7 +16,7 @@ QUANTILES = (0.05, 0.5, 0.9, 0.99)
 COVERAGE_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000)
 NUM_POINTS = 60  # of the curve of the vocabulary's growth
 MAX_CHARACTERS = 15.0  # per token; English words have about 6 with their space
-PRIOR_TOKENS = 1_000.0  # weight of the prior of `telling_tokens`: that of a text of this length
+PRIOR_FRACTION = 0.1  # weight of the prior of `telling_tokens`, in tokens of the training documents
 MIN_Z = 1.96  # telling tokens differ from the other labels by more than chance, at 5%
 
 
@@ -105,7 +105,7 @@ def telling_tokens(corpus: Corpus, tokenized: TokenizedCorpus, num_tokens: int) 
     documents = sequences.select(rows.rows)
     total = np.bincount(documents.ids, minlength=size)
     total[: len(SPECIAL_TOKENS)] = 0
-    prior = PRIOR_TOKENS * total / max(1, total.sum())
+    prior = PRIOR_FRACTION * total
     telling = []
     for label in range(corpus.num_labels):
         has_label = targets == label if targets.ndim == 1 else targets[:, label] != 0
