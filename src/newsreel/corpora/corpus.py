@@ -87,6 +87,11 @@ class Corpus:
         rows = self.splits[split]
         return self.tables[rows.table].select(rows.rows)
 
+    def text(self, split: str, row: int) -> str:
+        """One document of a split, without selecting the split's table."""
+        rows = self.splits[split]
+        return str(self.tables[rows.table][int(rows.rows[row])]["text"])
+
     @property
     def num_labels(self) -> int:
         return len(self.label_names)

@@ -67,5 +67,4 @@ def counted_scripts(texts: pl.Series) -> np.ndarray:
     rest = texts.str.count_matches(r"\p{L}").to_numpy().astype(np.int64) - counts.sum(axis=1)
     counts = np.concatenate([counts, np.maximum(0, rest)[:, None]], axis=1)
     names = np.array([*SCRIPTS, OTHER_SCRIPT], dtype=object)[counts.argmax(axis=1)]
-    names[counts.max(axis=1) == 0] = NO_LETTERS
-    return names
+    return np.where(counts.max(axis=1) == 0, NO_LETTERS, names)

@@ -95,10 +95,10 @@ def label_keys(targets: np.ndarray) -> np.ndarray:
     """(N,) uint64: equal for documents with the same labels. targets: (N,) class numbers, or (N, L) indicators."""
     if targets.ndim == 1:
         return targets.astype(np.int64).view(np.uint64)
-    weights = np.random.default_rng(0).integers(2**63, size=targets.shape[1], dtype=np.uint64)  # (L,)
+    weights = np.random.default_rng(0).integers(2**63, size=(targets.shape[1],), dtype=np.uint64)  # (L,)
     keys = np.zeros(len(targets), dtype=np.uint64)
-    for label, weight in enumerate(weights):
-        keys += np.where(targets[:, label] != 0, weight, np.uint64(0))
+    for label in range(targets.shape[1]):
+        keys += np.where(targets[:, label] != 0, weights[label], np.uint64(0))
     return keys
 
 
@@ -318,7 +318,7 @@ def compare_words(corpus: "Corpus", threshold: float) -> WordComparison:
 
     def texts(numbers: np.ndarray) -> pl.Series:
         places = [comparison.split_and_row(int(document)) for document in documents[numbers]]
-        return pl.Series([corpus[split][row]["text"] for split, row in places], dtype=pl.String)
+        return pl.Series([corpus.text(split, row) for split, row in places], dtype=pl.String)
 
     near = find_near_repeats(together, texts, threshold)
     return replace(comparison, near=NearRepeats(documents[near.pairs], near.similarities))

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,7 +18,7 @@ TEXT, LINE = "#010203", "#040506"  # stand for the page's own colours
 BAR, SECOND, MARK = "#3d8fc4", "#d98736", "#c8553d"
 MAX_BARS = 40
 NUM_BINS = 40
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "newsreel",
     "font.family": "sans-serif",

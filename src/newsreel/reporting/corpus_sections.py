@@ -242,7 +242,7 @@ def near_examples(inspection: Inspection, by_words: WordComparison) -> list[Exam
 
 
 def excerpt(corpus: Corpus, split: str, row: int) -> str:
-    text = " ".join(corpus[split][row]["text"].split())
+    text = " ".join(corpus.text(split, row).split())
     return text[:MAX_EXCERPT] + (" …" if len(text) > MAX_EXCERPT else "")
 
 
