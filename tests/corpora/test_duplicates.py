@@ -157,3 +157,8 @@ def test_exact_similarities_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPat
     expected = [jaccard(texts[one], texts[other]) for one, other in pairs]
     monkeypatch.setattr("newsreel.corpora.duplicates.CHUNK_SHINGLES", 50)
     assert exact_similarities(pl.Series(texts).gather, pairs).tolist() == pytest.approx(expected)
+
+
+def test_a_document_shorter_than_a_shingle_is_compared_whole_and_apart_from_the_next_one() -> None:
+    texts = pl.Series(["A film!", "good story", "a film", "bad weather today"])
+    assert exact_similarities(texts.gather, np.array([[0, 2], [0, 1]])).tolist() == [1.0, 0.0]
