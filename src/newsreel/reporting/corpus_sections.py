@@ -181,8 +181,8 @@ def duplicates_section(inspection: Inspection, by_words: WordComparison) -> Sect
     overlap = exact.of_test()
     shared = 0 if overlap is None else int(overlap.shared.sum())
     effect = (
-        f"{shared:,} test documents are word for word in {' or '.join(overlap.others)}: the score on them does not show "
-        "how a model does on new documents. A run's report has the score without them."
+        f"{shared:,} test documents are word for word in {' or '.join(overlap.others)}: the score on them does not "
+        "show how a model does on new documents. A run's report has the score without them."
         if overlap is not None and shared
         else "No test document is word for word in another split."
     )
