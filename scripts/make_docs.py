@@ -47,6 +47,7 @@ COMMANDS = {  # file in configs/ → command
     "predict": "python predict.py",
     "export": "python scripts/export.py",
     "neighbors": "python scripts/neighbors.py",
+    "corpus": "python scripts/corpus.py",
 }
 REQUESTS: dict[str, type] = {"evaluate": evaluate.Request, "predict": predict.Request, "export": onnx.Request}
 GROUPS = ("data", "tokenizer", "embedding", "model", "trainer", "logger", "debug", "sweep", "hydra", "experiment")

@@ -32,7 +32,7 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
 FENCE = re.compile(r"^```(bash|console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN_PLACEHOLDER = re.compile(r"(outputs/[\w/]+)/<time>")
-COMPOSING = ("train.py", "evaluate.py", "predict.py", "scripts/export.py", "scripts/neighbors.py")
+COMPOSING = ("train.py", "evaluate.py", "predict.py", "scripts/export.py", "scripts/neighbors.py", "scripts/corpus.py")
 LITERAL_KEYS = ("text", "word", "analogy")  # their values are taken as they stand
 HYDRA_FLAGS = ("-m", "--multirun", "--help")
 HYDRA_OPTIONS = ("--config-dir", "--cfg")  # each has a value

@@ -91,3 +91,21 @@ def test_documents_of_several_labels() -> None:
     text = told(predictions(test, scores > 0.5, scores, "multilabel"), documents(3), "f1_micro")
     assert "predicts none for 1 of 4 test documents" in text
     assert "The mean probability of a label is 0.4375, and 0.5000 of them are present" in text
+
+
+def test_the_metric_is_told_without_test_documents_of_training_and_beside_a_majority_guess() -> None:
+    train = [("a", 0), ("b", 0), ("c", 1)] * 20
+    test = [("a", 0), ("b", 1), ("new", 1), ("newer", 1), ("newest", 0)]
+    found = predictions(test, [0, 0, 1, 0, 0], np.eye(2)[[0, 0, 1, 0, 0]], "binary", train)
+    text = told(found, documents(3))
+    assert "label in training, for every document would have a test accuracy of 0.4000." in text
+    # of new, newer and newest, two are right
+    assert "in train; without them, the test accuracy is 0.6667. 1 of them have other labels there." in text
+    no_overlap = predictions(test[2:], [1, 0, 0], np.eye(2)[[1, 0, 0]], "binary", train)
+    assert "without them" not in told(no_overlap, documents(3))
+
+
+def test_test_documents_without_a_token_are_told() -> None:
+    found = of_classes([0] * 30, [0] * 30)
+    assert "1 of 4 test documents (25.0%) have no token" in told(found, documents(3, 0, 2, 5))
+    assert "no token" not in told(found, documents(3, 2))

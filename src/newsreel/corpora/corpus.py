@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
+from newsreel.corpora.duplicates import duplicate_notes
 from newsreel.corpora.splits import first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Corpus:
     def __getitem__(self, split: str) -> "Dataset":
         rows = self.splits[split]
         return self.tables[rows.table].select(rows.rows)
+
+    def text(self, split: str, row: int) -> str:
+        """One document of a split, without selecting the split's table."""
+        rows = self.splits[split]
+        return str(self.tables[rows.table][int(rows.rows[row])]["text"])
 
     @property
     def num_labels(self) -> int:
@@ -329,7 +335,8 @@ class CorpusReader(ABC):
         corpus = self.divided(corpus)
         if self.train_limit is not None:
             corpus = corpus.with_training_limit(self.train_limit)
-        return corpus.checked(self.unseen_labels).with_coverage_note()
+        corpus = corpus.checked(self.unseen_labels).with_coverage_note()
+        return replace(corpus, notes=(*corpus.notes, *duplicate_notes(corpus)))
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
         """A corpus with the split to evaluate, even if the corpus is not suitable for training. Raises UserError."""

@@ -503,21 +503,6 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
         without = table.documents["labels"].list.len().eq(0).sum()
         if without:
             notes.append(f"{without:,} of the {len(table.documents):,} documents in {split} have none of the labels.")
-    texts = {split: table.documents.select("text") for split, table in tables.items()}
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if split in texts and other in texts:
-            shared = len(texts[split].join(texts[other], on="text", how="semi"))
-            if shared:
-                notes.append(
-                    f"{shared:,} of the {len(texts[split]):,} documents in {split} have the text of one in {other}: "
-                    "metrics on them are too optimistic."
-                )
-    repeated = len(texts["train"]) - texts["train"]["text"].n_unique()
-    if repeated and len(tables) < len(SPLITS):
-        notes.append(
-            f"{repeated:,} of the {len(texts['train']):,} documents in train repeat the text of another: one copy can "
-            "stay in training while the other is split off for validation or test."
-        )
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if numbers and len(numbers) < len(names):
         words = [name for name in names if name not in numbers]

@@ -6,6 +6,8 @@ Axes: N documents, L labels, K bins of probability.
 import numpy as np
 
 from newsreel.batches.batch import DocumentDataset
+from newsreel.corpora.description import majority_score
+from newsreel.corpora.duplicates import find_duplicates
 from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
 from newsreel.text.tokens import UNK
@@ -27,6 +29,8 @@ def caveats(
     return [
         label_set_caveat(predictions),
         sampling_caveat(predictions, metric, seed),
+        majority_caveat(predictions, metric),
+        *overlap_caveats(predictions, metric),
         *rare_label_caveats(predictions),
         *never_predicted_caveats(predictions),
         *input_caveats(documents, drops_unknown),
@@ -58,6 +62,36 @@ def sampling_caveat(predictions: Predictions, metric: str, seed: int) -> str:
         f"The test {metric} of {value:.4f} is measured on {num_documents:,} documents; {uncertainty}. It is the result "
         f"of one training run (seed {seed}), which does not show how much results vary between seeds."
     )
+
+
+def majority_caveat(predictions: Predictions, metric: str) -> str:
+    label, score = majority_score(predictions.corpus, predictions.split)
+    return (
+        f"Predicting {predictions.titles[label]}, the most frequent label in training, for every document would have a "
+        f"test {metric} of {score:.4f}."
+    )
+
+
+def overlap_caveats(predictions: Predictions, metric: str) -> list[str]:
+    """What the test documents that are also in training contribute to the metric."""
+    overlap = find_duplicates(predictions.corpus).of_test()
+    if overlap is None or not overlap.shared.any():
+        return []
+    true, predicted = (
+        indicators[~overlap.shared] for indicators in (predictions.target_indicators, predictions.pred_indicators)
+    )
+    without = f"; without them, the test {metric} is {micro_f1(true, predicted):.4f}" if len(true) else ""
+    contradictory = int(overlap.contradictory.sum())
+    answers = f" {contradictory:,} of them have other labels there." if contradictory else ""
+    return [
+        f"{overlap.shared.sum():,} of the {len(overlap.shared):,} test documents have the text of a document in "
+        f"{' or '.join(overlap.others)}{without}.{answers}"
+    ]
+
+
+def micro_f1(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Micro-F1 of (N, L) indicators, which is the accuracy if documents have one label."""
+    return float(2 * (true & predicted).sum() / max(1, true.sum() + predicted.sum()))
 
 
 def standard_error(predictions: Predictions) -> tuple[float, float]:
@@ -94,6 +128,11 @@ def never_predicted_caveats(predictions: Predictions) -> list[str]:
 def input_caveats(documents: DocumentDataset, drops_unknown: bool) -> list[str]:
     sentences = []
     lengths = documents.ends - documents.starts
+    if without := int((lengths == 0).sum()):
+        sentences.append(
+            f"{without:,} of {len(lengths):,} test documents ({without / len(lengths):.1%}) have no token: the model "
+            "reads nothing in them, so all of them get the same prediction."
+        )
     if documents.max_tokens is not None and (cut := int((lengths > documents.max_tokens).sum())):
         sentences.append(
             f"{cut / len(lengths):.1%} of the test documents are longer than the {documents.max_tokens:,} tokens that "

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from newsreel.models.functional import num_outputs
 from newsreel.runs.environment import default_threads, reset_peak_rss
 from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE
 from newsreel.runs.trained_run import Command, Labels, build_classifier
+from newsreel.text.statistics import token_notes
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.training.callbacks.projector import ProjectorWords
 from newsreel.training.checkpoints import ResumeState
@@ -100,12 +102,15 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
         log.info(f"note        {note}")
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     log.info(f"vocabulary  {len(tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
+    notes = token_notes(corpus, tokenized, experiment.tokenizer.produces_bags)
+    for note in notes:
+        log.info(f"note        {note}")
     if resume is not None and resume.corpus != corpus.fingerprint:
         raise UserError(
             f"The documents differ from those that {spec.run_dir} was trained on: their fingerprint is "
             f"{corpus.fingerprint}, and was {resume.corpus}. Restore them, or start a new run."
         )
-    return corpus, tokenized
+    return replace(corpus, notes=(*corpus.notes, *notes)), tokenized
 
 
 def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, data: TextDataModule) -> TextClassifier:

@@ -1,0 +1,63 @@
+"""Look before you train: `python scripts/corpus.py data=imdb`, with the settings of a training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import hydra
+from annotated_types import Ge, Le
+from omegaconf import DictConfig, OmegaConf
+
+from newsreel.cli.app import run, user_errors
+from newsreel.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The settings that configs/corpus.yaml adds to those of configs/train.yaml."""
+
+    output: str
+    near_jaccard: Annotated[float, Ge(0.6), Le(1)]
+    num_documents: Annotated[int, Ge(1)]
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="corpus")
+def main(config: DictConfig) -> None:
+    with user_errors():
+        describe(config)
+
+
+def describe(config: DictConfig) -> None:
+    """Print what is in the corpus of the config, and write it as a page. Raises UserError."""
+    from newsreel.config.schema import check_section, read_experiment
+    from newsreel.core.storage import write_atomically
+    from newsreel.reporting.corpus_page import as_html, as_text
+    from newsreel.reporting.corpus_sections import Inspection, inspect
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings = {key: plain.pop(key) for key in Request.__dataclass_fields__}
+    if plain["resume"] is not None:
+        raise UserError("resume is for train.py: name the corpus with data=….")
+    if problems := check_section("", settings, Request):
+        raise UserError("\n".join(problems))
+    request, experiment = Request(**settings), read_experiment(plain)
+    corpus = experiment.reader.load(experiment.paths)
+    tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
+    inspection = Inspection(
+        corpus,
+        tokenized,
+        experiment.batches.max_tokens,
+        experiment.tokenizer.produces_bags,
+        request.near_jaccard,
+        request.num_documents,
+    )
+    sections = inspect(inspection)
+    page = Path(request.output).expanduser()
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, as_html(inspection.title, sections))
+    print(as_text(inspection.title, sections))
+    print(f"\npage  {page}")
+
+
+if __name__ == "__main__":
+    run(main)
