@@ -324,15 +324,15 @@ def count_documents(rules: CharacterNgramRules, codes: TokenSequences, rows: np.
     lengths = codes.offsets[rows + 1] - codes.offsets[rows]
     for chunk in chunks_of_documents(np.concatenate([[0], np.cumsum(lengths)])):
         ngrams = rules.ngrams(codes.select(rows[chunk]))
-        occurrences = pl.DataFrame({"key": ngrams.keys, "document": ngrams.documents}).with_row_index("number")
-        counted = (
-            occurrences.unique(["key", "document"])
-            .group_by("key")
-            .agg(pl.col("number").min(), pl.len().cast(pl.Int64).alias("documents"))
-        )
-        texts = pl.Series("text", ngrams.texts(counted["number"].to_numpy()), dtype=pl.String)
-        parts = [total, counted.select("key", texts, "documents")]
-        total = pl.concat(parts).group_by("key").agg(pl.col("text").first(), pl.col("documents").sum())
+        order = np.argsort(ngrams.keys, kind="stable")  # documents stay in order
+        keys, documents = ngrams.keys[order], ngrams.documents[order]
+        begins_key = np.concatenate([np.ones(min(1, len(keys)), dtype=bool), keys[1:] != keys[:-1]])
+        is_first = begins_key | np.concatenate([begins_key[:1], documents[1:] != documents[:-1]])
+        begins = np.flatnonzero(begins_key)
+        counts = np.diff(np.append(np.cumsum(is_first)[begins] - 1, is_first.sum()))
+        texts = ngrams.texts(order[begins])
+        counted = pl.DataFrame({"key": keys[begins], "text": texts, "documents": counts}, schema=total.schema)
+        total = pl.concat([total, counted]).group_by("key").agg(pl.col("text").first(), pl.col("documents").sum())
     return total
 
 
