@@ -29,7 +29,8 @@ def main(config: DictConfig) -> None:
 
 def describe(config: DictConfig) -> None:
     """Print what is in the corpus of the config, and write it as a page. Raises UserError."""
-    from newsreel.config.schema import check_section, read_experiment
+    from newsreel.config.schema import read_experiment
+    from newsreel.config.sections import check_section
     from newsreel.core.storage import write_atomically
     from newsreel.reporting.corpus_page import as_html, as_text
     from newsreel.reporting.corpus_sections import Inspection, inspect

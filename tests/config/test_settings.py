@@ -97,7 +97,7 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         ),
         ("embedding.dimension=65536 tokenizer.max_size=20000", "embedding.table.weight alone has 20,000 × 65,536 num"),
         ("seed=1.5 training.max_epochs=0 model.dropout=2", "seed is | training.max_epochs is | model.dropout"),
-        ("tokenizer=ngrams", "tokenizer=ngrams produces bags | use model=bow, or tokenizer=words"),
+        ("tokenizer=ngrams", "this tokenizer produces bags | use model=bow, or tokenizer=words"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_rule_and_the_remedy(overrides: str, messages: str) -> None:

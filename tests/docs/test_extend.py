@@ -99,12 +99,11 @@ def test_the_page_on_embeddings(follow: Follow) -> None:
 
 def test_the_page_on_tokenizers(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
     root = follow("tokenizer.md")
-    fitted = importlib.import_module("newsreel.text.characters").FittedCharacters
-    assert '`"characters": FittedCharacters` to `KINDS`' in (PAGES / "tokenizer.md").read_text(encoding="utf-8")
-    monkeypatch.setitem(loading.KINDS, "characters", fitted)
-    results = train(root, *CNN, "tokenizer=characters")
-    # the generator's words have 14 consonants and 5 vowels; with <pad>, <unk> and the space that is the vocabulary
-    assert results["model/vocabulary"] <= 14 + 5 + 3
+    fitted = importlib.import_module("newsreel.text.chunks").FittedChunks
+    assert '`"chunks": FittedChunks` to `KINDS`' in (PAGES / "tokenizer.md").read_text(encoding="utf-8")
+    monkeypatch.setitem(loading.KINDS, "chunks", fitted)
+    results = train(root, *CNN, "tokenizer=chunks")
+    assert results["model/vocabulary"] <= 300 + 2  # the generator's words, <pad> and <unk>
 
 
 def test_the_page_on_corpora(follow: Follow) -> None:

@@ -22,6 +22,8 @@ from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.flatten import FlattenMLP
 from newsreel.models.network import Network
 from newsreel.models.recurrent import RecurrentNetwork
+from newsreel.text.character_ngrams import CharacterNgramRules, FittedCharacterNgrams
+from newsreel.text.characters import CharacterRules, FittedCharacters
 from newsreel.text.tokens import TokenSequences
 from newsreel.text.words import FittedWords
 
@@ -106,6 +108,45 @@ def test_tokenizers_spell_what_they_encode() -> None:
     words = FittedWords(word_tokenizer().rules, ["<pad>", "<unk>", "film"])
     assert words.surface_forms("A Film, zorb!") == ["a", "film", "zorb"]
     assert words.surface_forms("") == []
+
+
+@pytest.mark.parametrize(
+    ("truncation", "max_tokens", "expected"),
+    [
+        ("head", None, [("ab", 0.5 - 1.5), ("日", 0.25)]),
+        ("head", 1, [("ab", 0.5)]),  # "日" is not read
+        ("tail", 2, [("ab", -1.5), ("日", 0.25)]),
+    ],
+)
+def test_characters_are_explained_by_word(truncation: Truncation, max_tokens: int | None, expected: Any) -> None:
+    """Characters a, b and 日 as tokens; with count weights, each contributes its coefficient."""
+    network = bow(OneHotEmbedding(5), 1, weighting="count")
+    with torch.no_grad():
+        network.bag.table.weight.copy_(torch.tensor([9.0, 9.0, 0.5, -1.5, 0.25])[:, None])
+    tokens = ["<pad>", "<unk>", "a", "b", "日"]
+    rules = CharacterRules(strip_html=True, unescape_html=False, normalization="NFC", lowercase=True)
+    tokenizer = FittedCharacters(rules, tokens)
+    sequences = tokenizer.encode(["ab日"])
+    documents = DocumentDataset(sequences, np.array([0]), np.zeros(1), max_tokens, truncation)
+    explain = Explainer(network.eval(), tokens, "ab", "b", 10)
+    (explanation,) = explain(documents, np.array([[0.1, 0.9]]), [None], [tokenizer.spans("Ab日")])
+    assert tokens_of(explanation) == [token for token, _ in expected]
+    assert values_of(explanation) == pytest.approx([value for _, value in expected])
+    assert explanation.complete
+
+
+def test_an_ngram_contributes_to_the_words_that_it_covers() -> None:
+    rules = CharacterNgramRules(strip_html=True, unescape_html=False, normalization=None, lowercase=False,
+                                analyzer="char", min_n=4, max_n=4)  # fmt: skip
+    tokenizer = FittedCharacterNgrams(rules, None, ["b cd", "cdef"])
+    network = bow(OneHotEmbedding(4), 1, weighting="count")
+    with torch.no_grad():
+        network.bag.table.weight.copy_(torch.tensor([9.0, 9.0, 4.0, -1.0])[:, None])
+    documents = DocumentDataset(tokenizer.encode(["ab cdef x"]), np.array([0]), np.zeros(1), None, "head")
+    explain = Explainer(network.eval(), tokenizer.tokens, "ab", "b", 10)
+    (explanation,) = explain(documents, np.array([[0.1, 0.9]]), [None], [tokenizer.spans("ab cdef x")])
+    assert tokens_of(explanation) == ["ab", "cdef"]  # no n-gram with x is in the vocabulary
+    assert values_of(explanation) == pytest.approx([4.0 * 2 / 4, 4.0 * 2 / 4 - 1.0])
 
 
 def test_a_linear_bag_contributes_weight_times_value() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import newsreel
 from helpers.project import Command
 from helpers.shared_runs import CLASSES, LSTM, TOPICS, SharedRuns
 from helpers.tiny_runs import exported, train_tiny
@@ -43,6 +44,16 @@ SLOW = [
     ["model=lstm", "model.hidden_size=6", *ONE_HOT],
     [*CNN, "embedding.dimension=8", "model.num_layers=3", "data.num_labels=3"],
     [*CNN, *ONE_HOT, "batches.max_tokens=9"],
+    ["model=cnn", "model.num_filters=4", "tokenizer=characters", "embedding.dimension=8", "batches.max_tokens=30"],
+    ["model=bow", "tokenizer=character_ngrams"],
+    [
+        "model=bow",
+        "tokenizer=character_ngrams",
+        "tokenizer.num_buckets=97",
+        "tokenizer.analyzer=char",
+        "embedding=learned",
+        "embedding.dimension=8",
+    ],
 ]
 
 
@@ -87,6 +98,30 @@ def test_classify_py_marks_words_of_titles(command_here: Command, tmp_path: Path
     train_tiny(tmp_path, "data=files", f"data.train={file}", "model=bow", "tokenizer.mark_title=true")
     answers = classified(exported(tmp_path / "onnx", f"run={tmp_path / 'run'}"), list(texts.values()))
     assert [answer["labels"] for answer in answers] == [["wheat"], ["cocoa"]]
+
+
+ODD = ["Crème brûlée, İSTANBUL!", " <br />a\t\u2028b&eacute; ", "日本 語です", "👨\u200d👩 x", "e\u0301 ﬁn", "a"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["tokenizer=characters", "model=cnn", "model.num_filters=4", "embedding.dimension=8", "batches.max_tokens=9"],
+        ["tokenizer=character_ngrams", "tokenizer.min_n=4", "tokenizer.max_n=6", "tokenizer.min_document_count=1"],
+        ["tokenizer=character_ngrams", "tokenizer.num_buckets=50", "tokenizer.analyzer=char"],
+    ],
+    ids=lambda row: " ".join(row),
+)
+def test_classify_py_reads_the_characters_of_any_text_as_the_run_does(tmp_path: Path, overrides: list[str]) -> None:
+    file = tmp_path / "texts.jsonl"
+    rows = [{"text": text, "label": "odd" if number % 2 else "even"} for number, text in enumerate(ODD * 10)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    model = [] if "model=cnn" in overrides else ["model=bow"]
+    train_tiny(tmp_path, "data=files", f"data.train={file}", *model, *overrides, "tokenizer.normalization=NFKC")
+    answers = classified(exported(tmp_path / "onnx", f"run={tmp_path / 'run'}"), [*ODD, ""])
+    expected = newsreel.load(tmp_path / "run")([*ODD, ""])
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert answer["probabilities"] == pytest.approx(prediction["probabilities"], abs=1e-5)
 
 
 def test_nothing_is_left_of_an_export_that_differs(tmp_path: Path, monkeypatch: Any, shared_runs: SharedRuns) -> None:

@@ -58,6 +58,11 @@ IDLE = (
         "the vectors are read from embedding.path instead of learned",
     ),
     Idle(
+        ("tokenizer.max_size", "tokenizer.min_document_count"),
+        lambda config, task: config["tokenizer"].get("num_buckets") is not None,
+        "tokenizer.num_buckets hashes all n-grams, so there is no vocabulary to limit",
+    ),
+    Idle(
         ("batches.truncation",),
         lambda config, task: config["batches"]["max_tokens"] is None,
         "batches.max_tokens=null truncates no document",

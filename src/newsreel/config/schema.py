@@ -217,12 +217,12 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         )
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
-            "tokenizer=ngrams produces bags without an order of tokens, but this model reads sequences: use model=bow, "
-            "or tokenizer=words"
+            "this tokenizer produces bags of n-grams without an order, but this model reads sequences: use model=bow, "
+            "or tokenizer=words or tokenizer=characters"
         )
     if targets["tokenizer"].produces_bags and issubclass(targets["embedding"], Pretrained):
         problems.append(
-            "tokenizer=ngrams produces tokens of several words, but this embedding has vectors for single words: use "
+            "this tokenizer produces n-grams, but this embedding has vectors for single words: use "
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
     if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:

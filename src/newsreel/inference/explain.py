@@ -5,7 +5,7 @@ Axes: N documents, L labels, T tokens of a document, S steps of an integral.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -19,7 +19,7 @@ from newsreel.batches.batch import Batch, DocumentDataset
 from newsreel.core.errors import UserError, suggest
 from newsreel.core.storage import replacing
 from newsreel.models.network import AttributionInputs, Network
-from newsreel.text.tokens import PAD, UNK, TokenSequences
+from newsreel.text.tokens import PAD, UNK, TextSpans, TokenSequences
 
 COMPLETENESS = 0.01  # relative gap of the contributions above which the number of steps is increased
 MAX_STEPS_FACTOR = 16
@@ -48,7 +48,7 @@ class Explanation:
     target: str  # the label
     logit: float  # its log-odds, or for `multiclass` its logit
     baseline: float  # the logit without tokens: the bias of a linear classifier
-    attributions: Sequence[tuple[str, float]]  # the tokens that the network reads, in reading order
+    attributions: Sequence[tuple[str, float]]  # the tokens or spans that the network reads, in reading order
 
     @property
     def gap(self) -> float:
@@ -99,20 +99,28 @@ class Explainer:
         self.steps = steps
 
     def __call__(
-        self, documents: DocumentDataset, probabilities: np.ndarray, surface_forms: Sequence[Sequence[str] | None]
+        self,
+        documents: DocumentDataset,
+        probabilities: np.ndarray,
+        surface_forms: Sequence[Sequence[str] | None],
+        spans: Sequence[TextSpans | None] | None = None,
     ) -> list[Explanation]:
         """Explain documents with (N, L) probabilities. Raises UserError if captum is not installed.
 
-        spelled: surface forms of the tokens of each document, before truncation; None: unknown.
+        surface_forms: of the tokens of each document, before truncation; None: unknown. spans: the parts of each
+        document that are shown instead of its tokens; None: the tokens are shown.
         """
         if self.label is None:
             targets = probabilities.argmax(axis=1).tolist()
         else:
             targets = [list(self.labels).index(self.label)] * len(documents)
-        return [
-            self.explain(documents[[number]], target, None if words is None else truncate_words(words, documents))
-            for number, (target, words) in enumerate(zip(targets, surface_forms, strict=True))
-        ]
+        explanations = []
+        all_spans = [None] * len(documents) if spans is None else spans
+        for number, (target, words, parts) in enumerate(zip(targets, surface_forms, all_spans, strict=True)):
+            forms = None if words is None else truncate_words(words, documents)
+            explanation = self.explain(documents[[number]], target, forms)
+            explanations.append(explanation if parts is None else by_span(explanation, parts, documents))
+        return explanations
 
     def explain(self, batch: Batch, target: int, words: Sequence[str] | None = None) -> Explanation:
         """Explain the logit of the label `target` in a batch of one document.
@@ -170,11 +178,27 @@ class Explainer:
 
 def truncate_words(words: Sequence[str], documents: DocumentDataset) -> list[str]:
     """The words of a document after truncation."""
-    if not words:
+    return [words[index] for index in truncated_indices(len(words), documents)]
+
+
+def truncated_indices(num_tokens: int, documents: DocumentDataset) -> list[int]:
+    """The indices of a document's tokens after truncation."""
+    if not num_tokens:
         return []
-    indices = TokenSequences(np.arange(len(words)), np.array([0, len(words)]))
+    indices = TokenSequences(np.arange(num_tokens), np.array([0, num_tokens]))
     document = DocumentDataset(indices, np.array([0]), np.zeros(1), documents.max_tokens, documents.truncation)
-    return [words[place] for place in document[[0]].token_ids[0].tolist()]
+    return list(document[[0]].token_ids[0].tolist())
+
+
+def by_span(explanation: Explanation, spans: TextSpans, documents: DocumentDataset) -> Explanation:
+    """The explanation with the contributions of its tokens summed by span; spans without a token that is read are left
+    out."""
+    after_truncation = truncated_indices(spans.weights.shape[0], documents)
+    num_read = len(explanation.attributions)
+    weights = spans.weights[after_truncation[len(after_truncation) - num_read :]]  # (T, P)
+    contributions = weights.T @ np.array([value for _, value in explanation.attributions])  # (P,)
+    read = np.unique(weights.nonzero()[1]).tolist()
+    return replace(explanation, attributions=[(spans.texts[part], float(contributions[part])) for part in read])
 
 
 def sum_by_token(contributions: Tensor) -> Tensor:

@@ -173,7 +173,8 @@ def predict(config: DictConfig) -> None:
             predictions = replace(predictor.predict_batch(documents, request.top_k), kept_columns=kept_columns)
             if explainer is not None:
                 surface_forms = [run.tokenizer.surface_forms(row[1]) for row in chunk]
-                explanations = explainer(documents, predictions.probabilities, surface_forms)
+                spans = [run.tokenizer.spans(row[1]) for row in chunk]
+                explanations = explainer(documents, predictions.probabilities, surface_forms, spans)
                 predictions = replace(predictions, explanations=explanations)
                 draw(explanations)
                 num_incomplete += sum(not explanation.complete for explanation in explanations)

@@ -5,12 +5,20 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from newsreel.core.errors import UserError
+from newsreel.text.character_ngrams import FittedCharacterNgrams
+from newsreel.text.characters import FittedCharacters
 from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import TOKENIZER_FILE, FittedTokenizer
 from newsreel.text.words import FittedWords
 
-KINDS: dict[str, type[FittedTokenizer]] = {"words": FittedWords, "ngrams": FittedNgrams, "subwords": FittedSubwords}
+KINDS: dict[str, type[FittedTokenizer]] = {
+    "words": FittedWords,
+    "ngrams": FittedNgrams,
+    "subwords": FittedSubwords,
+    "characters": FittedCharacters,
+    "character_ngrams": FittedCharacterNgrams,
+}
 
 
 def load_tokenizer(folder: Path) -> FittedTokenizer:

@@ -4,9 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
@@ -62,6 +63,13 @@ class TokenSequences:
         return counts
 
 
+class TextSpans(NamedTuple):
+    """Parts of a text that tokens cover, for tokens that are smaller than words or overlap."""
+
+    texts: list[str]  # (P,) the parts in reading order
+    weights: csr_array  # (T, P) fraction of each token that lies in each part; every row sums to 1
+
+
 class FittedTokenizer(ABC):
     """Rules and a vocabulary: converts texts to token ids, in training and in prediction."""
 
@@ -77,6 +85,10 @@ class FittedTokenizer(ABC):
 
     def surface_forms(self, text: str) -> list[str] | None:
         """The spelling in the text of each token of `encode`; None if `encode` omits unknown tokens."""
+        return None
+
+    def spans(self, text: str) -> TextSpans | None:
+        """The parts of the text that explanations show instead of the tokens of `encode`; None: the tokens."""
         return None
 
     def save(self, folder: Path) -> None:

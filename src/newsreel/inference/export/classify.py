@@ -91,6 +91,13 @@ def encoder(
             return [encoding.ids for encoding in model.encode_batch(texts, add_special_tokens=False)]
 
         return subword_ids
+    if tokenizer["kind"] == "characters":
+        ids = {character: number for number, character in enumerate(tokenizer["tokens"])}
+        return lambda texts: [
+            [ids.get(character, UNK) for character in text] for text in characters(texts, tokenizer["rules"], settings)
+        ]
+    if tokenizer["kind"] == "character_ngrams":
+        return character_ngram_encoder(tokenizer, settings)
     words = tokenizer["words" if tokenizer["kind"] == "ngrams" else "tokens"]
     ids = {word: number for number, word in enumerate(words)}
 
@@ -103,18 +110,22 @@ def encoder(
     return lambda texts: [ngrams(np.array(row, np.int64), arrays, len(words)) for row in word_ids(texts)]
 
 
-def split(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> list[list[str]]:
-    """The words of each text."""
+def prepared(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> Any:
+    """The texts as a column of Polars, with the rules for HTML, Unicode and case applied."""
     import polars
 
-    word = rules["word_pattern"] + (f"|{settings['punctuation']}" if rules["punctuation"] == "keep" else "")
     column = polars.Series(decoded(texts, rules, settings), dtype=polars.String)
     if rules["strip_html"]:
         column = column.str.replace_all(settings["html_tag"], " ")
     if rules["normalization"]:
         column = column.str.normalize(rules["normalization"])
-    if rules["lowercase"]:
-        column = column.str.to_lowercase()
+    return column.str.to_lowercase() if rules["lowercase"] else column
+
+
+def split(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> list[list[str]]:
+    """The words of each text."""
+    word = rules["word_pattern"] + (f"|{settings['punctuation']}" if rules["punctuation"] == "keep" else "")
+    column = prepared(texts, rules, settings)
     found: list[list[str]] = column.str.extract_all(word).to_list()
     if not rules["mark_title"]:
         return found
@@ -123,6 +134,50 @@ def split(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any])
     return [
         [*(settings["title_mark"] + word for word in title), *text] for title, text in zip(titles, found, strict=True)
     ]
+
+
+def characters(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    """The texts with single spaces between words."""
+    column = prepared(texts, rules, settings).str.replace_all(settings["whitespace"], " ").str.strip_chars(" ")
+    return list(column.to_list())
+
+
+def character_ngram_encoder(
+    tokenizer: dict[str, Any], settings: dict[str, Any]
+) -> Callable[[Sequence[str]], list[list[int]]]:
+    """The function from texts to the token ids of their n-grams of characters."""
+    rules, num_buckets = tokenizer["rules"], tokenizer["num_buckets"]
+    ids = {ngram: number for number, ngram in enumerate(tokenizer["ngrams"] or [], start=UNK + 1)}
+
+    def token_ids(text: str) -> list[int]:
+        found = character_ngrams(text, rules)
+        if num_buckets is not None:
+            return [UNK + 1 + hashed(ngram) % num_buckets for ngram in found]
+        return [ids[ngram] for ngram in found if ngram in ids]
+
+    return lambda texts: [token_ids(text) for text in characters(texts, rules, settings)]
+
+
+def character_ngrams(text: str, rules: dict[str, Any]) -> list[str]:
+    """The n-grams of a text by position and length; `char_wb`: of its words, with a space before and after each."""
+    min_n, max_n, within_words = rules["min_n"], rules["max_n"], rules["analyzer"] == "char_wb"
+    found = []
+    for part in [f" {word} " for word in text.split(" ") if word] if within_words else [text]:
+        if within_words and len(part) < min_n:
+            found.append(part)
+        for start in range(len(part)):
+            found += [part[start : start + n] for n in range(min_n, min(max_n, len(part) - start) + 1)]
+    return found
+
+
+def hashed(ngram: str) -> int:
+    """The 64-bit hash of an n-gram: FNV-1a over its code points, then the finalizer of MurmurHash3."""
+    value = 0xCBF29CE484222325
+    for character in ngram:
+        value = (value ^ ord(character)) * 0x100000001B3 % 2**64
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        value = (value ^ value >> 33) * factor % 2**64
+    return value ^ value >> 33
 
 
 def decoded(texts: Sequence[str], rules: dict[str, Any], settings: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from string import Template
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.runs.trained_run import TrainedRun
+from newsreel.text.characters import WHITESPACE
 from newsreel.text.rules import ENTITY, HTML_TAG
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.words import PUNCTUATION, TITLE, TITLE_MARK
@@ -38,6 +39,7 @@ PATTERNS = {
     "punctuation": PUNCTUATION,
     "title": TITLE,
     "title_mark": TITLE_MARK,
+    "whitespace": WHITESPACE,
 }
 
 
