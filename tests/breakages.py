@@ -151,8 +151,8 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "training/test_resume.py"),
     ("later_of_equal_epochs", "training/checkpoints.py", "if value > self.best or", "if value >= self.best or",
      "training/test_train.py"),
-    ("statistics_of_all_splits", "training/run.py", "fit_statistics(data.train_dataloader())",
-     "fit_statistics([*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()])",
+    ("statistics_of_all_splits", "training/run.py", "fit_statistics(data.single_pass())",
+     "fit_statistics([*data.single_pass(), *data.val_dataloader(), *data.test_dataloader()])",
      "training/test_train.py"),
     ("last_epoch_tested", "training/run.py", "ckpt_path=best", "ckpt_path=None", "training/test_train.py"),
     # inference
