@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.embeddings.naive_bayes import training_ratios
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
@@ -247,11 +248,22 @@ class Regularized(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Regularized):
-    """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E."""
+    """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E.
+
+    naive_bayes_below: with fewer training documents, a row starts with r · D / √(L E) in addition, where r are the
+    word's L log-count ratios (`training_ratios`) and D an (L, E) matrix from N(0, 1). Few documents cannot show a
+    network which of its thousands of random rows matter, whereas the ratios can be counted.
+    """
 
     dimension: Size
     initial_std: Annotated[float, Gt(0)] | None
+    naive_bayes_below: Annotated[int, Ge(0)] = 0  # older run directories lack it
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
         std = self.dimension**-0.5 if self.initial_std is None else self.initial_std
-        return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * std)
+        rows = torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * std  # (V, E)
+        if len(corpus.splits["train"].rows) < self.naive_bayes_below:
+            ratios = training_ratios(tokenized, corpus)  # (V, L)
+            num_labels = ratios.shape[1]
+            rows += ratios @ torch.randn(num_labels, self.dimension) / (num_labels * self.dimension) ** 0.5
+        return self.table(rows)

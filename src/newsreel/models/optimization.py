@@ -23,7 +23,7 @@ class TrainingSettings(LossSettings):
     warmup_fraction: Annotated[float, Ge(0), Lt(1)]
     gradient_clip: Annotated[float, Gt(0)] | None
     max_epochs: Annotated[int, Ge(1)]
-    min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # run directories of newsreel 1.0 lack it
+    min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # older run directories lack it
     patience: Annotated[int, Ge(1)] | None
     checkpoint: CheckpointPolicy
 
