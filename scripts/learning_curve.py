@@ -2,8 +2,8 @@
 
 All documents are cut from the 25,000 training reviews: 1,000 validation and 1,000 held-out documents, and nested
 training samples drawn with each seed; the test reviews are not read. `sentences` are single sentences, one per review.
-Every model is trained with the default settings and with an epoch of one pass over the documents, in its own process,
-unless that has been done. The reference is scikit-learn's LinearSVC with default settings on its TF-IDF.
+Every model is trained with the default settings and with those of a large corpus, in its own process, unless that has
+been done. The reference is scikit-learn's LinearSVC with default settings on its TF-IDF.
 """
 
 import argparse
@@ -39,7 +39,9 @@ FAMILIES = {
     "cnn": "model=cnn",
     "kim_cnn": "model=kim_cnn",
 }
-ONE_PASS = "training.min_steps_per_epoch=1"  # an epoch of one pass over the documents
+AS_LARGE = "training.min_steps_per_epoch=1"  # what the default settings are with many documents
+AS_LARGE_LEARNED = "embedding.naive_bayes_below=0"  # in addition, of models on learned rows
+SETTINGS = ("as large", "default")
 FAST = ("trainer=cpu", "trainer.threads=1", "logger=none", "evaluation.figures=false")  # without effect on accuracy
 REFERENCE = "LinearSVC"
 NUM_HELD_OUT = 1000  # documents for validation, and as many to test on
@@ -52,10 +54,11 @@ All documents are from IMDB's 25,000 training reviews: samples of them for train
 choose the epoch) and 1,000 more to measure on; the test reviews are not read. `reviews` are whole reviews, `sentences`
 single ones of 15 to 25 words, one per review. Half of the documents are positive, so a guess has 0.5.
 
-Each cell has the accuracies on the held-out documents before and after: `one pass` is an epoch of one pass over the
-training documents (`training.min_steps_per_epoch=1`), `default` an epoch of at least as many steps as in
-[configs/train.yaml](../configs/train.yaml). Mean ± standard deviation over the seeds, each with its own sample; without
-±, one seed. `LinearSVC` is scikit-learn's, with default settings on its TF-IDF. A dash: not run.
+Two settings decide how the defaults depend on the number of training documents: an epoch has at least
+`training.min_steps_per_epoch` steps, and with fewer documents than `embedding.naive_bayes_below` the learned rows start
+with naive-Bayes ratios ([how scores are measured](measuring.md#small-corpora)). `as large` turns both off
+(`training.min_steps_per_epoch=1 embedding.naive_bayes_below=0`). Accuracies on the held-out documents, mean ± standard
+deviation over the seeds, each with its own sample; without ±, one seed. `LinearSVC` is scikit-learn's, with default settings on its TF-IDF. A dash: not run.
 
 ![Accuracy by number of training documents](images/learning_curve.png)
 """
@@ -66,7 +69,7 @@ class Curve:
     """Accuracies on held-out documents, by number of training documents and seed."""
 
     name: str
-    setting: str  # one pass, default; empty for the reference
+    setting: str  # one of SETTINGS; empty for the reference
     scores: dict[int, list[float]] = field(default_factory=dict)
 
     def add(self, size: int, accuracy: float) -> None:
@@ -144,7 +147,7 @@ def reference_accuracy(sample: Path, size: int) -> float:
 
 
 def draw(curves: dict[str, list[Curve]]) -> bytes:
-    """One panel per kind of documents: the default settings in colour, one pass in grey, the reference dashed."""
+    """One panel per kind of documents: the default settings in colour, those of a large corpus in grey, the reference dashed."""
     figure = Figure(figsize=(5 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
@@ -152,14 +155,14 @@ def draw(curves: dict[str, list[Curve]]) -> bytes:
         for curve in lines:
             sizes = sorted(curve.scores)
             means = [mean(curve.scores[size]) for size in sizes]
-            if curve.setting == "one pass":
+            if curve.setting == "as large":
                 axes.plot(sizes, means, "o-", ms=2, lw=0.8, color="#d0d4d8", zorder=0)
             elif curve.name == REFERENCE:
                 axes.plot(sizes, means, "s--", ms=4, color="black", label=REFERENCE)
             elif sizes:
                 axes.plot(sizes, means, "o-", ms=4, color=f"C{names.index(curve.name)}", label=curve.name)
         axes.axhline(0.5, color="#d0d4d8", lw=0.8, ls=":")
-        axes.set(title=kind, xlabel="training documents (grey: an epoch is one pass)", xscale="log")
+        axes.set(title=kind, xlabel="training documents (grey: settings of a large corpus)", xscale="log")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy on held-out documents")
     panels[0].legend(frameon=False, fontsize=8)
@@ -173,7 +176,7 @@ def page(curves: dict[str, list[Curve]], seeds: Sequence[int]) -> str:
     for kind, rows in curves.items():
         sizes = sorted({size for curve in rows for size in curve.scores})
         cells = [[curve.name, curve.setting, *(curve.cell(size) for size in sizes)] for curve in rows if curve.scores]
-        lines += ["", f"## {kind.capitalize()}", "", *markdown_table([kind, "epoch", *map(str, sizes)], cells)]
+        lines += ["", f"## {kind.capitalize()}", "", *markdown_table([kind, "settings", *map(str, sizes)], cells)]
     return HEAD + "\n".join(lines) + f"\n\nSeeds: {', '.join(map(str, seeds))}; one thread.\n"
 
 
@@ -182,6 +185,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", help="key=value settings for all runs, such as paths.corpora_dir=…")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="to train now")
     parser.add_argument("--kinds", nargs="+", choices=("reviews", "sentences"), default=["reviews", "sentences"])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="to train with now")
     parser.add_argument("--sizes", nargs="+", type=int, default=[200, 1000, 5000], help="training documents")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--output", type=Path, default=Path("outputs/learning_curve"), help="directory of the runs")
@@ -200,9 +204,9 @@ def main() -> int:
                     if not reference.exists():
                         write_atomically(reference, json.dumps(reference_accuracy(sample, size)))
                     for family in arguments.families:
-                        for setting in ("one pass", "default"):
+                        for setting in arguments.settings:
                             options = [*FAMILIES[family].split(), f"seed={seed}", *arguments.overrides]
-                            options += [ONE_PASS] if setting == "one pass" else []
+                            options += large_settings(family) if setting == "as large" else []
                             folder = run_folder(output, kind, family, setting, size, seed)
                             failures += run_accuracy(folder, sample, size, options) is None
     except (HydraException, OmegaConfBaseException, OSError, UserError) as error:
@@ -217,6 +221,10 @@ def main() -> int:
     return 1 if failures else 0
 
 
+def large_settings(family: str) -> list[str]:
+    return [AS_LARGE] if "model=bow" in FAMILIES[family] else [AS_LARGE, AS_LARGE_LEARNED]
+
+
 def run_folder(output: Path, kind: str, family: str, setting: str, size: int, seed: int) -> Path:
     return output / kind / f"{family}-{setting}".replace(", ", "_").replace(" ", "_") / f"{size}-{seed}"
 
@@ -226,7 +234,7 @@ def collect(output: Path) -> tuple[dict[str, list[Curve]], list[int]]:
     curves: dict[str, list[Curve]] = {}
     seeds = set()
     for kind in ("reviews", "sentences"):
-        rows = [Curve(family, setting) for family in FAMILIES for setting in ("one pass", "default")]
+        rows = [Curve(family, setting) for family in FAMILIES for setting in SETTINGS]
         for curve in rows:
             folder = run_folder(output, kind, curve.name, curve.setting, 0, 0).parent
             for file in sorted(folder.glob("*/metrics.json")):
