@@ -17,7 +17,6 @@ from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
 import polars as pl
 from hydra.errors import HydraException
 from matplotlib.figure import Figure
@@ -40,7 +39,7 @@ FAMILIES = {
     "kim_cnn": "model=kim_cnn",
 }
 AS_LARGE = "training.min_steps_per_epoch=1"  # what the default settings are with many documents
-AS_LARGE_LEARNED = "embedding.naive_bayes_below=0"  # in addition, of models on learned rows
+AS_LARGE_LEARNED = "embedding.adapt_below=0"  # in addition, of models on learned rows
 SETTINGS = ("as large", "default")
 FAST = ("trainer=cpu", "trainer.threads=1", "logger=none", "evaluation.figures=false")  # without effect on accuracy
 REFERENCE = "LinearSVC"
@@ -55,10 +54,11 @@ choose the epoch) and 1,000 more to measure on; the test reviews are not read. `
 single ones of 15 to 25 words, one per review. Half of the documents are positive, so a guess has 0.5.
 
 Two settings decide how the defaults depend on the number of training documents: an epoch has at least
-`training.min_steps_per_epoch` steps, and with fewer documents than `embedding.naive_bayes_below` the learned rows start
-with naive-Bayes ratios ([how scores are measured](measuring.md#small-corpora)). `as large` turns both off
-(`training.min_steps_per_epoch=1 embedding.naive_bayes_below=0`). Accuracies on the held-out documents, mean ± standard
-deviation over the seeds, each with its own sample; without ±, one seed. `LinearSVC` is scikit-learn's, with default settings on its TF-IDF. A dash: not run.
+`training.min_steps_per_epoch` steps, and with fewer documents than `embedding.adapt_below` learned rows start with
+naive-Bayes ratios and more words are dropped ([how scores are measured](measuring.md#small-corpora)). `as large` turns
+both off (`training.min_steps_per_epoch=1 embedding.adapt_below=0`). Accuracies on the held-out documents, mean ±
+standard deviation over the seeds, each with its own sample; without ±, one seed. `LinearSVC` is scikit-learn's, with
+default settings on its TF-IDF. A dash: not run.
 
 ![Accuracy by number of training documents](images/learning_curve.png)
 """
@@ -147,7 +147,7 @@ def reference_accuracy(sample: Path, size: int) -> float:
 
 
 def draw(curves: dict[str, list[Curve]]) -> bytes:
-    """One panel per kind of documents: the default settings in colour, those of a large corpus in grey, the reference dashed."""
+    """One panel per kind of documents: default settings in colour, those of a large corpus in grey, reference dashed."""
     figure = Figure(figsize=(5 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):

@@ -26,7 +26,9 @@ def test_samples_are_nested_and_apart_from_the_held_out_documents(tmp_path: Path
     small, large, validation, test = (texts(tmp_path / "1", name) for name in names)
     assert [len(part) for part in (small, large, validation, test)] == [10, 40, NUM_HELD_OUT, NUM_HELD_OUT]
     assert small < large
-    assert not (large & validation or large & test or validation & test)
+    assert not (large & validation)
+    assert not (large & test)
+    assert not (validation & test)
     assert pl.read_parquet(tmp_path / "1" / "train-10.parquet")["label"].sum() == 5
     assert texts(tmp_path / "2", "test") == test
     assert texts(tmp_path / "2", "train-40") != large
