@@ -147,7 +147,7 @@ def reference_accuracy(sample: Path, size: int) -> float:
 
 
 def draw(curves: dict[str, list[Curve]]) -> bytes:
-    """One panel per kind of documents: default settings in colour, those of a large corpus in grey, reference dashed."""
+    """One panel per kind of documents: default settings in colour, those of a large corpus grey, reference dashed."""
     figure = Figure(figsize=(5 * len(curves), 4), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):

@@ -251,9 +251,9 @@ class Regularized(EmbeddingBuilder):
 class Learned(Regularized):
     """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E.
 
-    adapt_below: with fewer training documents, N < M = `adapt_below`, few rows can be learned before a network knows its
-    documents by heart. A row then starts with 2 r · D / √(L E) in addition, where r are the word's L log-count ratios
-    (`training_ratios`) and D an (L, E) matrix from N(0, 1), and the word dropout p is p^((N / M)^(1/4)).
+    adapt_below: with fewer training documents, N < M = `adapt_below`, few rows can be learned before a network knows
+    its documents by heart. A row then starts with 2 r · D / √(L E) in addition, where r are L log-count ratios of the
+    word (`training_ratios`) and D an (L, E) matrix from N(0, 1), and the word dropout p is p^((N / M)^(1/4)).
     """
 
     dimension: Size
