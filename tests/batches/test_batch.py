@@ -66,6 +66,17 @@ def test_each_epoch_has_its_own_order_which_the_seed_determines() -> None:
     assert list(BucketSampler(LENGTHS[:500], batch_size=8, seed=1)) != first
 
 
+def test_an_epoch_of_several_passes_holds_every_document_in_each_and_can_be_entered_within() -> None:
+    sampler = BucketSampler(LENGTHS[:100], batch_size=8, seed=0, passes=3)
+    batches = list(sampler)
+    assert len(batches) == len(sampler) == 39
+    orders = [batches[start : start + 13] for start in (0, 13, 26)]
+    assert all(sorted(document for batch in order for document in batch) == list(range(100)) for order in orders)
+    assert orders[0] == list(BucketSampler(LENGTHS[:100], batch_size=8, seed=0))
+    assert orders[0] != orders[1] != orders[2]
+    assert list(BucketSampler(LENGTHS[:100], batch_size=8, seed=0, passes=3, start=(0, 20))) == batches[20:]
+
+
 def test_evaluation_goes_from_the_longest_document_down() -> None:
     sampler = SortedSampler(np.array([3, 0, 5, 1, 5]), batch_size=2)
     assert list(sampler) == [[2, 4], [0, 3], [1]]

@@ -17,7 +17,8 @@ from newsreel.cli.app import run
 from newsreel.core import storage
 
 MODELS = [file.stem for file in (CONFIGS / "model").glob("*.yaml")]
-QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow"]
+QUICK = ["data=synthetic", "data.num_documents=100", "data.mean_length=10", "training.max_epochs=1", "model=bow",
+         "training.min_steps_per_epoch=1"]  # fmt: skip
 
 
 def test_a_training_leaves_one_folder_that_no_other_writes_over(

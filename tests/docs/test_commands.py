@@ -217,7 +217,7 @@ def small(command: str) -> str:
     if "data=synthetic" in command and "data.num_documents" not in command:
         shrunk.append("data.num_documents=200")
     if "max_epochs" not in command and "debug=" not in command:
-        shrunk.append("training.max_epochs=1")
+        shrunk += ["training.max_epochs=1", "training.min_steps_per_epoch=1"]
     return " ".join((command, *shrunk))
 
 

@@ -28,6 +28,7 @@ CNN = [*SYNTHETIC, "model=kim_cnn", "model.num_filters=4", "embedding.dimension=
 TINY = [
     "batches.batch_size=72",  # of 144 training documents: two steps
     "training.max_epochs=1",
+    "training.min_steps_per_epoch=1",
     "trainer=cpu",
     "trainer.threads=1",
     "logger=none",

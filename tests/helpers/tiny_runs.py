@@ -19,7 +19,10 @@ from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
 
 SYNTHETIC = ["data=synthetic", "data.num_documents=100", "data.vocabulary_size=300", "data.mean_length=12"]
-QUICK = ["training.max_epochs=2", "trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"]
+QUICK = [
+    *("training.max_epochs=2", "training.min_steps_per_epoch=1"),
+    *("trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"),
+]
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 
 

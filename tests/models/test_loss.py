@@ -116,3 +116,32 @@ def test_all_options_together_stay_finite_at_certain_logits(task: Task) -> None:
     (gradient,) = torch.autograd.grad(value, logits)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"class_balance": 1.0}, {"label_smoothing": 0.1}, {"class_balance": 0.5, "label_smoothing": 0.2}],
+)
+@pytest.mark.parametrize("one_vs_rest", [False, True])
+@every_task
+def test_no_constant_logits_have_a_lower_loss_than_the_priors(
+    task: Task, one_vs_rest: bool, options: dict[str, float]
+) -> None:
+    _, targets, counts = documents(task)
+    loss = make_loss(task, counts, one_vs_rest=one_vs_rest, **options)
+    logits = torch.zeros(1, 1 if task == "binary" else NUM_LABELS, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def step() -> float:
+        optimizer.zero_grad()
+        value = loss(logits.expand(N, -1), targets)
+        value.backward()
+        return value.item()
+
+    optimizer.step(step)
+    assert loss.of_priors(counts, N) == pytest.approx(step(), rel=1e-4)
+
+
+def test_the_loss_of_priors_is_the_entropy_of_the_labels() -> None:
+    expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert make_loss("binary", torch.tensor([10, 30])).of_priors(torch.tensor([10, 30]), N) == pytest.approx(expected)

@@ -35,6 +35,7 @@ TRAININGS = {
     "accumulated": [*SMALL_LSTM, "trainer.accumulate_grad_batches=3"],
     "worker": [*SMALL_LSTM, "batches.num_workers=1"],
     "no progress": STUCK,
+    "several passes": ["model=bow", "model.dropout=0.3", "training.min_steps_per_epoch=9"],  # 2 passes of 8 steps
 }
 
 
@@ -94,7 +95,7 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
     assert_ends_alike(lstm, step)
 
 
-@pytest.mark.parametrize(("name", "step"), [("several labels", 12), ("accumulated", 2)])
+@pytest.mark.parametrize(("name", "step"), [("several labels", 12), ("accumulated", 2), ("several passes", 11)])
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:
     train_with_snapshots(tmp_path, *TRAININGS[name])
     assert_ends_alike(tmp_path, step)

@@ -152,6 +152,42 @@ def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> Non
     assert train_tiny(tmp_path, *stuck, "training.patience=null", folder="b")["train/epochs"] == 5
 
 
+def test_an_epoch_of_few_documents_has_as_many_passes_as_its_steps_need(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    accumulated = ["trainer.accumulate_grad_batches=2", "training.min_steps_per_epoch=8", "training.patience=null"]
+    small = ["model=bow", "data.num_documents=100", "batches.batch_size=20"]  # 72 training documents: 4 batches
+    with caplog.at_level("INFO"):
+        results = train_tiny(tmp_path, *small, *accumulated)
+    assert results["train/passes_per_epoch"] == 4
+    assert (results["train/epochs"], results["train/steps"]) == (2, 16)
+    assert "4 passes over the 72 training documents" in caplog.text
+    assert "2 of 4 passes over the training documents each" in (tmp_path / "run" / "report.md").read_text()
+    one = train_tiny(tmp_path, *small, "training.min_steps_per_epoch=4", "training.patience=null", folder="one")
+    assert one["train/steps"] == 8
+    assert "train/passes_per_epoch" not in one
+
+
+def test_statistics_are_those_of_one_pass(tmp_path: Path) -> None:
+    idf = []
+    for min_steps in (1, 40):
+        train_tiny(tmp_path, "model=bow", f"training.min_steps_per_epoch={min_steps}", folder=f"run{min_steps}")
+        idf.append(checkpoint(tmp_path / f"run{min_steps}")["state_dict"]["network.idf"])
+    assert torch.equal(*idf)
+
+
+def test_a_network_that_has_learned_nothing_is_reported_with_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    easy = ["model=bow", "data.difficulty=0"]
+    with caplog.at_level("INFO"):
+        train_tiny(tmp_path, *easy, "training.learning_rate=1e-12", folder="stuck")
+    assert "The training loss has hardly left its start: it is 0." in caplog.text
+    assert "raise training.min_steps_per_epoch" in (tmp_path / "stuck" / "report.md").read_text()
+    train_tiny(tmp_path, *easy, "training.min_steps_per_epoch=50", "training.learning_rate=1.0", folder="learned")
+    assert "has hardly left" not in (tmp_path / "learned" / "report.md").read_text()
+
+
 def test_the_same_command_gives_the_same_numbers_and_another_seed_others(
     tmp_path: Path, shared_runs: SharedRuns
 ) -> None:

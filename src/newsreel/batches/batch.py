@@ -109,15 +109,20 @@ class BucketSampler(Sampler[list[int]]):
     """Batches of documents of similar length, which need little padding, in a new order every epoch.
 
     Documents are shuffled, sorted by length within pools of POOL_BATCHES batches and cut into batches, which are then
-    shuffled. Every document occurs once per epoch; one batch may be smaller. The order depends only on `seed` and the
-    epoch, so it is reproducible.
+    shuffled. Every document occurs once per pass, and an epoch consists of `passes` of them, each in its own order; one
+    batch per pass may be smaller. The order depends only on `seed` and the epoch, so it is reproducible.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, start: tuple[int, int] = (0, 0)) -> None:
-        """start: the first epoch, and the number of its batches to skip because a run has been trained on them."""
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, seed: int, passes: int = 1, start: tuple[int, int] = (0, 0)
+    ) -> None:
+        """passes: over the documents in an epoch. start: the first epoch, and the number of its batches to skip because
+        a run has been trained on them.
+        """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.passes = passes
         self.start = start
         self.epoch = start[0]
 
@@ -126,10 +131,15 @@ class BucketSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return self.passes * -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng([self.seed, self.epoch])
+        batches = [batch for _ in range(self.passes) for batch in self._one_pass(random)]
+        first_epoch, num_done = self.start
+        yield from batches[num_done if self.epoch == first_epoch else 0 :]
+
+    def _one_pass(self, random: np.random.Generator) -> list[list[int]]:
         order = random.permutation(len(self.lengths))
         pool_size = self.batch_size * POOL_BATCHES
         batches = []
@@ -137,9 +147,7 @@ class BucketSampler(Sampler[list[int]]):
             pool = order[start : start + pool_size]
             pool = pool[np.argsort(self.lengths[pool], kind="stable")]
             batches += [pool[begin : begin + self.batch_size] for begin in range(0, len(pool), self.batch_size)]
-        first_epoch, num_done = self.start
-        for number in random.permutation(len(batches))[num_done if self.epoch == first_epoch else 0 :]:
-            yield batches[number].tolist()
+        return [batches[number].tolist() for number in random.permutation(len(batches))]
 
 
 class SortedSampler(Sampler[list[int]]):

@@ -13,15 +13,22 @@ class TextDataModule(LightningDataModule):
     """Batches of a corpus's splits: training in length buckets shuffled by `seed`, the others sorted by length."""
 
     def __init__(
-        self, corpus: Corpus, tokenized: TokenizedCorpus, settings: BatchSettings, seed: int, pin_memory: bool
+        self,
+        corpus: Corpus,
+        tokenized: TokenizedCorpus,
+        settings: BatchSettings,
+        seed: int,
+        pin_memory: bool,
+        passes: int = 1,
     ) -> None:
-        """pin_memory: whether batches are copied to an accelerator."""
+        """pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch."""
         super().__init__()
         self.corpus = corpus
         self.tokenized = tokenized
         self.batch_settings = settings
         self.seed = seed
         self.pin_memory = pin_memory
+        self.passes = passes
         self.start = (0, 0)
         self.shard = (0, 1)
 
@@ -46,8 +53,15 @@ class TextDataModule(LightningDataModule):
         return dataset
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        return self._train_loader(self.passes)
+
+    def single_pass(self) -> DataLoader[Batch]:
+        """Every training document once, in the order of the first pass of the first epoch."""
+        return self._train_loader(passes=1)
+
+    def _train_loader(self, passes: int) -> DataLoader[Batch]:
         dataset = self.dataset("train")
-        sampler = BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, self.start)
+        sampler = BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, passes, self.start)
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -4,7 +4,7 @@ Axes: B documents, T tokens, V words of the vocabulary, E dimensions of an embed
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -13,8 +13,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.embeddings.naive_bayes import ROW_SMOOTHING, training_ratios
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
+RATIO_SCALE = 2.0  # norm of the initial row of a word with a log-count ratio of 1, apart from the random values
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Size = Annotated[int, Ge(1), Le(65_536)]
 
@@ -247,11 +249,25 @@ class Regularized(EmbeddingBuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Regularized):
-    """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E."""
+    """A table trained with the network, initialised from N(0, σ²) with σ = `initial_std` or 1/√E.
+
+    adapt_below: with fewer training documents, N < M = `adapt_below`, few rows can be learned before a network knows
+    its documents by heart. A row then starts with 2 r · D / √(L E) in addition, where r are L log-count ratios of the
+    word (`training_ratios`) and D an (L, E) matrix from N(0, 1), and the word dropout p is p^((N / M)^(1/4)).
+    """
 
     dimension: Size
     initial_std: Annotated[float, Gt(0)] | None
+    adapt_below: Annotated[int, Ge(0)] = 0  # older run directories lack it
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
         std = self.dimension**-0.5 if self.initial_std is None else self.initial_std
-        return self.table(torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * std)
+        rows = torch.randn(len(tokenized.tokenizer.tokens), self.dimension) * std  # (V, E)
+        relative_size = len(corpus.splits["train"].rows) / max(1, self.adapt_below)
+        if relative_size >= 1 or not self.adapt_below:
+            return self.table(rows)
+        ratios = training_ratios(tokenized, corpus, ROW_SMOOTHING)  # (V, L)
+        num_labels = ratios.shape[1]
+        scale = RATIO_SCALE / (num_labels * self.dimension) ** 0.5
+        rows += scale * ratios @ torch.randn(num_labels, self.dimension)
+        return replace(self, word_dropout=self.word_dropout**relative_size**0.25).table(rows)

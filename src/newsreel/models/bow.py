@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import Embedding
+from newsreel.embeddings.naive_bayes import WEIGHT_SMOOTHING, log_count_ratios
 from newsreel.models.network import AttributionInputs, Network, mlp
 from newsreel.text.tokens import UNK
 
 Weighting = Literal["binary", "count", "tf", "tfidf", "nb"]
-SMOOTHING = 1.0  # added to the document counts of naive-Bayes ratios
 
 
 class BagOfWords(Network):
@@ -27,11 +27,9 @@ class BagOfWords(Network):
     weighting: the weight of a word in a document. `binary`: 1; `count`: its number of occurrences; `tf`: its count
     divided by the number of known words in the document; `tfidf`: its count times ln((1 + N) / (1 + n)) + 1, where n
     of the N training documents contain it, with each document scaled to unit L2 norm (as scikit-learn's
-    TfidfTransformer); `nb`: the naive-Bayes log-count ratio ln((p / ‖p‖₁) / (q / ‖q‖₁)) of the label, where p is 1 +
-    the number of training documents with the label that contain the word, and q is 1 + the number of those without
-    the label (Wang and Manning 2012, eq. 1, on binary counts). Each document's ratios are scaled to unit L2 norm (not
-    in the paper; it makes one learning rate work for both `nb` and `tfidf`). If the network has one output per label,
-    a word has one ratio per label.
+    TfidfTransformer); `nb`: its naive-Bayes log-count ratio (`log_count_ratios`, smoothing 1). Each document's ratios
+    are scaled to unit L2 norm (not in the paper; it makes one learning rate work for both `nb` and `tfidf`). If the
+    network has one output per label, a word has one ratio per label.
     sublinear_tf: replaces a count n by 1 + ln n, as in scikit-learn; it has no effect on `binary` and `nb`.
     Words outside the vocabulary have weight zero.
 
@@ -97,10 +95,7 @@ class BagOfWords(Network):
             labels = indicators(batch.targets, num_outputs)  # (B, num_outputs)
             with_label.index_add_(0, words[present], labels.repeat_interleave(present.sum(dim=1), dim=0))
             documents += torch.bincount(words[present], minlength=len(documents))
-        p, q = SMOOTHING + with_label, SMOOTHING + documents[:, None] - with_label
-        p[: UNK + 1] = q[: UNK + 1] = 0  # <pad> and <unk> are not words
-        self.ratios.copy_((p / p.sum(dim=0)).log() - (q / q.sum(dim=0)).log())
-        self.ratios[: UNK + 1] = 0
+        self.ratios.copy_(log_count_ratios(with_label, documents, WEIGHT_SMOOTHING))
 
     @property
     def output_bias(self) -> Tensor:

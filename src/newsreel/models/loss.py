@@ -68,6 +68,29 @@ class Loss(nn.Module):
         weights = self.weights[targets]  # (B,)
         return (weights * self._binary_losses(logits[:, 0], targets.to(logits.dtype))).mean()
 
+    def of_priors(self, counts: Tensor, num_documents: int) -> float:
+        """The loss if the probabilities of every document are the frequencies of the labels, whatever its words.
+
+        The frequencies are weighted and smoothed as the targets are, which minimises the log loss. Without options, it
+        is the entropy of the labels, for `multilabel` their mean entropy.
+        counts: (L,) number of the documents with each label, out of `num_documents`.
+        """
+        smoothing = self.settings.label_smoothing
+        positive = counts.double() / num_documents  # (L,)
+        weighted = self.weights.double() * positive
+        if self.task == "multilabel":
+            negative = 1 - positive
+            probs = weighted / (weighted + negative) * (1 - smoothing) + smoothing / 2
+            logits = probs.clamp(1e-9, 1 - 1e-9).logit()
+            losses = [self._binary_losses(logits, torch.full_like(logits, target)) for target in (1.0, 0.0)]
+            return float((weighted * losses[0] + negative * losses[1]).mean())
+        is_binary = self.task == "binary" or self.settings.one_vs_rest
+        probs = weighted / weighted.sum() * (1 - smoothing) + smoothing / (2 if is_binary else len(counts))
+        probs = probs.clamp(1e-9, 1 - 1e-9)
+        logits = probs.log() if not is_binary else probs.logit() if self.task == "multiclass" else probs[1:].logit()
+        losses = [self(logits[None], torch.tensor([label])) for label in range(len(counts))]
+        return float(positive @ torch.stack(losses).double())
+
     def _multiclass_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         log_probs = logits.log_softmax(dim=1)  # (B, L)
         smoothing = self.settings.label_smoothing

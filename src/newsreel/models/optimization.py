@@ -23,6 +23,7 @@ class TrainingSettings(LossSettings):
     warmup_fraction: Annotated[float, Ge(0), Lt(1)]
     gradient_clip: Annotated[float, Gt(0)] | None
     max_epochs: Annotated[int, Ge(1)]
+    min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # older run directories lack it
     patience: Annotated[int, Ge(1)] | None
     checkpoint: CheckpointPolicy
 
@@ -33,6 +34,13 @@ class TrainingSettings(LossSettings):
         Adagrad does not change rows without a gradient, so this affects the cost of a step but not its result.
         """
         return self.optimizer == "adagrad" and not self.weight_decay and self.gradient_clip is None
+
+    def passes_per_epoch(self, num_batches: int, batches_per_step: int) -> int:
+        """Passes over the training documents that give an epoch at least `min_steps_per_epoch` optimizer steps.
+
+        num_batches: of one pass. batches_per_step: whose gradients are accumulated.
+        """
+        return math.ceil(self.min_steps_per_epoch * batches_per_step / num_batches)
 
 
 def schedule_factor(settings: TrainingSettings, step: int, num_steps: int) -> float:

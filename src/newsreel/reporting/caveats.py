@@ -16,6 +16,7 @@ MIN_TRAINING_DOCUMENTS = 20  # labels with fewer are hard to learn
 MIN_VALIDATION_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
 MIN_DECISIONS = 30  # calibration bins with fewer are not reported
 MAX_STANDARD_ERRORS = 2.0  # smaller deviations of a calibration bin can be chance
+MIN_LOSS_REDUCTION = 0.03  # of the loss of the labels' frequencies; with less, a network has not learned
 UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail": "what is between their halves is"}
 
 
@@ -36,6 +37,23 @@ def caveats(
         *input_caveats(documents, drops_unknown),
         calibration_caveat(predictions),
         *threshold_caveats(predictions),
+    ]
+
+
+def learning_notes(train_loss: float, prior_loss: float, num_steps: int) -> list[str]:
+    """A note if the network has hardly learned anything from its training documents.
+
+    train_loss: of the last epoch. prior_loss: if every document had the labels' frequencies as probabilities.
+    num_steps: optimizer steps so far.
+    """
+    if train_loss < (1 - MIN_LOSS_REDUCTION) * prior_loss:
+        return []
+    return [
+        f"The training loss has hardly left its start: it is {train_loss:.4f} after {num_steps:,} steps, and "
+        f"{prior_loss:.4f} if every document gets the frequencies of the labels as probabilities, whatever its words. "
+        "The network has learned next to nothing: train longer (raise training.min_steps_per_epoch or "
+        "training.max_epochs, and training.patience), raise training.learning_rate, or choose model=bow, which needs "
+        "fewer documents."
     ]
 
 

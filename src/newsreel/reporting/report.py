@@ -53,10 +53,12 @@ class Report:
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of every line of the closing table."""
         results = self.results
+        passes = results.get("train/passes_per_epoch")
+        of_passes = f" of {passes} passes over the training documents each" if passes else ""
         rows = [
             ("model", f"{self.choices['model']} on {self.choices['embedding']}, data {self.choices['data']}"),
             ("parameters", f"{results['model/parameters']:,}"),
-            ("epochs", f"{results['train/epochs']}, checkpoint of epoch {results['train/kept_epoch']}"),
+            ("epochs", f"{results['train/epochs']}{of_passes}, checkpoint of epoch {results['train/kept_epoch']}"),
         ]
         for stage, name in (("val", "validation"), ("test", "test")):
             shown = [key for key in self.headlines() if f"{stage}/{key}" in results]

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
@@ -18,7 +19,7 @@ from newsreel.embeddings.embedding import Coverage
 from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
-from newsreel.reporting.caveats import caveats
+from newsreel.reporting.caveats import caveats, learning_notes
 from newsreel.reporting.report import Report, write_report
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
@@ -94,6 +95,7 @@ def collect_results(
         **round_metrics(best_epoch, "val/"),
         "train/epochs": len(history.epochs),
         "train/kept_epoch": int(best_epoch["epoch"]),
+        **({"train/passes_per_epoch": parts.data.passes} if parts.data.passes > 1 else {}),
         **round_metrics(best_epoch, "train/"),
         "train/steps": trainer.global_step,
         "model/parameters": parts.classifier.num_parameters,
@@ -128,12 +130,13 @@ def build_report(
     spec: RunSpec, parts: TrainedParts, predictions: Predictions, results: dict[str, Any], figures: list[str]
 ) -> Report:
     experiment, corpus = spec.experiment, parts.corpus
+    steps = results["train/steps"]
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
     return Report(
         spec.run_dir,
         spec.choices,
         [*spec.hydra_overrides, *spec.overrides],
-        corpus.notes,
+        [*corpus.notes, *learning_notes(parts.history.epochs[-1]["train/loss"], prior_loss(parts), steps)],
         parts.history.epochs,
         results,
         corpus.metric,
@@ -145,6 +148,12 @@ def build_report(
         view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
     )
+
+
+def prior_loss(parts: TrainedParts) -> float:
+    """The training loss of a classifier that knows only how frequent each label is."""
+    counts = torch.from_numpy(parts.corpus.label_counts("train"))
+    return parts.classifier.loss.cpu().of_priors(counts, len(parts.corpus.splits["train"].rows))
 
 
 def coverage_metrics(coverage: Coverage | None) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The run on one screen: corpus, tokens, batches, network, trainer, fit, test, results."""
 
 import logging
+import math
 import os
 import signal
 import time
@@ -57,7 +58,8 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     words = ProjectorWords(tokenized.tokenizer.tokens, experiment.trainer.projector_words)
     trainer, history = build_trainer(experiment, spec.run_dir, corpus, resume, [*callbacks, words])
     on_accelerator = trainer.strategy.root_device.type != "cpu"
-    data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=on_accelerator)
+    passes = passes_per_epoch(experiment, corpus)
+    data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, on_accelerator, passes)
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     classifier = build_model(experiment, corpus, embedding, data)
     words.embedding = embedding
@@ -113,11 +115,21 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
     return replace(corpus, notes=(*corpus.notes, *notes)), tokenized
 
 
+def passes_per_epoch(experiment: Experiment, corpus: Corpus) -> int:
+    """Passes over the training documents in an epoch, according to training.min_steps_per_epoch."""
+    num_documents = len(corpus.splits["train"].rows)
+    num_batches = math.ceil(num_documents / experiment.batches.batch_size)
+    passes = experiment.training.passes_per_epoch(num_batches, experiment.trainer.accumulate_grad_batches)
+    if passes > 1:
+        log.info(f"epochs      of {passes} passes over the {num_documents:,} training documents")
+    return passes
+
+
 def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, data: TextDataModule) -> TextClassifier:
     """Build the LightningModule and fit its statistics on all training documents; then set the shard of `data`."""
     env = dist_env()
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
-    network.fit_statistics(data.train_dataloader())  # of all training documents, in every process
+    network.fit_statistics(data.single_pass())  # of all training documents, in every process
     data.set_shard(env.rank, env.world_size)
     counts = torch.from_numpy(corpus.label_counts("train"))
     num_documents = len(corpus.splits["train"].rows)
