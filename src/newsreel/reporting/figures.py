@@ -6,6 +6,7 @@ Axes: N documents, L labels.
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -20,6 +21,21 @@ MAX_MATRIX_LABELS = 15  # with more labels, the most frequent confusions are lis
 MAX_CURVES = 5
 MAX_CONFUSIONS = 20
 MAX_NAME = 24  # characters of a label's name in a figure
+# Fonts for what DejaVu Sans lacks, as systems have them; matplotlib takes each character from the first that has it
+FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK KR",
+    "Noto Sans Thai",
+    "Noto Sans Devanagari",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Unifont",
+)
 
 
 def draw_figures(
@@ -29,14 +45,16 @@ def draw_figures(
 
     kept: the epoch of the checkpoint.
     """
-    figures = {
-        "learning_curves": draw_learning_curves(epochs, kept, metric),
-        "confusions": draw_confusions(predictions),
-        "precision_recall": draw_precision_recall(predictions),
-        "reliability": draw_reliability(predictions),
-    }
-    if len(predictions.titles) > 2:
-        figures["f1_by_label"] = draw_f1_by_label(predictions)
+    installed = set(font_manager.get_font_names())
+    with rc_context({"font.family": ["DejaVu Sans", *(font for font in FALLBACK_FONTS if font in installed)]}):
+        figures = {
+            "learning_curves": draw_learning_curves(epochs, kept, metric),
+            "confusions": draw_confusions(predictions),
+            "precision_recall": draw_precision_recall(predictions),
+            "reliability": draw_reliability(predictions),
+        }
+        if len(predictions.titles) > 2:
+            figures["f1_by_label"] = draw_f1_by_label(predictions)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

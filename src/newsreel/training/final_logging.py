@@ -1,5 +1,8 @@
 """What is logged at the end of a run: figures, sample documents, and the HPARAMS entry with final metrics."""
 
+import logging
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +19,25 @@ from newsreel.training.loggers import RunLogger, RunTensorBoardLogger
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
+
+MISSING_GLYPH = re.compile(r"Glyph \d+ .* missing from font")
 FINAL_METRICS = ("f1_macro", "f1_micro", "loss")  # f1_micro is the accuracy if documents have one label
 
 
 def log_figures(trainer: Trainer, figures: dict[str, "Figure"], figures_dir: Path) -> None:
     """Save figures as PNG files in a directory, and add them to TensorBoard."""
     figures_dir.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(figures_dir / f"{name}.png", dpi=DOTS_PER_INCH)
-        if isinstance(trainer.logger, RunTensorBoardLogger):
-            trainer.logger.writer.add_figure(f"figures/{name}", figure, trainer.global_step, close=False)
+    with warnings.catch_warnings(record=True) as caught:
+        for name, figure in figures.items():
+            figure.savefig(figures_dir / f"{name}.png", dpi=DOTS_PER_INCH)
+            if isinstance(trainer.logger, RunTensorBoardLogger):
+                trainer.logger.writer.add_figure(f"figures/{name}", figure, trainer.global_step, close=False)
+    messages = [str(warning.message) for warning in caught]
+    for message in dict.fromkeys(message for message in messages if not MISSING_GLYPH.match(message)):
+        warnings.warn(message, stacklevel=2)
+    if any(MISSING_GLYPH.match(message) for message in messages):
+        log.info("figures     have boxes for characters of labels that no installed font has (Noto Sans has most)")
 
 
 def log_samples(trainer: Trainer, predictions: Predictions) -> None:
