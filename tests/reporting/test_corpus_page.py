@@ -89,6 +89,13 @@ def test_the_terminal_has_aligned_tables_and_says_what_it_leaves_out() -> None:
         "  … 1 more on the page",
     ]
     assert printable("a\x07\tb\n\u202ec") == "a\ufffd b \ufffdc"
+    assert printable("می\u200cخواهم 👨\u200d👩") == "می\u200cخواهم 👨\u200d👩"
+
+
+def test_a_table_without_rows_is_left_out() -> None:
+    section = Section("Labels", "None.", [Table(["label", "documents"], [])])
+    assert "documents" not in as_text("corpus", [section])
+    assert "<table" not in as_html("corpus", [section])
 
 
 def sections_of(corpus: Corpus, cache: Path, **changes: Any) -> dict[str, Section]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+JOINERS = "\u200c\u200d"
 WIDTH = 100  # characters of a line on the terminal
 MAX_ROWS = 10  # of a table on the terminal
 MAX_CELL = 80  # characters of a cell on the terminal
@@ -18,7 +19,8 @@ body { margin: 0 auto; max-width: 46rem; padding: 1rem; color: var(--text); back
 h1, h2 { line-height: 1.2 } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
 a, summary { color: var(--accent) } nav a { margin-right: 1rem; white-space: nowrap } summary { cursor: pointer }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; margin: .8rem 0 }
-th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
+th, td { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+  overflow-wrap: break-word }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 th { color: var(--soft); font-weight: 600 } blockquote { margin: .6rem 0; padding-left: .8rem;
   border-left: 3px solid var(--line); font-size: .9rem } svg { width: 100%; height: auto; max-width: 40rem }
@@ -44,7 +46,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what it means for the user, and the figures. All of it is plain text, but `figures`."""
+    """A part of the page: what it means for the user, and the figures. All of it is plain text, but `figures`.
+
+    Tables without rows are left out.
+    """
 
     title: str
     meaning: str
@@ -62,7 +67,7 @@ def as_text(title: str, sections: Sequence[Section]) -> str:
         lines += ["", section.title, *textwrap.wrap(printable(section.meaning), WIDTH - 2, initial_indent="  ",
                                                      subsequent_indent="  ")]  # fmt: skip
         for table in section.tables:
-            lines += ["", *text_table(table)]
+            lines += ["", *text_table(table)] if table.rows else []
     return "\n".join(lines)
 
 
@@ -114,7 +119,7 @@ def section_html(anchor: str, section: Section) -> str:
     return "\n".join(
         [
             f'<section id="{anchor}"><h2>{html(section.title)}</h2><p>{html(section.meaning)}</p>',
-            *(html_table(table) for table in section.tables),
+            *(html_table(table) for table in section.tables if table.rows),
             *section.figures,
             *(html_examples(examples) for examples in section.examples),
             "</section>",
@@ -144,5 +149,9 @@ def html(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line, without control characters, which a terminal could take as commands."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
+    """The text in one line, without control characters, which a terminal could take as commands.
+
+    Joiners stay: Persian and Hindi spell with them, and so do emoji.
+    """
+    line = " ".join(text.split())
+    return "".join(character if character.isprintable() or character in JOINERS else "\ufffd" for character in line)
