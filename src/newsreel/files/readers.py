@@ -143,13 +143,24 @@ def csv_rows(document: Document) -> Iterator[Row]:
                 f"{reader.line_num}).\nA field that begins with a double quote must end with one, and a double quote "
                 f'in it must be doubled: "". If double quotes are part of the texts, set {layout.prefix}quoting=false'
             ) from error
+    document.notes.extend(swallowed_rows(document, inner_rows, labels))
+
+
+def swallowed_rows(document: Document, inner_rows: list[tuple[int, Any]], labels: set[Any]) -> list[str]:
+    """A note on quoted fields that may have swallowed rows.
+
+    inner_rows: line of each row of several lines, with the labels of each line in it that looks like a row. labels: of
+    all rows.
+    """
     matches = Counter(line for line, found in inner_rows if found in labels)
-    if suspects := [line for line, count in matches.items() if count > 1]:  # one of them is the row itself
-        document.notes.append(
-            f"{path}: {len(suspects):,} quoted {'fields contain' if len(suspects) > 1 else 'field contains'} lines "
-            f"that look like rows ({in_words('line', suspects)}). If a double quote there is part of the text, set "
-            f"{layout.prefix}quoting=false"
-        )
+    suspects = [line for line, count in matches.items() if count > 1]  # one of them is the row itself
+    if not suspects:
+        return []
+    fields = "fields contain" if len(suspects) > 1 else "field contains"
+    return [
+        f"{document.path}: {len(suspects):,} quoted {fields} lines that look like rows ({in_words('line', suspects)}). If a "
+        f"double quote there is part of the text, set {document.layout.prefix}quoting=false"
+    ]
 
 
 def header_rule(layout: Layout) -> str:

@@ -113,6 +113,16 @@ def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Ta
         frame = pl.DataFrame(dict(zip(SCHEMA, contents, strict=True)), schema=SCHEMA)
         chunks.append(frame.with_columns(position=pl.Series(positions)))
     labels.require_no_vectors()
+    require_complete(where, unit, columns, without_text, without_label)
+    if not chunks:
+        raise UserError(f"{where} has no documents. Training, validation and test need at least one each.")
+    return Table(where, unit, labels.several, pl.concat(chunks))
+
+
+def require_complete(
+    where: str, unit: Unit, columns: Columns, without_text: list[Position], without_label: list[Position]
+) -> None:
+    """Raise UserError if there are documents without text or label."""
     problems = [
         f"{len(positions):,} {'have' if len(positions) > 1 else 'has'} no {what} ({in_words(unit, positions)})"
         for what, positions in (("text", without_text), ("label", without_label))
@@ -123,9 +133,6 @@ def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Ta
             f"{where}: of its documents, {' and '.join(problems)}; {columns.shown}.\nRemove them, fill in the missing "
             "values, or use other documents."
         )
-    if not chunks:
-        raise UserError(f"{where} has no documents. Training, validation and test need at least one each.")
-    return Table(where, unit, labels.several, pl.concat(chunks))
 
 
 def not_a_text(where: str, unit: Unit, row: Row, columns: Columns) -> UserError:
