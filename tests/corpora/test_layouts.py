@@ -100,7 +100,9 @@ def test_a_zip_file_of_several_files_is_refused_with_their_names(tmp_path: Path,
             {},
         ),
         ("own.json", "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS), {}),
+        ("own.csv", "text, label\n" + "".join(f'"{text}", "{label}"\n' for text, label in ROWS), {}),
         ("own.txt", "".join(f"__label__{label} {text}\n" for text, label in ROWS), {}),
+        ("own.txt", "".join(f" __label__{label}\t{text}\r\n" for text, label in ROWS), {}),
         ("own.data", "".join(f"__label__{label} {text}\n" for text, label in ROWS), {"format": "fasttext"}),
     ],
 )
@@ -174,6 +176,12 @@ def test_zeros_and_ones_with_names_are_labels(
     corpus = load(paths, train=file, **{**NAMED, **settings})
     assert corpus.task == "multilabel"
     assert {(text[:-2], labels) for text, labels in documents_of(corpus)} == INDICATED
+
+
+def test_labels_that_differ_only_in_case_are_noted(tmp_path: Path, paths: Paths) -> None:
+    documents = [(text, ["Spam", "spam", "ham"][number % 3]) for number, (text, _) in enumerate(ROWS)]
+    notes = load(paths, train=write_csv(tmp_path / "own.csv", documents)).notes
+    assert "Some labels differ only in case or spaces, and are different labels: Spam, spam." in notes
 
 
 def test_a_named_label_that_no_document_has_is_said(tmp_path: Path, paths: Paths) -> None:

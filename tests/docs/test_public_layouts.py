@@ -150,7 +150,7 @@ def test_every_command_has_its_miniature() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "layout"), zip(COMMANDS, LAYOUTS, strict=False), ids=[layout[0].__name__ for layout in LAYOUTS]
+    ("command", "layout"), list(zip(COMMANDS, LAYOUTS, strict=False)), ids=[layout[0].__name__ for layout in LAYOUTS]
 )
 def test_the_command_reads_the_layout(
     tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, command: str, layout: tuple[Any, int, str, str]

@@ -19,7 +19,7 @@ from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError, suggest
 from newsreel.core.paths import user_path
 from newsreel.corpora import hub
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
+from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.in_memory import class_name
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
@@ -503,6 +503,10 @@ def warnings(tables: dict[str, Table], names: list[str]) -> list[str]:
         without = table.documents["labels"].list.len().eq(0).sum()
         if without:
             notes.append(f"{without:,} of the {len(table.documents):,} documents in {split} have none of the labels.")
+    by_folded = Counter(" ".join(name.casefold().split()) for name in names)
+    alike = [name for name in names if by_folded[" ".join(name.casefold().split())] > 1]
+    if alike:
+        notes.append(f"Some labels differ only in case or spaces, and are different labels: {abbreviated(alike)}.")
     numbers = [name for name in names if NUMBER.fullmatch(name)]
     if numbers and len(numbers) < len(names):
         words = [name for name in names if name not in numbers]

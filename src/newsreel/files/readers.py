@@ -107,7 +107,9 @@ def csv_rows(document: Document) -> Iterator[Row]:
     labels: set[Any] = set()
     inner_rows: list[tuple[int, Any]] = []  # line and labels of what looks like rows within fields
     with opened(path, layout, newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting)
+        # Spaces before a field are stripped anyway, and before a quote they would make it part of the text
+        skips_spaces = delimiter == ","
+        reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting, skipinitialspace=skips_spaces)
         names: list[str] = []
         header: list[str] | None = None
         positions: list[int] = []
@@ -158,8 +160,8 @@ def swallowed_rows(document: Document, inner_rows: list[tuple[int, Any]], labels
         return []
     fields = "fields contain" if len(suspects) > 1 else "field contains"
     return [
-        f"{document.path}: {len(suspects):,} quoted {fields} lines that look like rows ({in_words('line', suspects)}). If a "
-        f"double quote there is part of the text, set {document.layout.prefix}quoting=false"
+        f"{document.path}: {len(suspects):,} quoted {fields} lines that look like rows ({in_words('line', suspects)}). "
+        f"If a double quote there is part of the text, set {document.layout.prefix}quoting=false"
     ]
 
 
@@ -324,9 +326,8 @@ def fasttext_rows(document: Document) -> Iterator[Row]:
             labels = []
             rest = line.lstrip()
             while rest.startswith(LABEL_MARK):
-                label, _, rest = rest.partition(" ") if " " in rest else (rest.strip(), "", "")
+                label, rest = [*rest.split(maxsplit=1), ""][:2]
                 labels.append(label.removeprefix(LABEL_MARK))
-                rest = rest.lstrip()
             if not labels and rest:
                 raise UserError(
                     f"{path}, line {number}: {shown(rest.strip())} has no label.\nA text file must have the format of "
