@@ -59,6 +59,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_taken_up_again(tmp_path: Path, imdb: Path, paths: Paths) -> None:
     """In a process of its own, which reads HF_ENDPOINT."""
     with hub_stand_in(imdb, "stanfordnlp/imdb", cut_after=100) as server:

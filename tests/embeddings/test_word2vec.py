@@ -51,6 +51,7 @@ for algorithm in ("skipgram", "cbow"):
 """
 
 
+@pytest.mark.slow
 def test_a_process_with_another_hash_seed_learns_the_same_to_the_bit(paths: Paths, tmp_path: Path) -> None:
     environment = {
         **os.environ,

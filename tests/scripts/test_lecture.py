@@ -69,6 +69,7 @@ def test_what_is_missing_is_trained_and_what_is_there_is_not(command: Command, t
     assert (tmp_path / "docs" / "table.md").read_text() == written
 
 
+@pytest.mark.slow
 def test_a_set_up_that_fails_is_named_and_no_table_is_emptied(
     command_here: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def read_projector(folder: Path) -> Iterator[Any]:
         yield table.tensor_name, np.loadtxt(folder / table.tensor_path, delimiter="\t"), labels
 
 
+@pytest.mark.slow
 def test_the_command_prints_numbers_and_writes_figures_and_vectors(
     command_here: Command, tmp_path: Path, table: LetterCounts
 ) -> None:
