@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from newsreel.corpora.splits import first_of_each_class, stratified_holdout, with_total
+from newsreel.corpora.splits import first_of_each_class, rounded_holdout, stratified_holdout, with_total
 
 
 def test_first_of_each_class_keeps_order() -> None:
@@ -77,6 +77,13 @@ def test_a_split_with_the_right_total_is_the_one_that_rounding_each_class_gives(
             assert held_out.tolist() == sorted(expected)
             num_compared += 1
     assert num_compared > 50
+
+
+def test_published_splits_round_each_class() -> None:
+    targets = np.repeat(np.arange(3), [14, 14, 1])  # 1.4 each, and 0.1
+    kept, held_out = rounded_holdout(targets, 0.1, seed=0)
+    assert np.bincount(targets[held_out]).tolist() == [1, 1]
+    assert sorted([*kept, *held_out]) == list(range(29))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.8])

@@ -23,7 +23,7 @@ from newsreel.corpora.corpus import Corpus, Paths, Task
 from newsreel.corpora.prepared import Description, read_prepared, record_batch, write_description, write_table
 from newsreel.corpora.reuters_stories import Story, hub_stories, json_stories, sgml_stories
 from newsreel.corpora.sources import SourceName, Unavailable
-from newsreel.corpora.splits import stratified_holdout
+from newsreel.corpora.splits import rounded_holdout
 from newsreel.corpora.verified import (
     LocalSource,
     Parts,
@@ -204,7 +204,7 @@ def first_topics(stories: Stories) -> Selection:
     chosen = with_topics(first, frequent).filter(pl.col("topics").list.len() > 0)
     label_names = sorted(frequent)
     targets = np.array([label_names.index(topic) for (topic,) in chosen["topics"].to_list()], dtype=np.int64)
-    training, test = stratified_holdout(targets, REUTERS46_TEST_FRACTION, REUTERS46_SEED)
+    training, test = rounded_holdout(targets, REUTERS46_TEST_FRACTION, REUTERS46_SEED)
     return Selection("multiclass", label_names, {"train": chosen[training], "test": chosen[test]})
 
 

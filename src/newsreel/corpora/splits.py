@@ -33,12 +33,30 @@ def stratified_holdout(
     num_held_out = min(math.floor(round(fraction * len(targets), 9) + 0.5), max(0, len(targets) - 1))
     if targets.ndim == 2:
         return _iterative_stratification(targets, fraction, num_held_out, exact, random)
-    classes, sizes = np.unique(targets, return_counts=True)
-    rows = [random.permutation(np.flatnonzero(targets == value)) for value in classes]
-    counts = held_out_counts(sizes, fraction, num_held_out, random)
+    rows = shuffled_classes(targets, random)
+    counts = held_out_counts(np.array([len(of_class) for of_class in rows]), fraction, num_held_out, random)
+    return first_held_out(rows, counts.tolist())
+
+
+def rounded_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split N rows into (training, held out), both ascending: round(fraction × n) of each class are held out.
+
+    For splits that have been published: unlike `stratified_holdout`, it does not make up for what rounding loses.
+    """
+    rows = shuffled_classes(targets, np.random.default_rng(seed))
+    return first_held_out(rows, [min(round(fraction * len(of_class)), len(of_class) - 1) for of_class in rows])
+
+
+def shuffled_classes(targets: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    """The rows of each class in random order. targets: (N,) class numbers."""
+    return [random.permutation(np.flatnonzero(targets == value)) for value in np.unique(targets)]
+
+
+def first_held_out(rows: list[np.ndarray], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(training, held out) rows, both ascending, with the first `counts` of each class held out."""
     parts = [of_class[:count] for of_class, count in zip(rows, counts, strict=True)]
     held_out = np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-    return np.setdiff1d(np.arange(len(targets)), held_out), held_out
+    return np.setdiff1d(np.concatenate(rows) if rows else held_out, held_out), held_out
 
 
 def held_out_counts(sizes: np.ndarray, fraction: float, total: int, random: np.random.Generator) -> np.ndarray:
