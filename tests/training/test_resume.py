@@ -200,6 +200,7 @@ def test_more_epochs_are_those_of_a_run_that_had_them_from_the_start(tmp_path: P
 def test_more_epochs_take_the_rates_that_the_schedule_has_for_them(tmp_path: Path) -> None:
     falling = ["training.warmup_fraction=0", "training.learning_rate=0.003", "logger=tensorboard"]
     train_tiny(tmp_path, "model=bow", *EPOCHS, *falling, "training.max_epochs=1")
+    wait_for_the_next_second()
     go_on(tmp_path / "run", "training.max_epochs=2")
     rates = scalars(tmp_path / "run", "train/learning_rate")
     expected = [0.003 * (1 - step / 8) for step in range(8)] + [0.003 * (1 - step / 16) for step in range(8, 16)]
@@ -232,6 +233,11 @@ def test_the_table_of_a_run_that_goes_on_has_every_row_once(tmp_path: Path) -> N
         behind.write_text(later + "14,1,0.6931")  # killed as it wrote
         go_on(behind.parent)
         assert behind.read_text() == (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def wait_for_the_next_second() -> None:
+    """TensorBoard sorts a run's files by second, then by a counter of the process as text, in which 10 precedes 9."""
+    time.sleep(1 - time.time() % 1)
 
 
 def scalars(folder: Path, tag: str) -> dict[int, float]:
