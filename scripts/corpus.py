@@ -1,15 +1,14 @@
 """Look before you train: `python scripts/corpus.py data=imdb`, with the settings of a training."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import hydra
 from annotated_types import Ge, Le
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from newsreel.cli.app import run, user_errors
-from newsreel.core.errors import UserError
+from newsreel.cli.app import read_request, run, user_errors
+from newsreel.core.paths import user_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +29,12 @@ def main(config: DictConfig) -> None:
 def describe(config: DictConfig) -> None:
     """Print what is in the corpus of the config, and write it as a page. Raises UserError."""
     from newsreel.config.schema import read_experiment
-    from newsreel.config.sections import check_section
     from newsreel.core.storage import write_atomically
     from newsreel.reporting.corpus_page import as_html, as_text
     from newsreel.reporting.corpus_sections import Inspection, inspect
 
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    settings = {key: plain.pop(key) for key in Request.__dataclass_fields__}
-    if plain["resume"] is not None:
-        raise UserError("resume is for train.py: name the corpus with data=….")
-    if problems := check_section("", settings, Request):
-        raise UserError("\n".join(problems))
-    request, experiment = Request(**settings), read_experiment(plain)
+    request, settings = read_request(config, Request, "name the corpus with data=…")
+    experiment = read_experiment(settings)
     corpus = experiment.reader.load(experiment.paths)
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     inspection = Inspection(
@@ -53,7 +46,7 @@ def describe(config: DictConfig) -> None:
         request.num_documents,
     )
     sections = inspect(inspection)
-    page = Path(request.output).expanduser()
+    page = user_path(request.output, "output")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, as_html(inspection.title, sections))
     print(as_text(inspection.title, sections))

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import hydra
 from annotated_types import Ge
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from newsreel.cli.app import run, user_errors
+from newsreel.cli.app import read_request, run, user_errors
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weights
@@ -37,20 +37,13 @@ def main(config: DictConfig) -> None:
 
 def answer(config: DictConfig) -> None:
     """Print the neighbours and similarities that the config asks for. Raises UserError."""
-    from newsreel.config.sections import check_section
     from newsreel.embeddings.neighbors import WordVectors
 
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    settings = {key: plain.pop(key) for key in Questions.__dataclass_fields__}
-    if plain["resume"] is not None:
-        raise UserError("resume is for train.py: use run=<run directory> to show the words of a finished run.")
-    if problems := check_section("", settings, Questions):
-        raise UserError("\n".join(problems))
-    questions = Questions(**settings)
+    questions, settings = read_request(config, Questions, "use run=<run directory> to show the words of a finished run")
     if questions.run is not None:
         words, rows = table_of_run(user_path(questions.run, "run"))
     else:
-        words, rows = table_of_config(plain)
+        words, rows = table_of_config(settings)
     vectors = WordVectors.of(words, rows)
     if questions.word is not None:
         nearest = vectors.nearest(vectors.direction(questions.word), questions.num_neighbors, but=[questions.word])

@@ -11,12 +11,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from newsreel.core.dist import broadcast_from_rank_zero, dist_env, silence_nonzero_ranks
@@ -34,6 +35,7 @@ from newsreel.core.terminal import print_every_character
 from newsreel.runs.run_dir import CONFIG_FILE, INITIAL_FILES
 from newsreel.sweeps.summary import summarize_sweep
 
+Request = TypeVar("Request")
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 WAIT_SECONDS = 5.0  # before other ranks report an error: the launcher ends them once rank 0 has failed
 
@@ -140,6 +142,22 @@ def user_errors() -> Iterator[None]:
             raise
         print_error(error, dist_env().is_rank_zero)
         sys.exit(USER_MISTAKE)
+
+
+def read_request(config: DictConfig, kind: type[Request], instead_of_resume: str) -> tuple[Request, dict[str, Any]]:
+    """The settings that a script adds to those of configs/train.yaml, as the dataclass `kind`, and the others.
+
+    instead_of_resume: what to do, as a clause. Raises UserError.
+    """
+    from newsreel.config.sections import check_section
+
+    others: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    settings = {each.name: others.pop(each.name) for each in fields(kind)}  # type: ignore[arg-type]
+    if others["resume"] is not None:
+        raise UserError(f"resume is for train.py: {instead_of_resume}.")
+    if problems := check_section("", settings, kind):
+        raise UserError("\n".join(problems))
+    return kind(**settings), others
 
 
 def print_error(error: Exception, is_rank_zero: bool) -> None:

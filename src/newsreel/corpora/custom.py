@@ -5,7 +5,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from itertools import chain, combinations
 from pathlib import Path
@@ -20,7 +20,7 @@ from newsreel.core.errors import UserError, suggest
 from newsreel.core.paths import user_path
 from newsreel.corpora import hub
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
-from newsreel.corpora.in_memory import class_name
+from newsreel.corpora.in_memory import class_name, class_names_of
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
     Description,
@@ -156,7 +156,7 @@ class OwnCorpus(CorpusReader):
             return super().load_split(split, paths)
         from datasets import Dataset
 
-        self.identity()  # raises an error for missing files
+        self.check(split)
         tables = self.read_tables()
         if split not in tables:
             raise UserError(f"data.{split} is null: name the {split} documents.")
@@ -233,7 +233,7 @@ class Files(OwnCorpus):
 
     @property
     def layout(self) -> Layout:
-        return Layout(**{each.name: getattr(self, each.name) for each in fields(Layout) if each.name != "prefix"})
+        return Layout.of(self, prefix="data.")
 
     def paths_of(self, split: str) -> list[Path]:
         """The files and folders of a split, empty if it has none. Raises UserError for those that do not exist."""
@@ -247,11 +247,8 @@ class Files(OwnCorpus):
         return ", ".join(in_brackets(as_names(value)) for value in values if value is not None)
 
     def check(self, split: str = "train") -> None:
+        """Raise UserError also for files that do not exist, that are in two splits, or whose format is not known."""
         super().check(split)
-        self.check_files()
-
-    def check_files(self) -> None:
-        """Raise UserError for files that do not exist, that are in two splits, or whose format is not known."""
         paths = {split: self.paths_of(split) for split in (*SPLITS, UNLABELED)}
         for one, other in combinations(paths, 2):
             if shared := {path.resolve() for path in paths[one]} & {path.resolve() for path in paths[other]}:
@@ -272,7 +269,6 @@ class Files(OwnCorpus):
                 )
 
     def identity(self) -> str:
-        self.check_files()
         keys = [f"{split} {content_key(path)}" for split in (*SPLITS, UNLABELED) for path in self.paths_of(split)]
         return "\n".join([*keys, repr(self.layout)])
 
@@ -400,8 +396,7 @@ def hub_rows(dataset: "Dataset", columns: Columns) -> Iterator[Row]:
     names = [*columns.text, *columns.label]
     class_names: list[str] | None = None
     if len(columns.label) == 1:
-        feature = dataset.features[columns.label[0]]
-        class_names = getattr(getattr(feature, "feature", feature), "names", None)
+        class_names = class_names_of(dataset.features[columns.label[0]])
     begin = 1
     for batch in dataset.select_columns(names).with_format("arrow").iter(CHUNK):
         values = [batch[name].to_pylist() for name in names]

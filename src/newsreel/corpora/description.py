@@ -15,6 +15,7 @@ SCRIPTS = (
     "Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Telugu", "Georgian",
     "Armenian", "Ethiopic", "Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar",
 )  # fmt: skip
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # written without spaces between words
 OTHER_SCRIPT, NO_LETTERS = "another script", "no letters"
 
 

@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import polars as pl
 
+from newsreel.corpora.description import UNSPACED
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 EMPTY = np.uint64(0)  # the key of texts that have only spaces
 LABELLED = ("train", "validation", "test")
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"  # no spaces between words
-WORD = rf"[{UNSPACED}]|[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]+"
+SINGLE = rf"{UNSPACED}\p{{Katakana}}"  # every character is a word
+WORD = rf"[{SINGLE}]|[\p{{L}}\p{{M}}\p{{N}}--[{SINGLE}]]+"
 SHINGLE_WORDS = 3
 NUM_HASHES, NUM_BANDS = 64, 16  # 4 hashes a band: finds 98.8% of the pairs with a similarity of 0.7, 99.98% with 0.8
 ESTIMATE_MARGIN = 0.2  # the estimate of a similarity of 0.7 has a standard error of 0.06

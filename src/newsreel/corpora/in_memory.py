@@ -34,12 +34,11 @@ def columns_of(documents: Any, text: str, label: str) -> tuple[Any, Any]:
     """Texts and labels as Arrow arrays."""
     if hasattr(documents, "data") and hasattr(documents, "target"):
         names = getattr(documents, "target_names", None)
-        labels = [int(number) for number in documents.target] if names is not None else list(documents.target)
-        return pa.array(documents.data), pa.array([names[label] for label in labels] if names is not None else labels)
+        labels = list(documents.target) if names is None else [names[int(number)] for number in documents.target]
+        return pa.array(documents.data), pa.array(labels)
     names = None
     if hasattr(documents, "features") and hasattr(documents, "with_format"):  # a datasets.Dataset
-        feature = documents.features.get(label)
-        names = getattr(getattr(feature, "feature", feature), "names", None)
+        names = class_names_of(documents.features.get(label))
         documents = documents.with_format("arrow")[:]
     elif hasattr(documents, "to_arrow"):  # Polars, whose strings Parquet does not have in the form of its stream
         documents = documents.to_arrow()
@@ -56,6 +55,12 @@ def columns_of(documents: Any, text: str, label: str) -> tuple[Any, Any]:
         table[label] if names is None else pa.array([class_name(value, names) for value in table[label].to_pylist()])
     )
     return table[text], labels
+
+
+def class_names_of(feature: Any) -> list[str] | None:
+    """The names of the classes of a feature of `datasets`, or of the items of a list; None if it has none."""
+    names: list[str] | None = getattr(getattr(feature, "feature", feature), "names", None)
+    return names
 
 
 def class_name(value: Any, names: list[str]) -> Any:

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from operator import itemgetter
 from pathlib import Path
@@ -51,6 +51,13 @@ class Layout:
     header: bool = True
     encoding: str = "utf-8"
     prefix: str = "data."
+
+    @classmethod
+    def of(cls, settings: Any, prefix: str) -> "Layout":
+        """The layout in an object with these settings."""
+        return cls(
+            **{each.name: getattr(settings, each.name) for each in fields(cls) if each.name != "prefix"}, prefix=prefix
+        )
 
     def __post_init__(self) -> None:
         if self.delimiter is not None:

@@ -5,7 +5,7 @@ Axes: N documents, L labels.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -75,8 +75,7 @@ class Request:
 
     @property
     def layout(self) -> Layout:
-        names = (each.name for each in fields(Layout) if each.name != "prefix")
-        return Layout(**{name: getattr(self, name) for name in names}, prefix="")
+        return Layout.of(self, prefix="")
 
 
 class Predictor:

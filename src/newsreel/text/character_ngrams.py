@@ -28,6 +28,7 @@ from newsreel.text.tokens import (
     SPECIAL_TOKENS,
     TOKENIZER_FILE,
     UNK,
+    ComputedTokens,
     FittedTokenizer,
     TextSpans,
     TokenizedCorpus,
@@ -122,12 +123,11 @@ class CharacterNgramTokenizer(CharacterNgramRules, CharacterRuleTokenizer):
 
     @property
     def rules(self) -> CharacterNgramRules:
-        return CharacterNgramRules(**{name: getattr(self, name) for name in CharacterNgramRules.__dataclass_fields__})
+        return CharacterNgramRules.of(self)
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         rules = self.rules.for_corpus(corpus)
-        character_rules = CharacterRules(**{name: getattr(rules, name) for name in CharacterRules.__dataclass_fields__})
-        tables = encode_once(character_rules, corpus, cache)
+        tables = encode_once(CharacterRules.of(rules), corpus, cache)
 
         def build(partial: Path) -> None:
             log.info(f"{corpus.name}: finding the n-grams of characters")
@@ -230,7 +230,7 @@ class FittedCharacterNgrams(FittedTokenizer):
         return cls(CharacterNgramRules(**content["rules"]), content["num_buckets"], content["ngrams"])
 
 
-class Buckets(Sequence[str]):
+class Buckets(ComputedTokens):
     """The names of hashed tokens, by token id."""
 
     def __init__(self, num_buckets: int) -> None:
@@ -239,13 +239,7 @@ class Buckets(Sequence[str]):
     def __len__(self) -> int:
         return len(SPECIAL_TOKENS) + self.num_buckets
 
-    def __getitem__(self, token_id: Any) -> Any:
-        if isinstance(token_id, slice):
-            return [self[number] for number in range(*token_id.indices(len(self)))]
-        if not 0 <= token_id < len(self):
-            raise IndexError(token_id)
-        if token_id < len(SPECIAL_TOKENS):
-            return SPECIAL_TOKENS[token_id]
+    def token(self, token_id: int) -> str:
         return f"<bucket {token_id - len(SPECIAL_TOKENS)}>"
 
 

@@ -18,6 +18,7 @@ from scipy.sparse import csr_array
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.description import UNSPACED
 from newsreel.text.rules import TextRules
 from newsreel.text.tokens import (
     SPECIAL_TOKENS,
@@ -28,7 +29,7 @@ from newsreel.text.tokens import (
     Tokenizer,
     TokenSequences,
 )
-from newsreel.text.words import ENCODED_TABLES, UNSPACED, choose, count_types, read_sequences, write_sequences
+from newsreel.text.words import ENCODED_TABLES, choose, count_types, read_sequences, write_sequences
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class CharacterRuleTokenizer(CharacterRules, Tokenizer):
 
     @property
     def rules(self) -> CharacterRules:
-        return CharacterRules(**{name: getattr(self, name) for name in CharacterRules.__dataclass_fields__})
+        return CharacterRules.of(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,15 @@ from annotated_types import Ge, Le
 from newsreel.core.cache import Cache, digest
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
-from newsreel.text.tokens import SPECIAL_TOKENS, TOKENIZER_FILE, UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
+from newsreel.text.tokens import (
+    SPECIAL_TOKENS,
+    TOKENIZER_FILE,
+    UNK,
+    ComputedTokens,
+    FittedTokenizer,
+    TokenizedCorpus,
+    TokenSequences,
+)
 from newsreel.text.words import (
     FittedWords,
     RuleTokenizer,
@@ -158,7 +166,7 @@ class FittedNgrams(FittedTokenizer):
         return cls(WordRules(**content["rules"]), content["words"], orders, ids)
 
 
-class NgramVocabulary(Sequence[str]):
+class NgramVocabulary(ComputedTokens):
     """The n-grams by token id; the strings are built on access, so that millions of them need no memory."""
 
     def __init__(self, words: list[str], orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
@@ -170,13 +178,7 @@ class NgramVocabulary(Sequence[str]):
     def __len__(self) -> int:
         return int(self.ends[-1])
 
-    def __getitem__(self, token_id: Any) -> Any:
-        if isinstance(token_id, slice):
-            return [self[number] for number in range(*token_id.indices(len(self)))]
-        if not 0 <= token_id < len(self):
-            raise IndexError(token_id)
-        if token_id < len(SPECIAL_TOKENS):
-            return SPECIAL_TOKENS[token_id]
+    def token(self, token_id: int) -> str:
         order = int(np.searchsorted(self.ends, token_id, side="right"))
         number = int(self.numbers[order - 1][token_id - self.ends[order - 1]])
         last_words: list[str] = []

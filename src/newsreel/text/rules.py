@@ -32,6 +32,11 @@ class TextRules:
     lowercase: bool
     unescape_html: bool | None = False
 
+    @classmethod
+    def of(cls, settings: "TextRules") -> Self:
+        """The rules of this class among the settings of a tokenizer."""
+        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
+
     def for_corpus(self, corpus: Corpus) -> Self:
         """These rules, with the corpus's choice where a rule has none."""
         return self if self.unescape_html is not None else replace(self, unescape_html=corpus.has_html_entities)

@@ -70,6 +70,21 @@ class TextSpans(NamedTuple):
     weights: csr_array  # (T, P) fraction of each token that lies in each part; every row sums to 1
 
 
+class ComputedTokens(Sequence[str]):
+    """Tokens by id, built on access, so that millions of them need no memory; <pad> is 0 and <unk> 1."""
+
+    def __getitem__(self, token_id: Any) -> Any:
+        if isinstance(token_id, slice):
+            return [self[number] for number in range(*token_id.indices(len(self)))]
+        if not 0 <= token_id < len(self):
+            raise IndexError(token_id)
+        return SPECIAL_TOKENS[token_id] if token_id < len(SPECIAL_TOKENS) else self.token(token_id)
+
+    @abstractmethod
+    def token(self, token_id: int) -> str:
+        """The token of an id after those of SPECIAL_TOKENS."""
+
+
 class FittedTokenizer(ABC):
     """Rules and a vocabulary: converts texts to token ids, in training and in prediction."""
 

@@ -14,13 +14,13 @@ from annotated_types import Ge
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.description import UNSPACED
 from newsreel.text.rules import TextRules
 from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
 
 log = logging.getLogger(__name__)
 
 # Scripts written without spaces between words: every character, with its marks, is a token.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 KATAKANA = r"[\p{Katakana}\x{30FC}\x{FF70}]"
 LETTER = rf"[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}\p{{Katakana}}\x{{30FC}}\x{{FF70}}]]"
 EMOJI = r"[\p{Emoji_Presentation}[\p{Emoji}&&[\x{2600}-\x{10FFFF}]]][\x{FE0F}\x{20E3}\x{1F3FB}-\x{1F3FF}]*"
@@ -93,7 +93,7 @@ class RuleTokenizer(WordRules, Tokenizer):
 
     @property
     def rules(self) -> WordRules:
-        return WordRules(**{name: getattr(self, name) for name in WordRules.__dataclass_fields__})
+        return WordRules.of(self)
 
 
 @dataclass(frozen=True, kw_only=True)
