@@ -6,6 +6,7 @@ Imports torch lazily, so that `--help` and errors in the command line are fast.
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -24,13 +25,13 @@ from newsreel.core.dist import broadcast_from_rank_zero, dist_env, silence_nonze
 from newsreel.core.errors import (
     CRASHED,
     EXPECTED_ERRORS,
-    INTERRUPTED,
     USER_MISTAKE,
     UserError,
     explain,
     missing_launcher,
 )
 from newsreel.core.paths import user_path
+from newsreel.core.signals import Stopped, stop_at_sigterm
 from newsreel.core.terminal import print_every_character
 from newsreel.runs.run_dir import CONFIG_FILE, INITIAL_FILES
 from newsreel.sweeps.summary import summarize_sweep
@@ -86,10 +87,14 @@ def run(application: Callable[[], object]) -> None:
         is_rank_zero = dist_env().is_rank_zero
         if not is_rank_zero:
             silence_nonzero_ranks()
-        application()
+        with stop_at_sigterm():
+            application()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        status = INTERRUPTED
+    except (KeyboardInterrupt, Stopped) as stopped:
+        signalled = stopped if isinstance(stopped, Stopped) else Stopped(signal.SIGINT)
+        status = signalled.code
+        if is_rank_zero and not signalled.is_logged:
+            print("Stopped before the end. Run the same command again.", file=sys.stderr)
     except SystemExit as stopped:
         status = stopped.code
     except BrokenPipeError:

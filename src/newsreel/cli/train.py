@@ -14,6 +14,7 @@ from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.runs.run_dir import config_choices, holds_run
+from newsreel.training.interrupts import resumable
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 from newsreel.training.resume import resume
 
@@ -52,7 +53,7 @@ def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], sta
     choices = config_choices(hydra.runtime.choices)
     spec = RunSpec(experiment, run_dir, choices, overrides, started, hydra_overrides=typed_run_dir(hydra))
     callbacks = pruning_callbacks(hydra) if hydra.mode is RunMode.MULTIRUN else []
-    with lock_on_rank_zero(run_dir):
+    with resumable(run_dir), lock_on_rank_zero(run_dir):
         return run_or_spawn(spec, callbacks=callbacks)
 
 

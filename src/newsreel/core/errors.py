@@ -13,7 +13,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 CRASHED = 1
 USER_MISTAKE = 2
-INTERRUPTED = 130
 
 MAX_SUGGESTIONS = 40  # names in a message
 RESUMABLE_SECTIONS = ("training", "trainer", "paths")  # have settings that can be changed with resume=

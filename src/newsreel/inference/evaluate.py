@@ -33,6 +33,7 @@ from newsreel.models.decisions import DecisionRule
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
 from newsreel.runs.trained_run import TrainedRun, open_run
+from newsreel.training.interrupts import stopped_by_signals
 from newsreel.training.trainer import build_tester, predictions_of
 
 log = logging.getLogger(__name__)
@@ -167,7 +168,8 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) 
         corpus, tokenized, run.experiment.batches, run.experiment.seed, pin_memory=device.type != "cpu"
     )
     loader = data.evaluation_dataloader(split)
-    tester.test(run.classifier, loader, verbose=False)
+    with stopped_by_signals(tester):
+        tester.test(run.classifier, loader, verbose=False)
     metrics = round_metrics(tester.callback_metrics, "test/")
     predictions = predictions_of(run.classifier, corpus, split, loader)
     return EvalResult({name.removeprefix("test/"): value for name, value in metrics.items()}, predictions, str(device))

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from multiprocessing import connection
 from pathlib import Path
@@ -26,10 +26,11 @@ from omegaconf import OmegaConf
 
 from newsreel.core.dist import DistEnv, dist_env, limit_threads, process_group, silence_nonzero_ranks
 from newsreel.core.errors import UserError
+from newsreel.core.signals import stop_at_sigterm
 from newsreel.core.storage import lock_dir
 from newsreel.core.terminal import print_every_character
 from newsreel.runs.run_dir import METRICS_FILE, read_json
-from newsreel.training.interrupts import exit_stopped, resume_command
+from newsreel.training.interrupts import resume_command
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -75,10 +76,6 @@ def run_or_spawn(
         spawn(_worker, num_processes, spec.experiment.config, spec_fields, resume is not None, job_logging)
     except LostProcessError as error:
         raise UserError(f"{error}\nTo resume the run:\n  {resume_command(spec.run_dir)}") from error
-    except KeyboardInterrupt:
-        exit_stopped(spec.run_dir, signal.SIGINT)
-    except SystemExit:
-        exit_stopped(spec.run_dir, signal.SIGTERM)
     return read_json(spec.run_dir / METRICS_FILE)
 
 
@@ -100,7 +97,7 @@ def spawn(work: Callable[..., None], num_processes: int, *arguments: Any) -> Non
     """Call a function in new processes on this machine and wait for them; they can form a `process_group`.
 
     If one fails, all are killed and its error is raised: UserError and OSError unchanged, others as ProcessError. They
-    are also killed if this process is interrupted or dies. SIGTERM raises SystemExit. The function and its arguments
+    are also killed if this process is interrupted or dies. SIGTERM raises Stopped. The function and its arguments
     must be picklable.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -108,7 +105,7 @@ def spawn(work: Callable[..., None], num_processes: int, *arguments: Any) -> Non
     server = TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     running: dict[connection.Connection, BaseProcess] = {}
-    with _exit_at_sigterm():
+    with stop_at_sigterm():
         try:
             for number in range(num_processes):
                 receiver, sender = context.Pipe(duplex=False)
@@ -193,20 +190,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-@contextmanager
-def _exit_at_sigterm() -> Iterator[None]:
-    """Make SIGTERM raise SystemExit, so that `finally` blocks run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def exit_process(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, exit_process)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -14,6 +14,7 @@ from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.core.storage import remove_partial_files
 from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, check_format, read_config
+from newsreel.training.interrupts import resumable
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
 log = logging.getLogger(__name__)
@@ -56,21 +57,18 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
             f"note        {command.directory}, where this run was started, does not exist: relative paths start in the "
             "current directory"
         )
-    is_rank_zero = dist_env().is_rank_zero
-    with lock_on_rank_zero(run_dir), contextlib.chdir(command.start):
+    with resumable(run_dir), lock_on_rank_zero(run_dir), contextlib.chdir(command.start):
         metrics = run_dir / METRICS_FILE
         if metrics.exists():
             results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
             if reason := nothing_to_do(results["train/epochs"], previous, config["training"]):
                 log.info(f"{run_dir} is finished: {reason}. Its metrics are in metrics.json and report.md.")
                 return results
-        if is_rank_zero:
+        if dist_env().is_rank_zero:
             remove_partial_files(run_dir)
         state = read_resume_state(run_dir)
         if metrics.exists() and state is None:
             raise UserError(f"{run_dir} cannot be resumed: it has no checkpoints/last.ckpt.")
-        if is_rank_zero:
-            metrics.unlink(missing_ok=True)  # its presence marks a finished run
         log.info(f"resumed     {state or 'from the beginning: it was stopped before its first checkpoint'}")
         resumed = [*command.resumed, *([changes] if changes else [])]
         spec = RunSpec(

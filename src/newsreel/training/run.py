@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,14 +24,14 @@ from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
 from newsreel.runs.environment import default_threads, reset_peak_rss
-from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE
+from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE
 from newsreel.runs.trained_run import Command, Labels, build_classifier
 from newsreel.text.statistics import token_notes
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.training.callbacks.projector import ProjectorWords
 from newsreel.training.checkpoints import ResumeState
 from newsreel.training.compilation import compile_network, require_compiler
-from newsreel.training.interrupts import exit_stopped
+from newsreel.training.interrupts import stopped_by_signals
 from newsreel.training.loggers import RunLogger
 from newsreel.training.precision import require_precision
 from newsreel.training.results import Timing, TrainedParts, write_results
@@ -52,7 +51,9 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     seed_everything(experiment.seed, workers=True, verbose=False)
     reset_peak_rss()
     torch.set_num_threads(experiment.trainer.threads or max(1, default_threads() // env.local_world_size))
-    preflight(spec)
+    if resume is None:
+        record_command(spec)
+    preflight(experiment)
 
     corpus, tokenized = load_documents(spec, resume)
     words = ProjectorWords(tokenized.tokenizer.tokens, experiment.trainer.projector_words)
@@ -64,14 +65,17 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     classifier = build_model(experiment, corpus, embedding, data)
     words.embedding = embedding
     log_model(spec, trainer, classifier)
-    start_run(spec, trainer, corpus, tokenized)
+    start_run(spec, resume, trainer, corpus, tokenized)
     prepared = time.perf_counter()
 
-    fit(trainer, classifier, data, spec, resume)
+    checkpoint = None if resume is None else str(resume.checkpoint)
+    with stopped_by_signals(trainer):
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     fitted = time.perf_counter()
     loader = data.test_dataloader()
     best = str(spec.run_dir / BEST_CHECKPOINT)
-    trainer.test(classifier, loader, ckpt_path=best, verbose=False, weights_only=True)
+    with stopped_by_signals(trainer):
+        trainer.test(classifier, loader, ckpt_path=best, verbose=False, weights_only=True)
     if not env.is_rank_zero:
         return {}
     timing = Timing(spec.started, prepared, fitted, time.perf_counter())
@@ -79,14 +83,17 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     return write_results(spec, parts, timing)
 
 
-def preflight(spec: RunSpec) -> None:
-    """Write the command and the config, and check all that can be checked without documents. Raises UserError."""
-    experiment = spec.experiment
-    if dist_env().is_rank_zero:
-        spec.run_dir.mkdir(parents=True, exist_ok=True)
-        command = Command(spec.choices, spec.overrides, os.getcwd(), spec.resumed, spec.hydra_overrides)
-        command.save(spec.run_dir)
-        write_atomically(spec.run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
+def record_command(spec: RunSpec) -> None:
+    """Rank 0 writes the command and the config."""
+    if not dist_env().is_rank_zero:
+        return
+    spec.run_dir.mkdir(parents=True, exist_ok=True)
+    Command(spec.choices, spec.overrides, os.getcwd(), spec.resumed, spec.hydra_overrides).save(spec.run_dir)
+    write_atomically(spec.run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(spec.experiment.config)))
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check all that can be checked without documents. Raises UserError."""
     experiment.logger.check()
     if experiment.trainer.compile:
         require_compiler(experiment.trainer.accelerator)
@@ -150,10 +157,18 @@ def log_model(spec: RunSpec, trainer: Trainer, classifier: TextClassifier) -> No
     log.info(f"run dir     {spec.run_dir}")
 
 
-def start_run(spec: RunSpec, trainer: Trainer, corpus: Corpus, tokenized: TokenizedCorpus) -> None:
-    """Rank 0 writes labels and tokenizer; the other ranks set different seeds, so that dropout masks differ."""
+def start_run(
+    spec: RunSpec, resume: ResumeState | None, trainer: Trainer, corpus: Corpus, tokenized: TokenizedCorpus
+) -> None:
+    """Rank 0 writes labels and tokenizer; the other ranks set different seeds, so that dropout masks differ.
+
+    Until now a resumed run is as it was: an error leaves its results and its config.
+    """
     experiment, env = spec.experiment, dist_env()
     if env.is_rank_zero:
+        if resume is not None:
+            (spec.run_dir / METRICS_FILE).unlink(missing_ok=True)  # its presence marks a finished run
+            record_command(spec)
         Labels.of(corpus).save(spec.run_dir)
         tokenized.tokenizer.save(spec.run_dir)
         assert isinstance(trainer.logger, RunLogger)
@@ -161,18 +176,3 @@ def start_run(spec: RunSpec, trainer: Trainer, corpus: Corpus, tokenized: Tokeni
     else:
         rank_seed = np.random.SeedSequence([experiment.seed, env.rank]).generate_state(1)[0]
         seed_everything(int(rank_seed), verbose=False)
-
-
-def fit(
-    trainer: Trainer, classifier: TextClassifier, data: TextDataModule, spec: RunSpec, resume: ResumeState | None
-) -> None:
-    """Call `Trainer.fit`; if a signal stops it, exit with the status of the signal."""
-    checkpoint = None if resume is None else str(resume.checkpoint)
-    try:
-        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # Lightning's answer to SIGINT and SIGTERM, with a status that could mean success
-        exit_stopped(spec.run_dir, signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)
-    except RuntimeError:
-        if trainer.received_sigterm:  # the other processes have already exited
-            exit_stopped(spec.run_dir, signal.SIGTERM)
-        raise

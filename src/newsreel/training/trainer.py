@@ -78,8 +78,7 @@ def config_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_t
         callbacks.append(OperatorProfile())
     if settings.histograms:
         callbacks.append(Histograms())
-    if dist_env().world_size > 1:
-        callbacks.append(SigtermCallback())
+    callbacks.append(SigtermCallback())
     return callbacks
 
 
@@ -104,6 +103,7 @@ def build_tester(accelerator: str, precision: str) -> Trainer:
         accelerator=accelerator,
         devices=1,
         precision=precision,  # type: ignore[arg-type]
+        callbacks=[SigtermCallback()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),

@@ -1,4 +1,4 @@
-"""SIGTERM handling with several processes."""
+"""SIGTERM while a trainer works."""
 
 import signal
 import threading
@@ -6,14 +6,15 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from newsreel.core.signals import stop
 from newsreel.training.lightning_private import mark_sigterm_received
 
 
 class SigtermCallback(Callback):
-    """Stops all processes before the same step when torchrun or srun sends SIGTERM.
+    """At SIGTERM, training ends before the next step, with a checkpoint, and a test at once.
 
-    Lightning broadcasts rank 0's flag before each step. Its own signal handler would also broadcast from within the
-    signal, in the middle of other collectives.
+    With several processes, Lightning broadcasts rank 0's flag before each step, so that all end before the same one.
+    Its own signal handler would also broadcast from within the signal, in the middle of other collectives.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -22,3 +23,7 @@ class SigtermCallback(Callback):
 
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)
