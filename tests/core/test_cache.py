@@ -1,5 +1,6 @@
 """Results of the cache are made once and whole, and damage to them names their folder."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile
@@ -8,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from newsreel.core.cache import Cache, CorruptCacheError, digest
+from newsreel.core.cache import DIGESTS_FILE, Cache, CorruptCacheError, digest
 from newsreel.core.errors import UserError
 
 
@@ -47,7 +48,7 @@ def test_a_result_is_built_once_for_its_identity(tmp_path: Path) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_damage_names_the_folder_and_the_remedy(tmp_path: Path, error: Exception) -> None:
+def test_files_that_cannot_be_read_are_named_with_the_remedy(tmp_path: Path, error: Exception) -> None:
     def load(folder: Path) -> str:
         raise error
 
@@ -59,14 +60,40 @@ def test_damage_names_the_folder_and_the_remedy(tmp_path: Path, error: Exception
     assert raised.value.__cause__ is error
 
 
-def test_a_removed_file_is_damage_and_the_next_run_makes_it_anew(tmp_path: Path) -> None:
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "problem"),
+    [
+        ("result", flip_a_bit, "result has changed since it was written"),
+        ("result", lambda file: file.write_text("firs"), "result has changed since it was written"),
+        ("result", lambda file: file.write_text(""), "result has changed since it was written"),
+        ("result", Path.unlink, "result is missing"),
+        (DIGESTS_FILE, Path.unlink, f"{DIGESTS_FILE} is missing"),
+        (DIGESTS_FILE, flip_a_bit, ""),
+        (DIGESTS_FILE, lambda file: file.write_text("[1]"), f"{DIGESTS_FILE} or a file in it cannot be read"),
+    ],
+)
+def test_damaged_files_are_told_and_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], object], problem: str
+) -> None:
     get(tmp_path, write("first"))
     folder = Cache(tmp_path).folder("kind", "name", (1, 0))
-    (folder / "result").unlink()
-    with pytest.raises(CorruptCacheError, match=str(folder)):
-        get(tmp_path, write("second"))
-    folder.rmdir()
+    assert Cache(tmp_path).has("kind", "name", (1, 0), "the results of a test")
+    damage(folder / name)
     assert get(tmp_path, write("second")) == "second"
+    assert f"the results of a test in {folder} are damaged and made anew: {problem}" in caplog.text
+    assert get(tmp_path, lambda _: pytest.fail("built again")) == "second"
+
+
+def test_digests_of_files_are_those_of_xxhash(tmp_path: Path) -> None:
+    get(tmp_path, write("abc"))
+    digests = json.loads((Cache(tmp_path).folder("kind", "name", (1, 0)) / DIGESTS_FILE).read_text())
+    assert digests == {"result": "06b05ab6733a618578af5f94892f3950"}  # XXH3-128 of "abc"
 
 
 @pytest.mark.parametrize("error", [UserError("a rule"), ZeroDivisionError()], ids=["a user's mistake", "a bug"])

@@ -177,15 +177,19 @@ def test_a_tarball_of_something_else_is_unavailable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [lambda file: file.write_text("{"), lambda file: file.with_name("test.arrow").unlink()]
 )
-def test_damage_to_a_prepared_corpus_is_named(paths: Paths, folder: Path, caplog: Any, damage: Any) -> None:
+def test_damage_to_a_prepared_corpus_is_told_and_made_good(
+    paths: Paths, folder: Path, caplog: Any, damage: Any
+) -> None:
     caplog.set_level(logging.INFO)
     write_parquet(folder)
-    read(paths)
+    intact = read(paths)
     assert "imdb: preparing the documents from" in caplog.text
     (description,) = (paths.cache / "corpora").glob("imdb-*/corpus.json")
     damage(description)
-    with pytest.raises(UserError, match="Delete this directory"):
-        read(paths)
+    caplog.clear()
+    again = read(paths)
+    assert f"in {description.parent} are damaged and made anew" in caplog.text
+    assert again["test"]["text"] == intact["test"]["text"]
 
 
 def write_unsupervised(folder: Path) -> Path:

@@ -253,13 +253,14 @@ def test_only_a_changed_file_is_read_again(paths: Paths, file: Path, monkeypatch
 @pytest.mark.parametrize(
     ("name", "damage"), [("values.f32", truncate), ("words.parquet", Path.unlink), ("notes.json", truncate)]
 )
-def test_a_damaged_cache_is_named(paths: Paths, file: Path, name: str, damage: Any) -> None:
-    rows(paths, ["film"], file)
+def test_a_damaged_cache_is_told_and_made_anew(
+    paths: Paths, file: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Any
+) -> None:
+    intact = rows(paths, ["film"], file)
     (cached,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
     damage(cached)
-    with pytest.raises(UserError, match="Delete this directory") as error:
-        rows(paths, ["film"], file)
-    assert f"The vectors of vectors.txt in {cached.parent} cannot be read: " in str(error.value)
+    assert rows(paths, ["film"], file) == intact
+    assert f"the vectors of vectors.txt in {cached.parent} are damaged and made anew: {name}" in caplog.text
 
 
 def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

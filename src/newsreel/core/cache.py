@@ -1,5 +1,8 @@
 """An on-disk cache of expensive results, keyed by a digest of everything that they depend on."""
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,11 +12,15 @@ from typing import TypeVar
 from zipfile import BadZipFile
 
 import polars as pl
+import xxhash
 
 from newsreel.core.errors import UserError
 from newsreel.core.storage import build_once
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+DIGESTS_FILE = "digests.json"
 
 # What reading a damaged file raises; pyarrow's errors are among these, without importing it.
 DAMAGE = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError, BadZipFile,
@@ -54,7 +61,8 @@ class Cache:
     ) -> T:
         """Return what `load` reads from the result's directory; `build` fills it if it does not exist.
 
-        Like `build_once`, it leaves no incomplete directory, and of several processes only one builds.
+        Like `build_once`, it leaves no incomplete directory, and of several processes only one builds. Files that have
+        changed since they were written are built anew.
 
         Parameters
         ----------
@@ -70,21 +78,67 @@ class Cache:
         Raises
         ------
         CorruptCacheError
-            If `load` fails on damaged files.
+            If `load` fails although the files are as they were written.
         """
-        path = build_once(self.folder(kind, name, identity), build, what)
+        path = build_verified(self.folder(kind, name, identity), build, what)
         with reading(path, what):
             return load(path)
 
+    def has(self, kind: str, name: str, identity: tuple[object, ...], what: str) -> bool:
+        """Whether the result exists as it was written."""
+        path = self.folder(kind, name, identity)
+        return path.is_dir() and is_intact(path, what)
+
+
+def build_verified(path: Path, build: Callable[[Path], None], what: str) -> Path:
+    """`build_once` with digests of all files, which are checked whenever the directory is opened."""
+
+    def build_and_digest(partial: Path) -> None:
+        build(partial)
+        digests = {str(file.relative_to(partial)): file_digest(file) for file in sorted(partial.rglob("*"))
+                   if file.is_file()}  # fmt: skip
+        (partial / DIGESTS_FILE).write_text(json.dumps(digests, indent=1), encoding="utf-8")
+
+    return build_once(path, build_and_digest, what, lambda folder: is_intact(folder, what))
+
+
+def is_intact(path: Path, what: str) -> bool:
+    """Whether the files of a directory are those that `build_verified` wrote; if not, logs which one is damaged."""
+    problem = find_damage(path)
+    if problem:
+        log.warning(f"note        {what} in {path} are damaged and made anew: {problem}")
+    return not problem
+
+
+def find_damage(path: Path) -> str:
+    """What is wrong with a directory of `build_verified`; empty if nothing is."""
+    try:
+        digests = json.loads((path / DIGESTS_FILE).read_text(encoding="utf-8"))
+        for name, expected in digests.items():
+            if file_digest(path / name) != expected:
+                return f"{name} has changed since it was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return f"{DIGESTS_FILE} or a file in it cannot be read: {error}"
+    return ""
+
+
+def file_digest(file: Path) -> str:
+    """The 128-bit XXH3 digest of a file's content, in hex: against damage, not against forgery."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
+
 
 class CorruptCacheError(UserError):
-    """A directory of the cache is damaged."""
+    """A directory of the cache cannot be read."""
 
     def __init__(self, what: str, path: Path, reason: Exception) -> None:
         first_line = str(reason).partition("\n")[0]
         super().__init__(
             f"{what[0].upper()}{what[1:]} in {path} cannot be read: {type(reason).__name__}: {first_line}.\n"
-            "The files were changed after they were written. Delete this directory; the next run rebuilds it."
+            "Another version of newsreel or of a library may have written them. Delete this directory; the next run "
+            "rebuilds it."
         )
 
 

@@ -19,14 +19,16 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 10.0  # data-loader workers of a killed process hold the lock for up to 5 s
 
 
-def build_once(path: Path, build: Callable[[Path], None], what: str) -> Path:
+def build_once(
+    path: Path, build: Callable[[Path], None], what: str, is_intact: Callable[[Path], bool] = Path.is_dir
+) -> Path:
     """Return the directory `path`; if it does not exist, `build` fills an empty directory that becomes it.
 
     The work happens in a sibling directory that is renamed when it is complete, under a lock that the system releases
     if the process dies. So a killed process leaves no incomplete result, and of several processes one builds while
-    the others wait.
+    the others wait. A directory that is not `is_intact` is removed and built anew.
     """
-    if path.is_dir():
+    if path.is_dir() and is_intact(path):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -37,7 +39,9 @@ def build_once(path: Path, build: Callable[[Path], None], what: str) -> Path:
         lock.acquire()
     try:
         if path.is_dir():
-            return path
+            if is_intact(path):
+                return path
+            shutil.rmtree(path)
         for abandoned in path.parent.glob(f".{path.name}.partial-*"):  # of a killed process, since we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
         partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")

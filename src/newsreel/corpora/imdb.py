@@ -160,7 +160,8 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
     entry = ("corpora", "imdb-unlabeled", (FORMAT_VERSION, published_digest))
     path = paths.corpora / "imdb"
     layout = unlabeled_layout(path)
-    if layout is None and not cache.folder(*entry).is_dir():
+    what = "the unlabelled reviews of the corpus 'imdb'"
+    if layout is None and not cache.has(*entry, what):
         log.info(f"unlabeled   none: {path} has no unsupervised.parquet, aclImdb folder or aclImdb_v1.tar.gz")
         return None
 
@@ -177,7 +178,7 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
             )
         write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
 
-    prepared = cache.get_or_build(*entry, prepare, open_prepared, "the unlabelled reviews of the corpus 'imdb'")
+    prepared = cache.get_or_build(*entry, prepare, open_prepared, what)
     log.info(f"unlabeled   {prepared.source}")
     return prepared.tables["unlabeled"]
 

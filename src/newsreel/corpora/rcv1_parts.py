@@ -17,9 +17,8 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from newsreel.core.cache import reading
+from newsreel.core.cache import build_verified, is_intact, reading
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
 
@@ -47,7 +46,9 @@ def read_parts(parts: Sequence[Part], folder: Path, num_processes: int) -> Itera
     Yields the bad files of each part when it is done, in arbitrary order. Raises UserError.
     """
     part_dirs = dict(zip(part_folders(folder, len(parts)), parts, strict=True))
-    todo = {path: part for path, part in part_dirs.items() if not path.is_dir()}
+    todo = {
+        path: part for path, part in part_dirs.items() if not (path.is_dir() and is_intact(path, documents_of(part)))
+    }
     for path in part_dirs.keys() - todo.keys():
         yield read_bad_files(path)
     if min(num_processes, len(todo)) <= 1:
@@ -85,6 +86,11 @@ def part_folders(folder: Path, num_parts: int) -> list[Path]:
     return [folder / f"{number:05}" for number in range(num_parts)]
 
 
+def documents_of(part: Part) -> str:
+    """A part in messages about its directory."""
+    return f"the documents of {part.name}"
+
+
 def read_part(part: Part, path: Path) -> list[str]:
     """Read a part into the directory `path`, which is complete or absent; returns its bad files."""
 
@@ -97,7 +103,7 @@ def read_part(part: Part, path: Path) -> list[str]:
             write_table(partial, TABLE_KEY_SUFFIX, DOCUMENTS, [])
         write_bad_files(partial, bad_files)
 
-    return read_bad_files(build_once(path, build, part.name))
+    return read_bad_files(build_verified(path, build, documents_of(part)))
 
 
 def batches(stories: Iterator[Story]) -> Iterator[pa.RecordBatch]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from newsreel.core.cache import build_verified, is_intact
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], only: SourceName | Non
             continue
         if source.name == "local":  # the user's own files are used, or the run stops with an error about them
             return _prepare(corpus, source, folder)
-        if folder.is_dir():
+        if folder.is_dir() and is_intact(folder, f"the documents of {corpus!r}"):
             return folder
         downloads.append((source, folder))
     failures = [f"  {source.name}: {source.where}: not found" for source in candidates if source.name == "local"]
@@ -70,7 +70,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], only: SourceName | Non
 def _prepare(corpus: str, source: Source, folder: Path) -> Path:
     if not folder.is_dir():
         log.info(f"{corpus}: preparing the documents from {source.where}")
-    return build_once(folder, source.prepare, f"the corpus {corpus!r}")
+    return build_verified(folder, source.prepare, f"the documents of {corpus!r}")
 
 
 def _first_line(error: Exception) -> str:
