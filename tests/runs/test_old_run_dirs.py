@@ -46,7 +46,7 @@ def test_the_committed_run_is_small_and_gives_its_recorded_predictions() -> None
     [
         (None, "has run format 1, and this version of newsreel opens format 2: use newsreel 0.1.0."),
         (3, "has run format 3, and this version of newsreel opens format 2: use the newer newsreel that wrote it."),
-        ("two", "its format is 'two', not a number"),
+        ("two", "command.json is not as a run has written it: format: Input should be a valid integer"),
     ],
 )
 def test_other_formats_are_refused_with_the_remedy(tmp_path: Path, run_format: object, reason: str) -> None:

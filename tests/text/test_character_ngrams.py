@@ -1,6 +1,5 @@
 """N-grams of characters against scikit-learn, and hashes against published ones."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,7 @@ def test_an_ngram_is_divided_among_the_words_that_it_covers(tmp_path: Path) -> N
     corpus = make_corpus([("ab cd", 0)])
     across = tokenizer(analyzer="char", min_n=4, max_n=4).fit(corpus, tmp_path).tokenizer
     assert across.tokens[2:] == ["ab c", "b cd"]
-    spans = FittedCharacterNgrams.restore(json.loads(across.to_json()), tmp_path).spans("ab cde")  # "cde" is new
+    spans = FittedCharacterNgrams.restore(across.to_json().encode(), tmp_path).spans("ab cde")  # "cde" is new
     assert spans.texts == ["ab", "cde"]
     assert spans.weights.toarray().tolist() == [[3 / 4, 1 / 4], [2 / 4, 2 / 4]]  # a space belongs to the word before it
     within = tokenizer(min_n=3, max_n=3, num_buckets=9).fit(corpus, tmp_path).tokenizer

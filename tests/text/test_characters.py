@@ -1,6 +1,5 @@
 """Characters and their vocabulary, by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,7 @@ def test_training_documents_without_any_character_are_refused(tmp_path: Path) ->
 
 
 def test_spans_are_words_and_single_characters_where_a_script_has_no_spaces(tmp_path: Path) -> None:
-    fitted = FittedCharacters.restore(json.loads(fit(tmp_path, "a b").tokenizer.to_json()), tmp_path)
+    fitted = FittedCharacters.restore(fit(tmp_path, "a b").tokenizer.to_json().encode(), tmp_path)
     spans = fitted.spans(" Ab,  c 日本!")
     assert spans.texts == ["ab,", "c", "日", "本", "!"]
     expected = [0, 0, 0, 0, 1, 1, 2, 3, 4]  # by character of "ab, c 日本!"

@@ -95,7 +95,3 @@ def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytes
     first = tokenizer().fit(corpus, tmp_path)
     monkeypatch.setattr(NgramTokenizer, "find", None)
     assert list(tokenizer().fit(corpus, tmp_path).tokenizer.tokens) == list(first.tokenizer.tokens)
-    (file,) = (tmp_path / "encoded").glob("tiny-ngrams-*/ngrams.npz")
-    file.write_bytes(b"")
-    with pytest.raises(UserError, match="Delete this directory"):
-        tokenizer().fit(corpus, tmp_path)

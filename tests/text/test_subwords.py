@@ -1,6 +1,5 @@
 """Byte-pair encoding."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def test_merges_come_from_training_documents_only(tmp_path: Path) -> None:
 def test_prediction_uses_the_same_encoding_as_training(tmp_path: Path) -> None:
     texts = ["Fine<br />film", "", "a fine\none", "日本"]
     tokenized = SETTINGS.fit(make_corpus([(text, 0) for text in texts]), tmp_path)
-    again = FittedSubwords.restore(json.loads(tokenized.tokenizer.to_json()), tmp_path)
+    again = FittedSubwords.restore(tokenized.tokenizer.to_json().encode(), tmp_path)
     assert [ids.tolist() for ids in again.encode(texts)] == [ids.tolist() for ids in tokenized.tables["train"]]
     assert again.tokens[:2] == ["<pad>", "<unk>"]
 

@@ -1,5 +1,7 @@
 """Runs that are stopped and go on."""
 
+import errno
+import io
 import json
 import logging
 import os
@@ -304,3 +306,50 @@ def test_ten_runs_killed_at_random_moments_end_with_the_same_numbers(tmp_path: P
         process = start(tmp_path, *tiny(*COMMAND), f"hydra.run.dir={folder.name}")
         kill(process, (folder / "tokenizer.json").exists, moments.uniform(0, seconds))
         assert_ends_alike(tmp_path, number)
+
+
+def test_a_refused_resume_leaves_a_finished_run_as_it_is(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "model=bow")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("difficulty: 0.5", "difficulty: 0.4"))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="The documents differ from those"):
+        go_on(tmp_path / "run", "training.max_epochs=5")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert tmp_path / "run" / "metrics.json" in before
+
+
+def test_a_flipped_bit_in_the_last_checkpoint_gives_way_to_the_one_before_it(lstm: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(lstm / "killed6", tmp_path / "run")
+    content = bytearray((folder / "checkpoints" / "last.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "checkpoints" / "last.ckpt").write_bytes(content)
+    go_on(folder)
+    assert_same_run(folder, lstm / "run")
+
+
+@pytest.mark.parametrize("key", ["optimizer_states", "lr_schedulers", "loops", "callbacks"])
+def test_a_checkpoint_of_another_training_is_refused(lstm: Path, tmp_path: Path, key: str) -> None:
+    folder = shutil.copytree(lstm / "killed7", tmp_path / "run")
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    content[key] = {"fit_loop": 3} if key == "loops" else {"History": 3} if key == "callbacks" else [{"x": 1}]
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt does not fit this run: .*\. Remove it to resume from the"):
+        go_on(folder)
+
+
+class FullDisk(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Interrupted(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("file", "cause"), [(FullDisk, OSError), (Interrupted, KeyboardInterrupt)])
+def test_the_cause_of_a_failed_write_is_told(tmp_path: Path, monkeypatch: Any, file: Any, cause: Any) -> None:
+    monkeypatch.setattr(Path, "open", lambda *_: file())
+    with pytest.raises(cause):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.ones(9)}, tmp_path / "checkpoints" / "last.ckpt")

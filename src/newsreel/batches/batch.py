@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -35,7 +35,7 @@ class BatchSettings:
     batch_size: Annotated[int, Ge(1)]  # documents per step, over all processes
     max_tokens: Annotated[int, Ge(1)] | None
     truncation: Truncation
-    num_workers: Annotated[int, Ge(0)]
+    num_workers: Annotated[int, Ge(0), Le(256)]
 
 
 class DocumentDataset(Dataset[Batch]):

@@ -5,11 +5,12 @@ annotations the types, ranges and choices. Values determined by the data are pos
 """
 
 import json
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from inspect import Parameter, signature
+from inspect import Parameter, isabstract, signature
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -29,23 +30,37 @@ TYPES = {
     "array": "a list, such as [16,16]",
     "object": "a section of settings",
 }
+ROOMS = {  # section → the package with the classes that its `_target_` may name
+    "data": "corpora",
+    "tokenizer": "text",
+    "embedding": "embeddings",
+    "model": "models",
+    "logger": "config",
+}
+MAX_SHOWN = 500  # characters of a value in a message
+MAX_PROBLEMS = 50
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
 def find_target(name: str, section: Settings, kind: type, problems: list[str]) -> type | None:
     """The class named by a section's `_target_`. If it is invalid, appends to `problems` and returns None."""
     target = section.get("_target_")
-    if not isinstance(target, str) or "." not in target:
-        problems.append(f"{name}._target_ is {target!r}; it must name a class, as module.Class")
+    room = ROOMS[name]
+    match = re.fullmatch(rf"(newsreel\.{room}\.\w+)\.(\w+)", target, re.ASCII) if isinstance(target, str) else None
+    if match is None:
+        problems.append(
+            f"{name}._target_ is {target!r}: it must name a class of newsreel, as newsreel.{room}.module.Class. Other "
+            "modules are not imported, so that a config or run directory from elsewhere runs no code of its own"
+        )
         return None
-    module_name, _, class_name = target.rpartition(".")
     try:
-        imported = getattr(import_module(module_name), class_name)
+        imported: type = getattr(import_module(match[1]), match[2])
     except (ImportError, AttributeError) as error:
         problems.append(f"{name}._target_ is {target}, which cannot be imported: {error}")
         return None
-    if not (isinstance(imported, type) and issubclass(imported, kind)):
-        problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__}")
+    is_kind = isinstance(imported, type) and issubclass(imported, kind)
+    if not is_kind or imported is kind or isabstract(imported):
+        problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__} that can be used")
         return None
     return imported
 
@@ -84,7 +99,10 @@ def find_problems(values: Settings, model: type[BaseModel], prefix: str) -> list
         model.model_validate(values)
     except ValidationError as error:
         schemas = model.model_json_schema()["properties"]
-        return list(dict.fromkeys(describe(details, values, schemas, prefix) for details in error.errors()))
+        problems = error.errors(include_url=False)
+        sentences = [describe(details, values, schemas, prefix) for details in problems[:MAX_PROBLEMS]]
+        more = [f"… and {len(problems) - MAX_PROBLEMS:,} more problems"] if len(problems) > MAX_PROBLEMS else []
+        return list(dict.fromkeys([*sentences, *more]))
     return []
 
 
@@ -102,7 +120,7 @@ def describe(error: "ErrorDetails", values: Settings, schemas: Settings, prefix:
     item = ""
     if location and len(kinds) == 1:  # within a list
         kinds, null, item = [kinds[0]["items"]], "", f"its item {show(error['input'])}: "
-    out_of_range = error["type"].startswith(("greater_than", "less_than"))
+    out_of_range = error["type"].startswith(("greater_than", "less_than", "too_"))
     allowed = " or ".join(allowed_by(kind, out_of_range) for kind in kinds)
     choices = [choice for kind in kinds for choice in kind.get("enum", [])]
     matches = get_close_matches(str(error["input"]), choices, n=1)
@@ -112,6 +130,8 @@ def describe(error: "ErrorDetails", values: Settings, schemas: Settings, prefix:
 
 def allowed_by(schema: Settings, out_of_range: bool) -> str:
     """What the JSON schema of a value allows: its range if the value is out of range, else its type."""
+    if out_of_range and "maxItems" in schema:
+        return f"a list of {schema.get('minItems', 0)} to {schema['maxItems']} items"
     if out_of_range:
         return " and ".join(f"{word} {schema[bound]}" for bound, word in BOUNDS.items() if bound in schema)
     if "const" in schema:
@@ -120,8 +140,9 @@ def allowed_by(schema: Settings, out_of_range: bool) -> str:
 
 
 def show(value: Any) -> str:
-    """A value in the form that it has in a config."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
+    """A value in the form that it has in a config; a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) or value is None else str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} …"
 
 
 def read_reader(data: Settings, problems: list[str]) -> CorpusReader | None:

@@ -87,7 +87,10 @@ class Cache:
     def has(self, kind: str, name: str, identity: tuple[object, ...], what: str) -> bool:
         """Whether the result exists as it was written."""
         path = self.folder(kind, name, identity)
-        return path.is_dir() and is_intact(path, what)
+        problem = find_damage(path) if path.is_dir() else ""
+        if problem:
+            log.warning(f"note        {what} in {path} are damaged: {problem}")
+        return path.is_dir() and not problem
 
 
 def build_verified(path: Path, build: Callable[[Path], None], what: str) -> Path:
@@ -99,15 +102,7 @@ def build_verified(path: Path, build: Callable[[Path], None], what: str) -> Path
                    if file.is_file()}  # fmt: skip
         (partial / DIGESTS_FILE).write_text(json.dumps(digests, indent=1), encoding="utf-8")
 
-    return build_once(path, build_and_digest, what, lambda folder: is_intact(folder, what))
-
-
-def is_intact(path: Path, what: str) -> bool:
-    """Whether the files of a directory are those that `build_verified` wrote; if not, logs which one is damaged."""
-    problem = find_damage(path)
-    if problem:
-        log.warning(f"note        {what} in {path} are damaged and made anew: {problem}")
-    return not problem
+    return build_once(path, build_and_digest, what, find_damage)
 
 
 def find_damage(path: Path) -> str:
@@ -127,7 +122,7 @@ def find_damage(path: Path) -> str:
 def file_digest(file: Path) -> str:
     """The 128-bit XXH3 digest of a file's content, in hex: against damage, not against forgery."""
     with file.open("rb") as content:
-        return hashlib.file_digest(content, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
+        return hashlib.file_digest(content, xxhash.xxh3_128).hexdigest()
 
 
 class CorruptCacheError(UserError):

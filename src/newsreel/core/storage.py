@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from filelock import FileLock, Timeout
 
@@ -20,15 +21,15 @@ PATIENCE_SECONDS = 10.0  # data-loader workers of a killed process hold the lock
 
 
 def build_once(
-    path: Path, build: Callable[[Path], None], what: str, is_intact: Callable[[Path], bool] = Path.is_dir
+    path: Path, build: Callable[[Path], None], what: str, find_damage: Callable[[Path], str] = lambda _: ""
 ) -> Path:
     """Return the directory `path`; if it does not exist, `build` fills an empty directory that becomes it.
 
     The work happens in a sibling directory that is renamed when it is complete, under a lock that the system releases
     if the process dies. So a killed process leaves no incomplete result, and of several processes one builds while
-    the others wait. A directory that is not `is_intact` is removed and built anew.
+    the others wait. A directory in which `find_damage` finds a reason is removed and built anew.
     """
-    if path.is_dir() and is_intact(path):
+    if path.is_dir() and not find_damage(path):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -39,24 +40,30 @@ def build_once(
         lock.acquire()
     try:
         if path.is_dir():
-            if is_intact(path):
+            if not (reason := find_damage(path)):
                 return path
+            log.warning(f"note        {what} in {path} are damaged and made anew: {reason}")
             shutil.rmtree(path)
         for abandoned in path.parent.glob(f".{path.name}.partial-*"):  # of a killed process, since we hold the lock
             shutil.rmtree(abandoned, ignore_errors=True)
-        partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
-        partial.mkdir()
-        try:
-            build(partial)
-            for file in sorted(partial.rglob("*")):
-                if file.is_file():
-                    flush_to_disk(file)
-            partial.rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        build_dir(path, build)
     finally:
         lock.release()
     return path
+
+
+def build_dir(path: Path, build: Callable[[Path], None]) -> None:
+    """Let `build` fill an empty directory, which becomes `path` if it succeeds. Raises OSError if `path` has files."""
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        build(partial)
+        for file in sorted(partial.rglob("*")):
+            if file.is_file():
+                flush_to_disk(file)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -81,6 +88,18 @@ def remove_partial_files(path: Path) -> None:
     """Remove the temporary files that killed processes have left below a directory."""
     for partial in path.rglob(".*.partial-*"):
         partial.unlink(missing_ok=True)
+
+
+def check_zip(file: Path) -> None:
+    """Raise BadZipFile if a zip file, such as a checkpoint, is damaged, or larger when unpacked than it is itself."""
+    with ZipFile(file) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != ZIP_STORED for member in members):
+            raise BadZipFile("its members are compressed")
+        if sum(member.file_size for member in members) > file.stat().st_size:
+            raise BadZipFile("its members are larger than the file")
+        if (damaged := archive.testzip()) is not None:
+            raise BadZipFile(f"its member {damaged} has changed since it was written")
 
 
 @contextmanager

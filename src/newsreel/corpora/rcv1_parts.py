@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from newsreel.core.cache import build_verified, is_intact, reading
+from newsreel.core.cache import build_verified, find_damage, reading
 from newsreel.core.errors import UserError
 from newsreel.corpora.prepared import MULTI_LABEL, write_table
 from newsreel.corpora.rcv1_stories import BadFile, Story
@@ -46,9 +46,7 @@ def read_parts(parts: Sequence[Part], folder: Path, num_processes: int) -> Itera
     Yields the bad files of each part when it is done, in arbitrary order. Raises UserError.
     """
     part_dirs = dict(zip(part_folders(folder, len(parts)), parts, strict=True))
-    todo = {
-        path: part for path, part in part_dirs.items() if not (path.is_dir() and is_intact(path, documents_of(part)))
-    }
+    todo = {path: part for path, part in part_dirs.items() if not path.is_dir() or find_damage(path)}
     for path in part_dirs.keys() - todo.keys():
         yield read_bad_files(path)
     if min(num_processes, len(todo)) <= 1:

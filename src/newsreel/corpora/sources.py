@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from newsreel.core.cache import build_verified, is_intact
+from newsreel.core.cache import build_verified, find_damage
 from newsreel.core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], only: SourceName | Non
             continue
         if source.name == "local":  # the user's own files are used, or the run stops with an error about them
             return _prepare(corpus, source, folder)
-        if folder.is_dir() and is_intact(folder, f"the documents of {corpus!r}"):
+        if folder.is_dir() and not find_damage(folder):
             return folder
         downloads.append((source, folder))
     failures = [f"  {source.name}: {source.where}: not found" for source in candidates if source.name == "local"]

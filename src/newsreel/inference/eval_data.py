@@ -1,6 +1,5 @@
 """Documents to evaluate finished runs on: those of their own corpora, or others with the same labels."""
 
-from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from newsreel.core.errors import UserError
-from newsreel.core.paths import user_path
+from newsreel.core.paths import user_path, working_directory
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
 from newsreel.runs.trained_run import Labels, TrainedRun
@@ -56,7 +55,7 @@ def paths_of(run: TrainedRun, overrides: PathOverrides) -> Paths:
 
 def load_corpus(run: TrainedRun, paths: Paths) -> Corpus:
     """The corpus of a run, with the same splits as in its training. Raises UserError."""
-    with chdir(run.command.start):
+    with working_directory(run.command.start):
         return run.experiment.reader.load(paths)
 
 

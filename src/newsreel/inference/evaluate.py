@@ -31,7 +31,7 @@ from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.models.decisions import DecisionRule
 from newsreel.runs.environment import default_threads, describe_environment
-from newsreel.runs.run_dir import METRICS_FILE, read_json
+from newsreel.runs.run_dir import METRICS_FILE, read_metrics
 from newsreel.runs.trained_run import TrainedRun, open_run
 from newsreel.training.interrupts import stopped_by_signals
 from newsreel.training.trainer import build_tester, predictions_of
@@ -97,7 +97,7 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
     if len(runs) > 1:
         rows.append(("ensemble", headline(ensemble_result, corpus.metric)))
     elif reader is None and stage != "train":
-        rows += compare_with_training(ensemble_result.metrics, stage, corpus, read_json(runs[0].run_dir / METRICS_FILE))
+        rows += compare_with_training(ensemble_result.metrics, stage, corpus, read_metrics(runs[0].run_dir))
     rows += [("results", str(output_dir)), *(("note", note) for note in corpus.notes)]
     log.info(table(rows))
     return results
@@ -155,8 +155,10 @@ class EvalResult:
 
 def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> EvalResult:
     """Evaluate a run with the same test steps as its training."""
-    environment = read_json(run.run_dir / METRICS_FILE).get("environment", {})
-    threads = machine.threads or environment.get("threads") or run.experiment.trainer.threads or default_threads()
+    environment = read_metrics(run.run_dir).get("environment", {})
+    recorded = environment.get("threads")
+    recorded = recorded if isinstance(recorded, int) and recorded > 0 else None
+    threads = machine.threads or recorded or run.experiment.trainer.threads or default_threads()
     torch.set_num_threads(min(threads, max(default_threads(), os.cpu_count() or 1)))
     tester = build_tester(
         machine.accelerator or ("cpu" if environment.get("device") == "cpu" else "auto"),
@@ -227,7 +229,7 @@ def compare_with_training(
     changes = [f"{name} {before[name]:.7g}, now {value:.7g}" for name, value in metrics.items()
               if name in before and before[name] != value]  # fmt: skip
     lines = [("in training", "; ".join(changes) or "the same metrics")]
-    if training["environment"]["corpus_fingerprint"] != corpus.fingerprint:
+    if training["environment"].get("corpus_fingerprint") != corpus.fingerprint:
         lines.append(("note", "The documents have changed since the training."))
     return lines
 

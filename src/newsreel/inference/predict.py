@@ -23,7 +23,7 @@ from newsreel.files.readers import FormatName, Layout
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_writers import PredictionBatch, check_output, require_writable, writing
-from newsreel.models.functional import logits_to_probs
+from newsreel.models.functional import logits_to_probs, require_finite
 from newsreel.runs.trained_run import TrainedRun, open_run
 
 Accelerator = Literal["auto", "cpu", "gpu"]
@@ -123,6 +123,7 @@ class Predictor:
             batch = documents[rows]
             logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
             scores[rows] = logits_to_probs(logits.float(), labels.task).cpu()
+        require_finite(scores)
         preds = self.run.classifier.decisions(scores)
         return PredictionBatch(labels.task, labels.names, scores.numpy(), preds.numpy(), top_k)
 

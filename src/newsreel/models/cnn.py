@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Le, Len, Lt
 from torch import Tensor, nn
 
 from newsreel.embeddings.embedding import Embedding
@@ -72,7 +72,7 @@ class KimCNN(Network):
         num_outputs: int,
         *,
         num_filters: Annotated[int, Ge(1), Le(65_536)],
-        kernel_sizes: Sequence[Annotated[int, Ge(1), Le(1_000)]],
+        kernel_sizes: Annotated[Sequence[Annotated[int, Ge(1), Le(1_000)]], Len(1, 100)],
         dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()

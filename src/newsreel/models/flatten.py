@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Le, Len, Lt
 from torch import Tensor, nn
 
-from newsreel.embeddings.embedding import Embedding
-from newsreel.models.network import Network, glorot_linear, mlp
+from newsreel.embeddings.embedding import Embedding, Size
+from newsreel.models.network import MAX_LAYERS, Network, glorot_linear, mlp
 from newsreel.text.tokens import PAD
 
 
@@ -27,8 +27,8 @@ class FlattenMLP(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        num_tokens: Annotated[int, Ge(1)],
-        hidden_sizes: Sequence[Annotated[int, Ge(1), Le(65_536)]],
+        num_tokens: Annotated[int, Ge(1), Le(100_000)],
+        hidden_sizes: Annotated[Sequence[Size], Len(0, MAX_LAYERS)],
         dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()

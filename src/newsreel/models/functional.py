@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
 
 
@@ -22,6 +23,17 @@ def task_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     if task == "multilabel":
         return F.binary_cross_entropy_with_logits(logits, targets)
     return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype))
+
+
+def require_finite(probabilities: Tensor) -> None:
+    """Raise UserError if a probability is no number."""
+    if not probabilities.isfinite().all():
+        num_documents = int((~probabilities.isfinite().all(dim=1)).sum())
+        raise UserError(
+            f"The network gives no probabilities for {num_documents:,} of {len(probabilities):,} documents, but NaN: "
+            "its weights are too large, since training diverged. Train again with a lower training.learning_rate, or set "
+            "training.gradient_clip."
+        )
 
 
 def logits_to_probs(logits: Tensor, task: Task) -> Tensor:

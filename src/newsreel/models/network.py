@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.embedding import Embedding
 
+MAX_LAYERS = 100
+
 
 class AttributionInputs(NamedTuple):
     """The inputs of one document's logits, per token, for explanations."""

@@ -1,7 +1,7 @@
 """The report of a finished run: the closing table and report.md."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Report:
     """The content of the report of a finished run."""
 
     run_dir: Path
-    choices: dict[str, str]
+    choices: Mapping[str, str | None]
     overrides: list[str]
     notes: Sequence[str]
     epochs: list[dict[str, float]]

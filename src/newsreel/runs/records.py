@@ -5,24 +5,27 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, explain
+from newsreel.core.json_files import read_json
 from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
     FAILED_FILE,
     LABELS_FILE,
-    METRICS_FILE,
     PRUNED_FILE,
+    Ending,
     read_config,
-    read_json,
+    read_metrics,
 )
 
 MARKER_FILES = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # a directory with any of them is a run directory
 IGNORED_SECTIONS = ("seed", "paths", "published", "logger")  # do not affect metrics, or are averaged over
+T = TypeVar("T")
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
 
@@ -78,34 +81,56 @@ def find_run_dirs(directory: Path) -> Iterator[Path]:
 
 
 def read_run(run_dir: Path) -> Run:
+    """Read the record of a run; one whose files are invalid counts as failed."""
+    try:
+        return read_valid_run(run_dir)
+    except UserError as error:
+        return Run(run_dir, "failed", str(error), {}, {}, [], None, "accuracy", {}, {})
+
+
+def read_valid_run(run_dir: Path) -> Run:
     """Read the record of a run. Raises UserError if a file is invalid."""
-    results = read_json(run_dir / METRICS_FILE)
-    failure, pruning = read_json(run_dir / FAILED_FILE), read_json(run_dir / PRUNED_FILE)
-    command = read_json(run_dir / COMMAND_FILE) or failure or pruning
-    labels = read_json(run_dir / LABELS_FILE)
-    named = parse(command.get("overrides", []))
+    results = read_metrics(run_dir)
+    failure, pruning = (read_optional(run_dir / name, Ending) for name in (FAILED_FILE, PRUNED_FILE))
+    command = read_optional(run_dir / COMMAND_FILE, Ending) or failure or pruning or Ending()
+    labels = read_optional(run_dir / LABELS_FILE, MonitoredMetric)
+    named = parse(command.overrides)
     config = flat(read_config(run_dir)) if (run_dir / CONFIG_FILE).exists() else named
     choices = {
-        name: choice
-        for name, choice in command.get("choices", {}).items()
-        if choice is not None and name not in IGNORED_SECTIONS
+        name: choice for name, choice in command.choices.items() if choice is not None and name not in IGNORED_SECTIONS
     }
     status: Status = (
         "finished" if results else "failed" if failure else "pruned" if pruning else "unfinished"
     )  # fmt: skip
-    messages = {"failed": failure.get("message"), "pruned": pruning.get("message"), "unfinished": "has no results yet"}
+    ending = failure or pruning
+    message = "" if results else ending.message if ending else "has no results yet"
     return Run(
         run_dir,
         status,
-        messages.get(status) or "",
+        message,
         choices,
         {key: value for key, value in config.items() if key.partition(".")[0] not in IGNORED_SECTIONS},
         [key for key in named if key.partition(".")[0] not in IGNORED_SECTIONS and "." in key],
         config.get("seed"),
-        labels.get("metric") or ("accuracy" if "val/accuracy" in results else "f1_micro"),
+        labels.metric if labels else "accuracy" if "val/accuracy" in results else "f1_micro",
         {name: value for name, value in results.items() if name != "environment"},
         results.get("environment", {}),
     )
+
+
+@dataclass(frozen=True)
+class MonitoredMetric:
+    """What labels.json says about the metric."""
+
+    metric: str
+
+
+def read_optional(file: Path, kind: type[T]) -> T | None:
+    """The content of a JSON file, None if it does not exist. Raises UserError if it is invalid."""
+    try:
+        return read_json(file, kind)
+    except FileNotFoundError:
+        return None
 
 
 def flat(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,6 +142,9 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
-    """Parse the overrides of a command line to key: value."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    """Parse the overrides of a command line to key: value. Raises UserError."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(f"the overrides of a run cannot be read: {explain(error)}") from error
     return {str(override.key_or_group): override.value() for override in parsed if not override.is_delete()}

@@ -3,14 +3,18 @@
 Imports torch lazily: libraries with thread pools must be imported after `limit_threads`.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 
+from newsreel.core.cache import file_digest
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import read_json
+from newsreel.core.storage import check_zip
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +29,9 @@ COMMAND_FILE = "command.json"
 METRICS_FILE = "metrics.json"
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 INITIAL_FILES = ("run.log", CONFIG_FILE, COMMAND_FILE)  # written before the documents are read
+TRAINED_WITH = (LABELS_FILE, "tokenizer.json", "ngrams.npz")  # files that weights cannot be used without
+FILES_KEY = "newsreel_files"  # checkpoint key of their digests; checkpoints of newsreel 0.2 and before have none
+MAX_CONFIG_BYTES = 2**18
 TABLE_KEY_SUFFIX = "embedding.table.weight"  # of the parameter name of an embedding table in a checkpoint
 
 
@@ -33,15 +40,37 @@ def holds_run(run_dir: Path) -> bool:
     return (run_dir / CONFIG_FILE).exists() and any(path.name not in INITIAL_FILES for path in run_dir.iterdir())
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file, {} if it does not exist. Raises UserError if it is invalid."""
+Metrics = dict[str, float | dict[str, Any]]  # the content of metrics.json
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The content of failed.json and pruned.json: why a job of a sweep has no results, and its command."""
+
+    message: str = ""
+    choices: dict[str, str | None] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Format:
+    """The format number in command.json."""
+
+    format: int = 1  # newsreel 0.1 wrote none
+
+
+def read_metrics(run_dir: Path) -> dict[str, Any]:
+    """The content of metrics.json, {} if it does not exist. Raises UserError if it is invalid."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        metrics = read_json(run_dir / METRICS_FILE, Metrics)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a valid file of a run: {error}. Remove the run, or exclude it.") from error
-    return content
+    environment = metrics.setdefault("environment", {})
+    if not isinstance(environment, dict) or any(
+        isinstance(value, dict) for name, value in metrics.items() if name not in ("environment", "runs")
+    ):
+        raise UserError(f"{run_dir / METRICS_FILE} is not as a run has written it: a metric is not a number.")
+    return metrics
 
 
 def check_format(run_dir: Path) -> None:
@@ -52,11 +81,9 @@ def check_format(run_dir: Path) -> None:
     file = run_dir / COMMAND_FILE
     if not file.exists():
         return
-    run_format = read_json(file).get("format", 1)
+    run_format = read_json(file, Format).format
     if run_format == RUN_FORMAT:
         return
-    if not isinstance(run_format, int):
-        raise UserError(f"{file} is not as a run has written it: its format is {run_format!r}, not a number.")
     remedy = "use newsreel 0.1.0" if run_format < RUN_FORMAT else "use the newer newsreel that wrote it"
     raise UserError(
         f"{run_dir} has run format {run_format}, and this version of newsreel opens format {RUN_FORMAT}: {remedy}."
@@ -67,6 +94,7 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
     """The config of a run, which must have these sections; values are not checked. Raises UserError."""
     file = run_dir / CONFIG_FILE
     try:
+        check_yaml(file)
         config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
         for name in sections:
             if not isinstance(config[name], dict):
@@ -77,20 +105,62 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
     return config
 
 
+def check_yaml(file: Path) -> None:
+    """Raise ValueError for a YAML file that could grow when it is read: it is large, or has aliases."""
+    with file.open("rb") as content:
+        text = content.read(MAX_CONFIG_BYTES + 1)
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
+        raise ValueError("it has an alias (*name), which no run writes")
+
+
 def read_weights(checkpoint: Path) -> "dict[str, Tensor]":
     """The state dict of a checkpoint, on the CPU. Raises UserError."""
+    try:
+        content = read_checkpoint(checkpoint)
+    except FileNotFoundError as error:
+        raise UserError(f"{checkpoint} does not exist: the run was stopped during its first epoch.") from error
+    except ValueError as error:
+        raise UserError(f"{checkpoint} {error}. Restore it from a copy, or train the run again.") from error
+    return content["state_dict"]  # type: ignore[no-any-return]
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; it runs no code of the file.
+
+    Raises FileNotFoundError, and ValueError with a clause for a file that is damaged, that has no finite weights, or
+    that was written with other labels or another tokenizer than the run directory has.
+    """
     import torch
 
     try:
+        check_zip(checkpoint)
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = content["state_dict"]
-    except FileNotFoundError as error:
-        raise UserError(f"{checkpoint} does not exist: the run was stopped during its first epoch.") from error
+        weights = content["state_dict"]
+        for name, value in weights.items():
+            if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+                raise TypeError(f"{name} is not a tensor of weights")
+    except FileNotFoundError:
+        raise
     except Exception as error:  # truncated zip files, pickles and tensors raise different errors
-        raise UserError(f"{checkpoint} cannot be read: {type(error).__name__}: {error}") from error
-    return weights
+        raise ValueError(f"cannot be read: {type(error).__name__}: {first_line(error)}") from error
+    for name, expected in content.get(FILES_KEY, {}).items():
+        file = checkpoint.parents[1] / name
+        if name in TRAINED_WITH and (not file.exists() or file_digest(file) != expected):
+            raise ValueError(f"was trained with another {name} than {file}")
+    return content  # type: ignore[no-any-return]
 
 
-def config_choices(choices: Mapping[str, str]) -> dict[str, str]:
+def digests_of_files(run_dir: Path) -> dict[str, str]:
+    """Digests of the files that the weights of a run depend on, for its checkpoints."""
+    return {name: file_digest(run_dir / name) for name in TRAINED_WITH if (run_dir / name).exists()}
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def config_choices(choices: Mapping[str, str]) -> dict[str, str | None]:
     """Hydra's choices restricted to the config groups that describe a run."""
     return {name: choice for name, choice in choices.items() if "/" not in name and name != "sweep"}

@@ -1,17 +1,18 @@
 """Trained runs, opened from their run directories."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from newsreel.config.schema import Experiment, read_experiment
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import read_json
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.evaluation.metrics import measure
@@ -34,6 +35,8 @@ from newsreel.runs.run_dir import (
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.tokens import FittedTokenizer
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -49,15 +52,40 @@ class Labels:
     def of(cls, corpus: Corpus) -> "Labels":
         return cls(corpus.task, corpus.metric, corpus.label_names, corpus.label_titles, corpus.parents)
 
+    def problem(self) -> str:
+        """What is wrong with these labels; empty if nothing is."""
+        num_labels = len(self.names)
+        if num_labels < 2 or len(set(self.names)) < num_labels or "" in self.names:
+            return "names has fewer than two labels, or an empty or a repeated one"
+        if self.task == "binary" and num_labels != 2:
+            return f"the task is binary, with {num_labels} labels"
+        if len(self.titles) not in (0, num_labels) or len(self.parents) not in (0, num_labels):
+            return "titles or parents do not have one item for every label"
+        if not all(-1 <= parent < num_labels for parent in self.parents):
+            return "a parent is no label"
+        if self.parents and is_cyclic(self.parents):
+            return "a label is its own ancestor"
+        return ""
+
     def save(self, run_dir: Path) -> None:
         write_atomically(run_dir / LABELS_FILE, json.dumps(asdict(self), ensure_ascii=False, indent=1))
+
+
+def is_cyclic(parents: Sequence[int]) -> bool:
+    """Whether a label is its own ancestor. parents: index of each label's parent, -1 for none."""
+    levels = list(parents)
+    for _ in parents:  # one step up in each round
+        levels = [parents[label] if label >= 0 else label for label in levels]
+        if all(label < 0 for label in levels):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
 class Command:
     """The command line that started a run."""
 
-    choices: dict[str, str]  # of each config group
+    choices: Mapping[str, str | None]  # of each config group
     overrides: Sequence[str]  # key=value, as typed
     directory: str  # working directory; relative paths in the run's config start there
     resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit
@@ -112,22 +140,42 @@ def open_run(run_dir: Path) -> TrainedRun:
         raise UserError(f"{run_dir} is a run that ended before training started. Name a trained run.")
     check_format(run_dir)
     experiment = read_experiment_of(run_dir)
-    command = Command(**read_fields(run_dir / COMMAND_FILE, Command))
-    labels = Labels(**read_fields(run_dir / LABELS_FILE, Labels))
+    command, labels = read_command(run_dir), read_labels(run_dir)
     tokenizer = load_tokenizer(run_dir)
     checkpoint = run_dir / BEST_CHECKPOINT
     weights = read_weights(checkpoint)
     tables = [value for name, value in weights.items() if name.endswith(TABLE_KEY_SUFFIX)]
     num_words = len(tokenizer.tokens)
-    embedding = experiment.embedding.empty(num_words, tables[0].shape[1] if tables else num_words)
-    network = experiment.build_network(embedding, num_outputs(labels.task, len(labels.names)))
     counts = torch.ones(len(labels.names), dtype=torch.long)  # only used by the training loss
-    classifier = build_classifier(experiment, network, labels, counts, len(counts))
+
+    def build() -> TextClassifier:
+        embedding = experiment.embedding.empty(num_words, tables[0].shape[1] if tables else num_words)
+        network = experiment.build_network(embedding, num_outputs(labels.task, len(labels.names)))
+        return build_classifier(experiment, network, labels, counts, len(counts))
+
     try:
+        with torch.device("meta"):  # shapes without values: those of the checkpoint decide what is allocated
+            expected = build().state_dict()
+        require_fit(weights, expected)
+        classifier = build()
         classifier.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{checkpoint} does not fit {run_dir / CONFIG_FILE}: {error}") from error
     return TrainedRun(run_dir, experiment, command, tokenizer, labels, classifier.eval())
+
+
+def require_fit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise ValueError unless weights are finite and have the names, shapes and types of the expected ones."""
+    if missing := sorted(weights.keys() ^ expected.keys()):
+        raise ValueError(f"{', '.join(missing[:3])}: in only one of them")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
+            shapes = [f"{each.dtype} {list(each.shape)}" for each in (value, expected[name])]
+            raise ValueError(f"{name} is {shapes[0]}, not {shapes[1]}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(f"{name} has values that are not finite numbers: the training diverged, or it is damaged")
 
 
 def read_experiment_of(run_dir: Path) -> Experiment:
@@ -142,12 +190,28 @@ def read_experiment_of(run_dir: Path) -> Experiment:
         ) from error
 
 
-def read_fields(file: Path, dataclass_type: type) -> dict[str, Any]:
-    """Read the fields of a dataclass from a JSON file; those with a default may be missing. Raises UserError."""
+def read_command(run_dir: Path) -> Command:
+    """The command that started a run. Raises UserError."""
+    command = read_existing(run_dir / COMMAND_FILE, Command)
+    if not Path(command.directory).is_absolute():
+        raise UserError(
+            f"{run_dir / COMMAND_FILE} is not as a run has written it: its directory is {command.directory!r}, not an "
+            "absolute path."
+        )
+    return command
+
+
+def read_labels(run_dir: Path) -> Labels:
+    """The labels of a run. Raises UserError."""
+    labels = read_existing(run_dir / LABELS_FILE, Labels)
+    if problem := labels.problem():
+        raise UserError(f"{run_dir / LABELS_FILE} is not as a run has written it: {problem}.")
+    return labels
+
+
+def read_existing(file: Path, kind: type[T]) -> T:
+    """The content of a JSON file. Raises UserError if it is missing or invalid."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        fields = dataclass_type.__dataclass_fields__  # type: ignore[attr-defined]
-        names = [name for name in fields if name in content or fields[name].default is MISSING]
-        return {name: content[name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a valid file of a run: {type(error).__name__}: {error}") from error
+        return read_json(file, kind)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing: name the directory of a run as it was written.") from error

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import parse_json
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.characters import CharacterRules, CharacterRuleTokenizer, encode_once, split_spans
 from newsreel.text.ngrams import NONE, look_up
@@ -33,11 +34,13 @@ from newsreel.text.tokens import (
     TextSpans,
     TokenizedCorpus,
     TokenSequences,
+    check_tokens,
 )
 from newsreel.text.words import read_sequences, write_sequences
 
 log = logging.getLogger(__name__)
 
+NumBuckets = Annotated[int, Ge(1), Le(100_000_000)]
 Length = Annotated[int, Ge(1), Le(10)]
 ENCODING_VERSION = 1  # raise it when the same settings result in other tokens
 CHARACTERS_AT_A_TIME = 2**20  # to encode
@@ -117,7 +120,7 @@ class CharacterNgramTokenizer(CharacterNgramRules, CharacterRuleTokenizer):
     n-gram is a token, and the token is its key modulo `num_buckets` (the hashing trick, Weinberger et al. 2009).
     """
 
-    num_buckets: Annotated[int, Ge(1), Le(100_000_000)] | None
+    num_buckets: NumBuckets | None
 
     produces_bags = True
 
@@ -138,7 +141,7 @@ class CharacterNgramTokenizer(CharacterNgramRules, CharacterRuleTokenizer):
                 write_sequences(partial, name, fitted.encoded_chunks(table))
 
         def load(folder: Path) -> TokenizedCorpus:
-            content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+            content = (folder / TOKENIZER_FILE).read_bytes()
             return TokenizedCorpus(
                 FittedCharacterNgrams.restore(content, folder), {name: read_sequences(folder, name) for name in tables}
             )
@@ -163,6 +166,15 @@ class CharacterNgramTokenizer(CharacterNgramRules, CharacterRuleTokenizer):
                 "tokenizer's settings."
             )
         return (chosen if self.max_size is None else chosen.head(self.max_size))["text"].to_list()
+
+
+@dataclass(frozen=True)
+class SavedCharacterNgrams:
+    """The content of tokenizer.json."""
+
+    rules: CharacterNgramRules
+    num_buckets: NumBuckets | None
+    ngrams: list[str] | None
 
 
 class FittedCharacterNgrams(FittedTokenizer):
@@ -226,8 +238,13 @@ class FittedCharacterNgrams(FittedTokenizer):
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedCharacterNgrams":
-        return cls(CharacterNgramRules(**content["rules"]), content["num_buckets"], content["ngrams"])
+    def restore(cls, content: bytes, folder: Path) -> "FittedCharacterNgrams":
+        saved = parse_json(content, SavedCharacterNgrams)
+        if (saved.num_buckets is None) == (saved.ngrams is None):
+            raise ValueError("it needs either num_buckets or ngrams")
+        if saved.ngrams is not None:
+            check_tokens([*SPECIAL_TOKENS, *saved.ngrams])
+        return cls(saved.rules, saved.num_buckets, saved.ngrams)
 
 
 class Buckets(ComputedTokens):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import parse_json
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.description import UNSPACED
 from newsreel.text.rules import TextRules
@@ -28,6 +29,7 @@ from newsreel.text.tokens import (
     TokenizedCorpus,
     Tokenizer,
     TokenSequences,
+    check_tokens,
 )
 from newsreel.text.words import ENCODED_TABLES, choose, count_types, read_sequences, write_sequences
 
@@ -95,6 +97,14 @@ class CharacterTokenizer(CharacterRuleTokenizer):
         return TokenizedCorpus(tokenizer, mapped)
 
 
+@dataclass(frozen=True)
+class SavedCharacters:
+    """The content of tokenizer.json."""
+
+    rules: CharacterRules
+    tokens: list[str]
+
+
 class FittedCharacters(FittedTokenizer):
     """Character rules with a vocabulary."""
 
@@ -121,8 +131,12 @@ class FittedCharacters(FittedTokenizer):
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedCharacters":
-        return cls(CharacterRules(**content["rules"]), content["tokens"])
+    def restore(cls, content: bytes, folder: Path) -> "FittedCharacters":
+        saved = parse_json(content, SavedCharacters)
+        check_tokens(saved.tokens)
+        if any(len(token) != 1 for token in saved.tokens[len(SPECIAL_TOKENS) :]):
+            raise ValueError("a token is not one character")
+        return cls(saved.rules, saved.tokens)
 
 
 def split_spans(rules: CharacterRules, text: str) -> tuple[list[str], np.ndarray]:

@@ -1,16 +1,29 @@
 """Loads the tokenizers of finished runs."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
+from polars.exceptions import PolarsError
+
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import read_json
 from newsreel.text.character_ngrams import FittedCharacterNgrams
 from newsreel.text.characters import FittedCharacters
 from newsreel.text.ngrams import FittedNgrams
 from newsreel.text.subwords import FittedSubwords
 from newsreel.text.tokens import TOKENIZER_FILE, FittedTokenizer
 from newsreel.text.words import FittedWords
+
+PROBE = "A word, 1 🙂 and <br /> &amp; 好"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What every tokenizer.json has."""
+
+    kind: str
+
 
 KINDS: dict[str, type[FittedTokenizer]] = {
     "words": FittedWords,
@@ -25,7 +38,13 @@ def load_tokenizer(folder: Path) -> FittedTokenizer:
     """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or invalid."""
     file = folder / TOKENIZER_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return KINDS[content["kind"]].restore(content, folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        saved = read_json(file, Saved)
+        if saved.kind not in KINDS:
+            raise ValueError(f"kind is {saved.kind!r}, and must be one of {', '.join(KINDS)}")
+        tokenizer = KINDS[saved.kind].restore(file.read_bytes(), folder)
+        tokenizer.encode([PROBE])  # a pattern or a model that cannot be used
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile, PolarsError) as error:
         raise UserError(f"{file} is not the tokenizer of a run: {type(error).__name__}: {error}") from error
+    return tokenizer

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
-from newsreel.core.storage import write_atomically
+from newsreel.core.json_files import parse_json
+from newsreel.core.storage import check_zip, write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import (
     SPECIAL_TOKENS,
@@ -28,6 +29,7 @@ from newsreel.text.tokens import (
     FittedTokenizer,
     TokenizedCorpus,
     TokenSequences,
+    check_tokens,
 )
 from newsreel.text.words import (
     FittedWords,
@@ -40,6 +42,7 @@ from newsreel.text.words import (
 
 log = logging.getLogger(__name__)
 
+MaxN = Annotated[int, Ge(1), Le(10)]
 ENCODING_VERSION = 2  # raise it when the same settings result in other tokens
 NGRAMS_FILE = "ngrams.npz"
 DOCUMENTS_AT_A_TIME = 5_000  # to encode
@@ -54,7 +57,7 @@ class NgramTokenizer(RuleTokenizer):
     The vocabulary holds those that occur in most training documents. Sequences do not span words that are too rare.
     """
 
-    max_n: Annotated[int, Ge(1), Le(10)]
+    max_n: MaxN
 
     produces_bags = True
 
@@ -71,9 +74,8 @@ class NgramTokenizer(RuleTokenizer):
                 write_sequences(partial, name, encoded_chunks(fitted, table))
 
         def load(folder: Path) -> TokenizedCorpus:
-            content = json.loads((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
             tables = {name: read_sequences(folder, name) for name in words.tables}
-            return TokenizedCorpus(FittedNgrams.restore(content, folder), tables)
+            return TokenizedCorpus(FittedNgrams.restore((folder / TOKENIZER_FILE).read_bytes(), folder), tables)
 
         rows = digest(corpus.splits["train"].rows.tobytes())
         identity = (ENCODING_VERSION, corpus.fingerprint, asdict(self), rows)
@@ -101,6 +103,15 @@ class NgramTokenizer(RuleTokenizer):
             numbers = look_up(orders[-1], keys)
         assert isinstance(words.tokenizer, FittedWords)
         return FittedNgrams(words.tokenizer.rules, list(vocabulary), orders, number_tokens(counts, self.max_size))
+
+
+@dataclass(frozen=True)
+class SavedNgrams:
+    """The content of tokenizer.json."""
+
+    rules: WordRules
+    max_n: MaxN
+    words: list[str]
 
 
 class FittedNgrams(FittedTokenizer):
@@ -159,11 +170,33 @@ class FittedNgrams(FittedTokenizer):
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedNgrams":
-        with np.load(folder / NGRAMS_FILE) as arrays:
-            orders = [arrays[f"keys_{order}"] for order in range(2, content["max_n"] + 1)]
-            ids = [arrays[f"ids_{order}"] for order in range(1, content["max_n"] + 1)]
-        return cls(WordRules(**content["rules"]), content["words"], orders, ids)
+    def restore(cls, content: bytes, folder: Path) -> "FittedNgrams":
+        saved = parse_json(content, SavedNgrams)
+        check_tokens(saved.words)
+        check_zip(folder / NGRAMS_FILE)
+        with np.load(folder / NGRAMS_FILE, allow_pickle=False) as arrays:
+            orders = [arrays[f"keys_{order}"] for order in range(2, saved.max_n + 1)]
+            ids = [arrays[f"ids_{order}"] for order in range(1, saved.max_n + 1)]
+        check_ngrams(len(saved.words), orders, ids)
+        return cls(saved.rules, saved.words, orders, ids)
+
+
+def check_ngrams(num_words: int, orders: list[np.ndarray], ids: list[np.ndarray]) -> None:
+    """Raise ValueError unless the arrays are those of a FittedNgrams with so many words."""
+    num_ngrams = num_words  # of the order before
+    for order, keys in enumerate(orders, start=2):
+        if keys.ndim != 1 or keys.dtype != np.int64 or (np.diff(keys) <= 0).any():
+            raise ValueError(f"{NGRAMS_FILE}: keys_{order} is not an ascending list of numbers")
+        if len(keys) and not 0 <= keys[0] <= keys[-1] < num_ngrams * num_words:
+            raise ValueError(f"{NGRAMS_FILE}: keys_{order} has a number of no n-gram")
+        num_ngrams = len(keys)
+    sizes = [num_words, *map(len, orders)]
+    if any(array.shape != (size,) or array.dtype != np.int32 for array, size in zip(ids, sizes, strict=True)):
+        raise ValueError(f"{NGRAMS_FILE}: there is not one token id for every n-gram")
+    all_ids = np.concatenate(ids)
+    known = all_ids[all_ids != UNK]
+    if not np.array_equal(known, np.arange(len(SPECIAL_TOKENS), len(SPECIAL_TOKENS) + len(known))):
+        raise ValueError(f"{NGRAMS_FILE}: the token ids are not in order")
 
 
 class NgramVocabulary(ComputedTokens):

@@ -13,9 +13,17 @@ from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import parse_json
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.rules import TextRules
-from newsreel.text.tokens import SPECIAL_TOKENS, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
+from newsreel.text.tokens import (
+    SPECIAL_TOKENS,
+    FittedTokenizer,
+    TokenizedCorpus,
+    Tokenizer,
+    TokenSequences,
+    check_tokens,
+)
 from newsreel.text.words import ENCODED_TABLES, read_sequences, write_sequences
 
 if TYPE_CHECKING:
@@ -25,7 +33,9 @@ log = logging.getLogger(__name__)
 
 ENCODING_VERSION = 2  # raise it when the same settings result in other tokens
 MODEL_FILE = "bpe.json"
-WITHOUT_RULES = {"strip_html": False, "unescape_html": False, "normalization": None, "lowercase": False}
+WHITESPACE = r"\s+"
+PATTERNS = (WHITESPACE, r"</?[a-zA-Z][^<>]{0,200}>")  # of a model's steps; in newsreel 0.2, the second strips tags
+NO_RULES = TextRules(strip_html=False, unescape_html=False, normalization=None, lowercase=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +83,7 @@ class SubwordTokenizer(Tokenizer):
         steps: list[Any] = [normalizers.NFC()]
         if self.lowercase:
             steps.append(normalizers.Lowercase())
-        steps.append(normalizers.Replace(Regex(r"\s+"), " "))
+        steps.append(normalizers.Replace(Regex(WHITESPACE), " "))
         model.normalizer = normalizers.Sequence(steps)
         # Words keep their preceding space as ▁, which marks pieces that begin a word.
         model.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
@@ -88,6 +98,14 @@ class SubwordTokenizer(Tokenizer):
         if model.get_vocab_size() <= len(SPECIAL_TOKENS):
             raise UserError("The training documents have no characters to learn subwords from: check the documents.")
         return model
+
+
+@dataclass(frozen=True)
+class SavedSubwords:
+    """The content of tokenizer.json."""
+
+    model: dict[str, Any]
+    rules: TextRules | None = None  # in newsreel 0.2, the model strips tags itself
 
 
 class FittedSubwords(FittedTokenizer):
@@ -124,9 +142,31 @@ class FittedSubwords(FittedTokenizer):
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedSubwords":
-        rules = content.get("rules", WITHOUT_RULES)  # in newsreel 0.2, the model strips tags itself
-        return cls(json.dumps(content["model"]), TextRules(**rules))
+    def restore(cls, content: bytes, folder: Path) -> "FittedSubwords":
+        saved = parse_json(content, SavedSubwords)
+        check_patterns(saved.model)
+        rules = NO_RULES if saved.rules is None else saved.rules
+        try:
+            fitted = cls(json.dumps(saved.model), rules)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises plain Exception, or its panics, which are no Exception
+            raise ValueError(f"the library tokenizers cannot read the model: {error}") from error
+        check_tokens(fitted.tokens)
+        return fitted
+
+
+def check_patterns(model: Any) -> None:
+    """Raise ValueError if a model has another regular expression than PATTERNS: some take exponential time."""
+    if isinstance(model, dict):
+        if model.get("Regex", WHITESPACE) not in PATTERNS:
+            raise ValueError(f"the model has a regular expression that newsreel does not write: {model['Regex']!r}")
+        for value in model.values():
+            check_patterns(value)
+    elif isinstance(model, list):
+        for value in model:
+            if isinstance(value, (dict, list)):
+                check_patterns(value)
 
 
 def prepared(rules: TextRules, texts: list[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from newsreel.core.errors import UserError
+from newsreel.core.json_files import MAX_JSON_BYTES
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 
@@ -85,6 +87,14 @@ class ComputedTokens(Sequence[str]):
         """The token of an id after those of SPECIAL_TOKENS."""
 
 
+def check_tokens(tokens: Sequence[str]) -> None:
+    """Raise ValueError unless these are tokens by id."""
+    if list(tokens[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
+        raise ValueError(f"the first tokens are {list(tokens[:2])}, not {SPECIAL_TOKENS}")
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("a token occurs twice")
+
+
 class FittedTokenizer(ABC):
     """Rules and a vocabulary: converts texts to token ids, in training and in prediction."""
 
@@ -107,13 +117,19 @@ class FittedTokenizer(ABC):
         return None
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, and further files for large arrays."""
-        write_atomically(folder / TOKENIZER_FILE, self.to_json())
+        """Write tokenizer.json, and further files for large arrays. Raises UserError if it could not be read again."""
+        content = self.to_json().encode()
+        if len(content) > MAX_JSON_BYTES:
+            raise UserError(
+                f"{TOKENIZER_FILE} would have {len(content):,} bytes, and at most {MAX_JSON_BYTES:,} are read: lower "
+                "tokenizer.max_size, or raise tokenizer.min_document_count."
+            )
+        write_atomically(folder / TOKENIZER_FILE, content)
 
     @classmethod
     @abstractmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedTokenizer":
-        """The tokenizer saved in the folder. content: its parsed tokenizer.json."""
+    def restore(cls, content: bytes, folder: Path) -> "FittedTokenizer":
+        """The tokenizer saved in the folder. content: of its tokenizer.json. Raises ValueError if it is invalid."""
 
 
 @dataclass(frozen=True)

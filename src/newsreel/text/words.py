@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
@@ -13,10 +13,19 @@ from annotated_types import Ge
 
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
+from newsreel.core.json_files import parse_json
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.description import UNSPACED
 from newsreel.text.rules import TextRules
-from newsreel.text.tokens import SPECIAL_TOKENS, UNK, FittedTokenizer, TokenizedCorpus, Tokenizer, TokenSequences
+from newsreel.text.tokens import (
+    SPECIAL_TOKENS,
+    UNK,
+    FittedTokenizer,
+    TokenizedCorpus,
+    Tokenizer,
+    TokenSequences,
+    check_tokens,
+)
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +128,14 @@ class WordTokenizer(RuleTokenizer):
         return TokenizedCorpus(tokenizer, mapped)
 
 
+@dataclass(frozen=True)
+class SavedWords:
+    """The content of tokenizer.json."""
+
+    rules: WordRules
+    tokens: list[str]
+
+
 class FittedWords(FittedTokenizer):
     """Word rules with a vocabulary."""
 
@@ -139,8 +156,10 @@ class FittedWords(FittedTokenizer):
         return json.dumps({"kind": "words", "rules": asdict(self.rules), "tokens": self.tokens}, ensure_ascii=False)
 
     @classmethod
-    def restore(cls, content: dict[str, Any], folder: Path) -> "FittedWords":
-        return cls(WordRules(**content["rules"]), content["tokens"])
+    def restore(cls, content: bytes, folder: Path) -> "FittedWords":
+        saved = parse_json(content, SavedWords)
+        check_tokens(saved.tokens)
+        return cls(saved.rules, saved.tokens)
 
 
 def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:

@@ -4,6 +4,8 @@ import logging
 import math
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from newsreel.core.errors import UserError
 from newsreel.core.storage import replacing
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
-from newsreel.runs.run_dir import BEST_CHECKPOINT
+from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, first_line, read_checkpoint
+from newsreel.training.callbacks.history import History
 from newsreel.training.lightning_private import accumulates_gradients, add_epoch_sums, epoch_sums, num_logged_steps
 
 log = logging.getLogger(__name__)
@@ -55,8 +58,10 @@ def read_resume_state(run_dir: Path) -> ResumeState | None:
         if not file.exists():
             continue
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)[STATE_KEY]
+            state = read_checkpoint(file)[STATE_KEY]
             progress = ResumeState(file, state["corpus"], state["epoch"], state["num_batches"], state["log_step"])
+            if not all(isinstance(value, int) for value in (progress.epoch, progress.num_batches, progress.log_step)):
+                raise TypeError("its progress is not in numbers")
         except Exception as error:  # truncated zip files, pickles and tensors raise different errors
             problems.append(f"{file} cannot be read: {type(error).__name__}: {error}".splitlines()[0])
             continue
@@ -70,17 +75,51 @@ def read_resume_state(run_dir: Path) -> ResumeState | None:
     return None
 
 
+@contextmanager
+def restoring(resume: ResumeState | None, history: History) -> Iterator[None]:
+    """Context of `Trainer.fit`: an error before its first step, while the state is restored, is one of the checkpoint.
+
+    Raises UserError.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if resume is None or history.is_started:
+            raise
+        raise UserError(
+            f"{resume.checkpoint} does not fit this run: {type(error).__name__}: {first_line(error)}. Remove it to "
+            "resume from the checkpoint before it, or remove all to start the run from the beginning."
+        ) from error
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, and keeps the previous `last.ckpt` as `last-1.ckpt`."""
+    """Writes checkpoints atomically, with digests of the files that they need, and keeps the previous `last.ckpt`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint[FILES_KEY] = digests_of_files(path.parents[1])
         with replacing(path) as partial:
-            with partial.open("wb") as file:  # so that a full disk raises an OSError
+            with partial.open("wb") as file, causes_of_failed_writes():
                 torch.save(checkpoint, file)
             if path.name == LAST_CHECKPOINT.name and path.exists():
                 path.replace(path.with_name(PREVIOUS_CHECKPOINT.name))
+
+
+@contextmanager
+def causes_of_failed_writes() -> Iterator[None]:
+    """Context of torch.save that raises the cause of its RuntimeErrors: a full disk, or a signal in the middle."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, (OSError, KeyboardInterrupt, SystemExit)):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 class RunCheckpoints(Checkpoint):

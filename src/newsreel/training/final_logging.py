@@ -3,7 +3,7 @@
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def log_samples(trainer: Trainer, predictions: Predictions) -> None:
 def log_final_metrics(
     trainer: Trainer,
     config: dict[str, Any],
-    choices: dict[str, str],
+    choices: Mapping[str, str | None],
     overrides: Sequence[str],
     results: dict[str, Any],
 ) -> None:
@@ -66,7 +66,7 @@ def log_final_metrics(
 
 
 def distinguishing_settings(
-    config: dict[str, Any], choices: dict[str, str], overrides: Sequence[str]
+    config: dict[str, Any], choices: Mapping[str, str | None], overrides: Sequence[str]
 ) -> dict[str, Any]:
     """The choices, the seed and the settings given on the command line, by key.
 

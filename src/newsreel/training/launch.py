@@ -29,7 +29,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.signals import stop_at_sigterm
 from newsreel.core.storage import lock_dir
 from newsreel.core.terminal import print_every_character
-from newsreel.runs.run_dir import METRICS_FILE, read_json
+from newsreel.runs.run_dir import read_metrics
 from newsreel.training.interrupts import resume_command
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def run_or_spawn(
         spawn(_worker, num_processes, spec.experiment.config, spec_fields, resume is not None, job_logging)
     except LostProcessError as error:
         raise UserError(f"{error}\nTo resume the run:\n  {resume_command(spec.run_dir)}") from error
-    return read_json(spec.run_dir / METRICS_FILE)
+    return read_metrics(spec.run_dir)
 
 
 def _worker(config: dict[str, Any], spec: dict[str, Any], is_resumed: bool, job_logging: dict[str, Any] | None) -> None:

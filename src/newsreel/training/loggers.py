@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Metrics = dict[str, float]
 class RunLogger(Logger):
     """A Lightning logger with hooks for the start and the end of a run."""
 
-    def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+    def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
         """Called when a run with this config and these choices starts or is resumed."""
 
     def finish(self, settings: dict[str, Any], metrics: Metrics, step: int) -> None:
@@ -53,7 +54,7 @@ class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
         return writer
 
     @rank_zero_only
-    def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+    def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
         yaml = OmegaConf.to_yaml(OmegaConf.create(config))
         self.writer.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()), self.first_step)
 
@@ -106,7 +107,7 @@ class RunCSVLogger(RunLogger):
         return ""
 
     @rank_zero_only
-    def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+    def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
         rows = [row for row in self._rows() if int(row["step"]) < self.first_step]
         self.columns += [name for name in (rows[0] if rows else {}) if name not in self.columns]
         write_atomically(self.file, self._lines([dict(zip(self.columns, self.columns, strict=True)), *rows]))
@@ -156,7 +157,7 @@ class RunWandbLogger(RunLogger, WandbLogger):
         self.run_dir = run_dir
 
     @rank_zero_only
-    def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+    def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
         self.log_hyperparams({"choices": choices, **config})
         write_id(self.run_dir, self.version)
 
@@ -182,7 +183,7 @@ class RunMLflowLogger(RunLogger, MLFlowLogger):
         self.run_dir = run_dir
 
     @rank_zero_only
-    def start(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+    def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
         if self.known_id is None:  # MLflow does not accept changed values, such as of training.max_epochs
             self.log_hyperparams({"choices": choices, **config})
             write_id(self.run_dir, self.version)

@@ -3,8 +3,6 @@
 Imports lazily: libraries with thread pools must be imported after `limit_threads`.
 """
 
-import contextlib
-import json
 import logging
 import math
 from pathlib import Path
@@ -12,8 +10,9 @@ from typing import Any
 
 from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
+from newsreel.core.paths import working_directory
 from newsreel.core.storage import remove_partial_files
-from newsreel.runs.run_dir import COMMAND_FILE, METRICS_FILE, check_format, read_config
+from newsreel.runs.run_dir import METRICS_FILE, check_format, read_config, read_metrics
 from newsreel.training.interrupts import resumable
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
@@ -46,22 +45,22 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
     limit_threads(config)
 
     from newsreel.config.schema import read_experiment
-    from newsreel.runs.trained_run import Command, read_fields
+    from newsreel.runs.trained_run import read_command
     from newsreel.training.checkpoints import read_resume_state
     from newsreel.training.spec import RunSpec
 
     experiment = read_experiment(config)
-    command = Command(**read_fields(run_dir / COMMAND_FILE, Command))
+    command = read_command(run_dir)
     if not Path(command.directory).is_dir():
         log.warning(
             f"note        {command.directory}, where this run was started, does not exist: relative paths start in the "
             "current directory"
         )
-    with resumable(run_dir), lock_on_rank_zero(run_dir), contextlib.chdir(command.start):
+    with resumable(run_dir), lock_on_rank_zero(run_dir), working_directory(command.start):
         metrics = run_dir / METRICS_FILE
         if metrics.exists():
-            results: dict[str, Any] = json.loads(metrics.read_text(encoding="utf-8"))
-            if reason := nothing_to_do(results["train/epochs"], previous, config["training"]):
+            results = read_metrics(run_dir)
+            if reason := nothing_to_do(results.get("train/epochs", math.inf), previous, config["training"]):
                 log.info(f"{run_dir} is finished: {reason}. Its metrics are in metrics.json and report.md.")
                 return results
         if dist_env().is_rank_zero:
@@ -117,7 +116,7 @@ def format_limit(limit: Any) -> str:
     return "no limit" if limit is None else str(limit)
 
 
-def nothing_to_do(num_epochs: int, previous: Settings, training: Settings) -> str:
+def nothing_to_do(num_epochs: float, previous: Settings, training: Settings) -> str:
     """Why a finished run has nothing to do; empty if the limit that ended it was raised."""
     if num_epochs < previous["training.max_epochs"]:  # patience ended it
         if training["patience"] != previous["training.patience"]:

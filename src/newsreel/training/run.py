@@ -24,12 +24,12 @@ from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
 from newsreel.runs.environment import default_threads, reset_peak_rss
-from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE
+from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, read_weights
 from newsreel.runs.trained_run import Command, Labels, build_classifier
 from newsreel.text.statistics import token_notes
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.training.callbacks.projector import ProjectorWords
-from newsreel.training.checkpoints import ResumeState
+from newsreel.training.checkpoints import ResumeState, restoring
 from newsreel.training.compilation import compile_network, require_compiler
 from newsreel.training.interrupts import stopped_by_signals
 from newsreel.training.loggers import RunLogger
@@ -69,13 +69,13 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     prepared = time.perf_counter()
 
     checkpoint = None if resume is None else str(resume.checkpoint)
-    with stopped_by_signals(trainer):
+    with stopped_by_signals(trainer), restoring(resume, history):
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     fitted = time.perf_counter()
     loader = data.test_dataloader()
-    best = str(spec.run_dir / BEST_CHECKPOINT)
+    classifier.load_state_dict(read_weights(spec.run_dir / BEST_CHECKPOINT))
     with stopped_by_signals(trainer):
-        trainer.test(classifier, loader, ckpt_path=best, verbose=False, weights_only=True)
+        trainer.test(classifier, loader, verbose=False)
     if not env.is_rank_zero:
         return {}
     timing = Timing(spec.started, prepared, fitted, time.perf_counter())

@@ -1,6 +1,6 @@
 """The specification of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ class RunSpec:
 
     experiment: Experiment
     run_dir: Path
-    choices: dict[str, str]  # of each config group
+    choices: Mapping[str, str | None]  # of each config group
     overrides: Sequence[str]  # key=value, as typed
     started: float  # `time.perf_counter()` when the command started
     resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit

@@ -20,6 +20,7 @@ from newsreel.core.dist import DistEnv, dist_env
 from newsreel.corpora.corpus import Corpus
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
+from newsreel.models.functional import require_finite
 from newsreel.training.callbacks.histograms import Histograms
 from newsreel.training.callbacks.history import History
 from newsreel.training.callbacks.progress_bar import ProgressBar
@@ -125,6 +126,7 @@ def predictions_of(classifier: TextClassifier, corpus: Corpus, split: str, loade
     """What a classifier said of a split's documents when it was tested with the loader."""
     decisions = classifier.decisions.cpu()
     scores, _ = classifier.outputs.tensors()
+    require_finite(scores)
     return Predictions.from_loader_order(
         corpus,
         split,

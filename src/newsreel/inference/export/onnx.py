@@ -22,7 +22,7 @@ from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.sections import Settings, check_section, read_reader
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
-from newsreel.core.storage import build_once
+from newsreel.core.storage import build_dir
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.inference.export.program import write_program
@@ -73,7 +73,7 @@ def export(settings: Settings) -> Path:
     documents = sample_documents(
         find_documents([run], "test", PathOverrides(**settings["paths"]), reader), settings["num_documents"]
     )
-    build_once(output_dir, lambda partial: write_export(run, documents, partial), f"the export of {run.run_dir}")
+    build_dir(output_dir, lambda partial: write_export(run, documents, partial))
     log.info(f"exported    {', '.join(sorted(path.name for path in output_dir.iterdir()))}")
     log.info(f"folder      {output_dir}")
     return output_dir

@@ -26,6 +26,7 @@ class History(Callback):
         self.epochs: list[dict[str, float]] = []
         self.first_step = 0.0  # time.perf_counter() after the first optimizer step of this process; 0: there was none
         self.seconds_before = 0.0  # fitting time before this process resumed the run
+        self.is_started = False  # whether training has begun in this process
         self._fit_started = 0.0
         self._epoch_seconds_before = 0.0
         self._training_seconds = 0.0
@@ -49,6 +50,7 @@ class History(Callback):
         self._fit_started = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_started = True
         self._line_at = time.perf_counter()
         self._epoch_started = (
             self._line_at - self._epoch_seconds_before
