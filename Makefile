@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real test-slow check format docs results clean
+.PHONY: help setup train test test-real test-slow check format docs results faults soak clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,6 +32,12 @@ test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, 
 
 test-slow: $(READY) ## Run the tests that take long: full products, kills, the docs' commands, also on real corpora
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+
+faults: $(READY) ## Inject faults into real commands and count how they end (under 15 minutes; ARGS="signals run")
+	$(BIN)/python tests/faults/faults.py $(ARGS)
+
+soak: $(READY) ## Train, evaluate and predict in one process for an hour; memory, files and threads stay (SECONDS=600)
+	$(BIN)/python tests/faults/soak.py --seconds $(or $(SECONDS),3600)
 
 check: $(READY) ## Check format, lint, types and which room imports which
 	$(BIN)/ruff format --check .

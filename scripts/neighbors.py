@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from newsreel.cli.app import read_request, run, user_errors
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
-from newsreel.runs.run_dir import BEST_CHECKPOINT, TABLE_KEY_SUFFIX, read_weights
+from newsreel.runs.run_dir import TABLE_KEY_SUFFIX, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,7 @@ def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
     from newsreel.text.loading import load_tokenizer
 
     tokens = load_tokenizer(folder).tokens
-    tables = [
-        value for name, value in read_weights(folder / BEST_CHECKPOINT).items() if name.endswith(TABLE_KEY_SUFFIX)
-    ]
+    tables = [value for name, value in read_weights(folder).items() if name.endswith(TABLE_KEY_SUFFIX)]
     if not tables:
         raise UserError(
             f"{folder} has no word vectors, because its words are one-hot. Name a run with another embedding."

@@ -31,7 +31,7 @@ def require_finite(probabilities: Tensor) -> None:
         num_documents = int((~probabilities.isfinite().all(dim=1)).sum())
         raise UserError(
             f"The network gives no probabilities for {num_documents:,} of {len(probabilities):,} documents, but NaN: "
-            "its weights are too large, since training diverged. Train again with a lower training.learning_rate, or set "
+            "its weights are too large, since training diverged. Train again with a lower training.learning_rate or "
             "training.gradient_clip."
         )
 

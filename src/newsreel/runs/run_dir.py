@@ -115,15 +115,20 @@ def check_yaml(file: Path) -> None:
         raise ValueError("it has an alias (*name), which no run writes")
 
 
-def read_weights(checkpoint: Path) -> "dict[str, Tensor]":
-    """The state dict of a checkpoint, on the CPU. Raises UserError."""
+def read_weights(run_dir: Path) -> "dict[str, Tensor]":
+    """The state dict of a run's best checkpoint, on the CPU. Raises UserError."""
+    return read_best_checkpoint(run_dir)["state_dict"]  # type: ignore[no-any-return]
+
+
+def read_best_checkpoint(run_dir: Path) -> dict[str, Any]:
+    """The content of a run's best checkpoint, as `read_checkpoint` has it. Raises UserError."""
+    checkpoint = run_dir / BEST_CHECKPOINT
     try:
-        content = read_checkpoint(checkpoint)
+        return read_checkpoint(checkpoint)
     except FileNotFoundError as error:
         raise UserError(f"{checkpoint} does not exist: the run was stopped during its first epoch.") from error
     except ValueError as error:
         raise UserError(f"{checkpoint} {error}. Restore it from a copy, or train the run again.") from error
-    return content["state_dict"]  # type: ignore[no-any-return]
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from newsreel.config.schema import Experiment, read_experiment
+from newsreel.config.sections import Settings, show
 from newsreel.core.errors import UserError
 from newsreel.core.json_files import read_json
 from newsreel.core.storage import write_atomically
@@ -29,13 +30,14 @@ from newsreel.runs.run_dir import (
     RUN_FORMAT,
     TABLE_KEY_SUFFIX,
     check_format,
+    read_best_checkpoint,
     read_config,
-    read_weights,
 )
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.tokens import FittedTokenizer
 
 T = TypeVar("T")
+PREDICTION_SECTIONS = ("tokenizer", "model", "batches", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,15 @@ def open_run(run_dir: Path) -> TrainedRun:
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")
     if not (run_dir / LABELS_FILE).is_file():
-        raise UserError(f"{run_dir} is a run that ended before training started. Name a trained run.")
+        raise UserError(f"{run_dir} has no {LABELS_FILE}: the run ended before training started. Name a trained run.")
     check_format(run_dir)
     experiment = read_experiment_of(run_dir)
     command, labels = read_command(run_dir), read_labels(run_dir)
     tokenizer = load_tokenizer(run_dir)
     checkpoint = run_dir / BEST_CHECKPOINT
-    weights = read_weights(checkpoint)
+    content = read_best_checkpoint(run_dir)
+    weights = content["state_dict"]
+    require_same_settings(experiment.config, content.get("hyper_parameters"), run_dir)
     tables = [value for name, value in weights.items() if name.endswith(TABLE_KEY_SUFFIX)]
     num_words = len(tokenizer.tokens)
     counts = torch.ones(len(labels.names), dtype=torch.long)  # only used by the training loss
@@ -164,6 +168,21 @@ def open_run(run_dir: Path) -> TrainedRun:
             raise
         raise UserError(f"{checkpoint} does not fit {run_dir / CONFIG_FILE}: {error}") from error
     return TrainedRun(run_dir, experiment, command, tokenizer, labels, classifier.eval())
+
+
+def require_same_settings(config: Settings, trained_with: Any, run_dir: Path) -> None:
+    """Raise UserError if a setting that predictions depend on is not the one that the run was trained with.
+
+    trained_with: the settings in the checkpoint.
+    """
+    for section in PREDICTION_SECTIONS:
+        before = trained_with.get(section) if isinstance(trained_with, dict) else None
+        for key, value in before.items() if isinstance(before, dict) else ():
+            if (now := config[section].get(key, value)) != value:
+                raise UserError(
+                    f"{run_dir / CONFIG_FILE}: {section}.{key} is {show(now)}, but the run was trained with "
+                    f"{show(value)}. Write that value again, or train a new run with the other one."
+                )
 
 
 def require_fit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

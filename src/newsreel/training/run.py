@@ -24,7 +24,7 @@ from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
 from newsreel.runs.environment import default_threads, reset_peak_rss
-from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, METRICS_FILE, read_weights
+from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE, read_weights
 from newsreel.runs.trained_run import Command, Labels, build_classifier
 from newsreel.text.statistics import token_notes
 from newsreel.text.tokens import TokenizedCorpus
@@ -73,7 +73,7 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     fitted = time.perf_counter()
     loader = data.test_dataloader()
-    classifier.load_state_dict(read_weights(spec.run_dir / BEST_CHECKPOINT))
+    classifier.load_state_dict(read_weights(spec.run_dir))
     with stopped_by_signals(trainer):
         trainer.test(classifier, loader, verbose=False)
     if not env.is_rank_zero:
