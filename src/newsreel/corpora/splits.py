@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.sparse import csc_array
 
 
 def first_of_each_class(targets: np.ndarray, num_documents: int) -> np.ndarray:
@@ -127,20 +128,31 @@ def with_total(
     targets: (N, L) indicators. Each step moves the document after which the labels' counts are closest to
     fraction × their documents (least squares; ties are drawn at random), and no label's only training document.
     """
-    held_out = held_out.copy()
-    rows, labels = np.nonzero(targets)
-    num_documents, num_labels = targets.shape
-    sizes = np.bincount(labels, minlength=num_labels)
-    order = random.permutation(num_documents)
-    while missing := total - int(held_out.sum()):
-        step = 1 if missing > 0 else -1
-        counts = np.bincount(labels[held_out[rows]], minlength=num_labels)
-        growth = 1 + 2 * step * (counts - fraction * sizes)  # of the labels' squared distances from their quotas
-        costs = np.bincount(rows, weights=growth[labels], minlength=num_documents)
-        is_only = (sizes - counts == 1)[labels] if step > 0 else np.zeros(len(rows), dtype=bool)
-        fixed = np.bincount(rows, weights=is_only, minlength=num_documents) > 0
-        movable = order[((held_out != (step > 0)) & ~fixed)[order]]
-        if not len(movable):
+    order = random.permutation(len(targets))
+    by_label = csc_array(targets[order] != 0)  # its rows are in the order that decides ties
+    by_document = by_label.tocsr()
+    selected = held_out[order]
+    missing = total - int(selected.sum())
+    step = 1 if missing > 0 else -1
+    sizes = by_label.sum(axis=0)
+    counts = by_label[selected].sum(axis=0)
+    # (N,) growth of the labels' squared distances, rounded so that ties are ties; infinite where it is not allowed
+    costs = np.round(by_label @ (1 + 2 * step * (counts - fraction * sizes)), 6)
+    costs[selected == (step > 0)] = np.inf
+    if step > 0:
+        costs[by_label @ (sizes - counts == 1).astype(np.int64) > 0] = np.inf
+    for _ in range(abs(missing)):
+        document = costs.argmin()
+        if np.isinf(costs[document]):
             break
-        held_out[movable[costs[movable].argmin()]] = step > 0
-    return held_out
+        selected[document] = step > 0
+        costs[document] = np.inf
+        for label in by_document.indices[by_document.indptr[document] : by_document.indptr[document + 1]]:
+            with_label = by_label.indices[by_label.indptr[label] : by_label.indptr[label + 1]]
+            counts[label] += step
+            costs[with_label] += 2
+            if step > 0 and sizes[label] - counts[label] == 1:
+                costs[with_label] = np.inf
+    result = np.empty_like(held_out)
+    result[order] = selected
+    return result
