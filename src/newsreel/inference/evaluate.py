@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
@@ -26,10 +27,12 @@ from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
+from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.models.decisions import DecisionRule
+from newsreel.reporting.caveats import loss_notes, majority_notes
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_json
 from newsreel.runs.trained_run import TrainedRun, open_run
@@ -78,8 +81,9 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
     num_documents = len(corpus.targets(request.split))
     log.info(f"documents   {num_documents:,} {request.split}, {corpus.name} from {corpus.source}")
 
-    run_results = [evaluate_run(run, corpus, request.split, machine) for run in runs]
-    ensemble_result = ensemble(runs, run_results)
+    majority = majority_label(runs[0].run_dir) if stage == "test" else None
+    run_results = [evaluate_run(run, corpus, request.split, machine, majority) for run in runs]
+    ensemble_result = ensemble(runs, run_results, majority)
     results: dict[str, Any] = {
         **{f"{stage}/{name}": value for name, value in ensemble_result.metrics.items()},
         f"documents/{request.split}": num_documents,
@@ -95,9 +99,17 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
     rows = [(str(run.run_dir), headline(single, corpus.metric)) for run, single in zip(runs, run_results, strict=True)]
     if len(runs) > 1:
         rows.append(("ensemble", headline(ensemble_result, corpus.metric)))
-    elif reader is None and stage != "train":
+    if (context := ScoreContext.from_results(ensemble_result.metrics, corpus.metric)) is not None:
+        rows.append((corpus.metric, str(context)))
+    if len(runs) == 1 and reader is None and stage != "train":
         rows += compare_with_training(ensemble_result.metrics, stage, corpus, read_json(runs[0].run_dir / METRICS_FILE))
-    rows += [("results", str(output_dir)), *(("note", note) for note in corpus.notes)]
+    rows.append(("results", str(output_dir)))
+    notes = [
+        *corpus.notes,
+        *majority_notes(ensemble_result.predictions, majority),
+        *loss_notes({request.split: ensemble_result.metrics["loss"]}, corpus.task, corpus.num_labels),
+    ]
+    rows += [("note", note) for note in notes]
     log.info(table(rows))
     return results
 
@@ -152,8 +164,19 @@ class EvalResult:
     device: str
 
 
-def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> EvalResult:
-    """Evaluate a run with the same test steps as its training."""
+def majority_label(run_dir: Path) -> int | None:
+    """The label that is most frequent in the training of a run; None if its table of labels is missing or damaged."""
+    try:
+        return pl.read_csv(run_dir / "labels.csv")["training_documents"].arg_max()
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+
+
+def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine, majority: int | None) -> EvalResult:
+    """Evaluate a run with the same test steps as its training.
+
+    majority: the label that is most frequent in training.
+    """
     environment = read_json(run.run_dir / METRICS_FILE).get("environment", {})
     threads = machine.threads or environment.get("threads") or run.experiment.trainer.threads or default_threads()
     torch.set_num_threads(min(threads, max(default_threads(), os.cpu_count() or 1)))
@@ -169,11 +192,18 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) 
     loader = data.evaluation_dataloader(split)
     tester.test(run.classifier, loader, verbose=False)
     metrics = round_metrics(tester.callback_metrics, "test/")
+    metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}
     predictions = predictions_of(run.classifier, corpus, split, loader)
-    return EvalResult({name.removeprefix("test/"): value for name, value in metrics.items()}, predictions, str(device))
+    metrics |= context_of(predictions, majority)
+    return EvalResult(round_metrics(metrics, ""), predictions, str(device))
 
 
-def ensemble(runs: list[TrainedRun], run_results: list[EvalResult]) -> EvalResult:
+def context_of(predictions: Predictions, majority: int | None) -> dict[str, float]:
+    """Interval and majority guess of test documents; none of others, by which the run was trained or selected."""
+    return ScoreContext.of(predictions, majority).results() if predictions.split == "test" else {}
+
+
+def ensemble(runs: list[TrainedRun], run_results: list[EvalResult], majority: int | None) -> EvalResult:
     """The ensemble of runs: the mean of their probabilities.
 
     For `multilabel`, thresholds (or k, for top_k) are averaged too: a label is predicted if the probabilities are above
@@ -191,6 +221,7 @@ def ensemble(runs: list[TrainedRun], run_results: list[EvalResult]) -> EvalResul
     metrics |= measure(scores, preds, targets, labels.task, labels.parents)
     thresholds = decisions.thresholds.numpy() if decisions.by_thresholds else None
     predictions = Predictions(first.corpus, first.split, scores.numpy(), preds.numpy(), first.targets, thresholds)
+    metrics |= context_of(predictions, majority)
     return EvalResult(round_metrics(metrics, ""), predictions, run_results[0].device)
 
 
