@@ -121,7 +121,7 @@ def test_without_differences_between_documents_the_t_test_is_students() -> None:
 
 
 def rejections(num_runs: int, spread: float, make: Any, repetitions: int = 250) -> float:
-    """How often equal configurations are told apart, whose runs differ by chance."""
+    """How often a difference is found between equal configurations."""
     random = np.random.default_rng(7)
     rejected = 0
     for _ in range(repetitions):
@@ -137,7 +137,7 @@ def one_label(random: np.random.Generator, easiness: np.ndarray) -> Outcomes:
     return Outcomes((easiness + random.normal(0, 1, len(easiness)) > 0).astype(int), np.ones(len(easiness), dtype=int))
 
 
-def test_equal_configurations_are_told_apart_in_five_of_a_hundred_cases() -> None:
+def test_equal_configurations_differ_in_at_most_one_case_of_twenty() -> None:
     # the test of single runs cannot know how much seeds differ: it is exact if they do not, and cautious by its steps
     assert 0.01 < rejections(1, 0, one_label) < 0.07
     assert 0.01 < rejections(3, 0.2, one_label) < 0.07

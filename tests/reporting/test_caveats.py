@@ -8,7 +8,7 @@ from helpers.predictions import predictions
 from newsreel.batches.batch import DocumentDataset
 from newsreel.corpora.overlap import TrainingOverlap
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.caveats import caveats, loss_notes, majority_notes
+from newsreel.reporting.caveats import TrainingLoss, caveats, loss_notes, majority_notes, training_notes
 from newsreel.text.tokens import TokenSequences
 
 
@@ -79,7 +79,7 @@ def test_documents_of_several_labels() -> None:
     assert "The mean probability of a label is 0.4375, and 0.5000 of them are present" in text
 
 
-def test_the_metric_is_told_without_test_documents_of_training() -> None:
+def test_the_metric_is_given_without_test_documents_of_training() -> None:
     test = [("a", 0), ("b", 1), ("b!", 1), ("new", 1), ("newer", 1), ("newest", 0)]
     found = predictions(test, [0, 0, 1, 1, 0, 0], np.eye(2)[[0, 0, 1, 1, 0, 0]], "binary", [("a", 0), ("b", 0)])
     exact, near, contradictory = (np.isin(np.arange(6), rows) for rows in ([0, 1], [2], [1]))
@@ -100,7 +100,7 @@ def test_a_run_that_is_not_better_than_the_majority_guess_has_a_note() -> None:
     targets = [0] * 22 + [1] * 8
     preds = [1, 1] + [0] * 20 + [1] * 8
     (note,) = majority_notes(of_classes(targets, preds), 0)
-    assert "accuracy of 0.9333 cannot be told from the majority guess's 0.7333" in note
+    assert "accuracy of 0.9333 does not differ significantly from the majority guess's 0.7333" in note
     assert "30 documents, p = 0.1094" in note
     assert majority_notes(of_classes(targets, [0] * 22 + [1] * 8), 0) == []  # 8 and 0: 2 / 2⁸
     (below,) = majority_notes(of_classes(targets, [1] * 10 + [0] * 20), 0)
@@ -115,16 +115,25 @@ def test_a_run_of_several_labels_is_compared_with_the_majority_guess_too() -> No
     majority[:, 0] = True
     # 2 · 40 / (60 + 100)
     (note,) = majority_notes(predictions(documents_of, majority, task="multilabel"), 0)
-    assert "f1_micro of 0.5000 cannot be told from the majority guess's 0.5000" in note
+    assert "f1_micro of 0.5000 does not differ significantly from the majority guess's 0.5000" in note
     assert "p = 1.0000" in note
     assert majority_notes(predictions(documents_of, targets, task="multilabel"), 0) == []
+
+
+def test_a_network_that_is_stuck_and_one_that_has_diverged_have_one_note_each() -> None:
+    stuck = TrainingLoss(0.70, 0.69, 60)
+    (note,) = training_notes(stuck, {"validation": 0.70, "test": 0.71}, "binary", 2)
+    assert "hardly left its start: it is 0.7000 after 60 steps, and 0.6900 if" in note
+    (note,) = training_notes(TrainingLoss(5e9, 0.69, 60), {"validation": 0.7, "test": 5.8e14}, "binary", 2)
+    assert "test loss of 5.8e+14 are above 0.6931" in note
+    assert training_notes(TrainingLoss(0.3, 0.69, 60), {"validation": 0.4, "test": 0.5}, "binary", 2) == []
 
 
 def test_a_loss_above_that_of_the_uniform_guess_has_a_note() -> None:
     assert loss_notes({"validation": 0.69, "test": 0.69}, "binary", 2) == []
     (note,) = loss_notes({"validation": 0.69, "test": 5.8e14}, "binary", 2)
     assert "The test loss of 5.8e+14 is above 0.6931" in note
-    assert "training.learning_rate, set training.gradient_clip" in note
+    assert "lower training.learning_rate or set training.gradient_clip" in note
     (both,) = loss_notes({"validation": 0.7, "test": 0.71}, "multilabel", 90)
     assert "The validation loss of 0.7 and the test loss of 0.71 are above 0.6931" in both
     assert loss_notes({"test": 1.09}, "multiclass", 3) == []

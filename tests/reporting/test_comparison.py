@@ -198,7 +198,7 @@ def test_micro_f1_counts_the_labels_that_both_lists_have() -> None:
     assert (outcomes.hits.tolist(), outcomes.sizes.tolist()) == ([2, 0, 0], [4, 1, 1])
 
 
-def test_intervals_are_not_averaged_and_the_majority_guess_is_told(tmp_path: Path) -> None:
+def test_intervals_are_not_averaged_and_the_majority_guess_is_shown(tmp_path: Path) -> None:
     for seed in (1, 2):
         run = write_run(tmp_path / str(seed), f"seed={seed}", 0.7)
         results = json.loads((run / "metrics.json").read_text())

@@ -4,6 +4,7 @@ Axes: N documents, L labels, K bins of probability.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,7 @@ MIN_VALIDATION_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
 MIN_DECISIONS = 30  # calibration bins with fewer are not reported
 MAX_STANDARD_ERRORS = 2.0  # smaller deviations of a calibration bin can be chance
 MIN_LOSS_REDUCTION = 0.03  # of the loss of the labels' frequencies; with less, a network has not learned
+MAX_STUCK_LOSS = 1.1  # times the loss of the uniform guess; with more, a network has diverged
 UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail": "what is between their halves is"}
 
 
@@ -46,21 +48,31 @@ def caveats(
     ]
 
 
-def learning_notes(train_loss: float, prior_loss: float, num_steps: int) -> list[str]:
-    """A note if the network has hardly learned anything from its training documents.
+@dataclass(frozen=True)
+class TrainingLoss:
+    """What a training has come to."""
 
-    train_loss: of the last epoch. prior_loss: if every document had the labels' frequencies as probabilities.
-    num_steps: optimizer steps so far.
-    """
-    if train_loss < (1 - MIN_LOSS_REDUCTION) * prior_loss:
+    last: float  # of the last epoch
+    prior: float  # if every document had the labels' frequencies as probabilities
+    num_steps: int  # optimizer steps so far
+
+
+def learning_notes(loss: TrainingLoss) -> list[str]:
+    """A note if the network has hardly learned anything from its training documents."""
+    if loss.last < (1 - MIN_LOSS_REDUCTION) * loss.prior:
         return []
     return [
-        f"The training loss has hardly left its start: it is {train_loss:.4f} after {num_steps:,} steps, and "
-        f"{prior_loss:.4f} if every document gets the frequencies of the labels as probabilities, whatever its words. "
+        f"The training loss has hardly left its start: it is {loss.last:.4f} after {loss.num_steps:,} steps, and "
+        f"{loss.prior:.4f} if every document gets the frequencies of the labels as probabilities, whatever its words. "
         "The network has learned next to nothing: train longer (raise training.min_steps_per_epoch or "
         "training.max_epochs, and training.patience), raise training.learning_rate, or choose model=bow, which needs "
         "fewer documents."
     ]
+
+
+def uniform_loss(task: Task, num_labels: int) -> float:
+    """Log loss of the uniform guess, which gives every label the same probability."""
+    return math.log(num_labels if task == "multiclass" else 2)
 
 
 def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
@@ -75,7 +87,7 @@ def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
     chance = p_value([outcomes], [majority])
     if outcomes.score > majority.score and chance <= MAX_P:
         return []
-    comparison = "cannot be told from" if chance > MAX_P else "is below"
+    comparison = "does not differ significantly from" if chance > MAX_P else "is below"
     return [
         f"The {predictions.split} {predictions.corpus.metric} of {outcomes.score:.4f} {comparison} the majority "
         f"guess's {majority.score:.4f} (paired test on {len(outcomes.hits):,} documents, p = {chance:.4f}): the "
@@ -84,16 +96,28 @@ def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
     ]
 
 
+def training_notes(learning: TrainingLoss, losses: dict[str, float], task: Task, num_labels: int) -> list[str]:
+    """A note if the network has not learned, or if its losses are above that of the uniform guess.
+
+    Not both, since their remedies are opposite: a network that has not learned has about the loss of a guess.
+    losses: of the checkpoint, by the name of their split.
+    """
+    stuck = learning_notes(learning)
+    has_diverged = max(losses.values()) > MAX_STUCK_LOSS * uniform_loss(task, num_labels)
+    return stuck if stuck and not has_diverged else loss_notes(losses, task, num_labels)
+
+
 def loss_notes(losses: dict[str, float], task: Task, num_labels: int) -> list[str]:
     """A note if the log loss is above that of the uniform guess. losses: by the name of their split."""
-    uniform = math.log(num_labels if task == "multiclass" else 2)
+    uniform = uniform_loss(task, num_labels)
     above = [f"{split} loss of {loss:.4g}" for split, loss in losses.items() if loss > uniform]
     if not above:
         return []
     return [
         f"The {' and the '.join(above)} {'is' if len(above) == 1 else 'are'} above {uniform:.4f}, the loss of the "
-        "uniform guess, which gives every label the same probability: the training has diverged, or the probabilities "
-        "are far too confident. Lower training.learning_rate, set training.gradient_clip, or train for fewer epochs."
+        "uniform guess, which gives every label the same probability. If the training has diverged, lower "
+        "training.learning_rate or set training.gradient_clip; if it has only become too confident, train for fewer "
+        "epochs."
     ]
 
 

@@ -23,12 +23,12 @@ from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
 from newsreel.reporting.caveats import (
+    TrainingLoss,
     caveats,
-    learning_notes,
-    loss_notes,
     majority_label,
     majority_notes,
     score_without,
+    training_notes,
 )
 from newsreel.reporting.report import Report, write_report
 from newsreel.runs.environment import describe_environment, peak_rss_mb
@@ -163,11 +163,11 @@ def build_report(
 ) -> Report:
     experiment, corpus = spec.experiment, parts.corpus
     losses = {"validation": results["val/loss"], "test": results["test/loss"]}
+    training = TrainingLoss(parts.history.epochs[-1]["train/loss"], prior_loss(parts), results["train/steps"])
     notes = [
         *corpus.notes,
-        *learning_notes(parts.history.epochs[-1]["train/loss"], prior_loss(parts), results["train/steps"]),
+        *training_notes(training, losses, corpus.task, corpus.num_labels),
         *majority_notes(predictions, majority_label(predictions)),
-        *loss_notes(losses, corpus.task, corpus.num_labels),
     ]
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
     return Report(
