@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pytest
 
 from helpers.predictions import predictions
 from newsreel.batches.batch import DocumentDataset
+from newsreel.corpora.overlap import TrainingOverlap
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.caveats import caveats, standard_error
+from newsreel.reporting.caveats import TrainingLoss, caveats, loss_notes, majority_notes, training_notes
 from newsreel.text.tokens import TokenSequences
 
 
@@ -26,25 +26,10 @@ def of_classes(targets: list[int], preds: list[int]) -> Predictions:
     return predictions([("a film", label) for label in targets], preds, probabilities, train=train)
 
 
-def told(found: Predictions, texts: DocumentDataset, metric: str = "accuracy", **options: Any) -> str:
-    return "\n".join(caveats(found, texts, metric, 7, **{"drops_unknown": True, **options}))
-
-
-def test_the_standard_error_of_an_accuracy_is_that_of_a_share() -> None:
-    found = standard_error(of_classes([0] * 100, [0] * 80 + [1] * 20))
-    assert found == pytest.approx((0.8, (0.8 * 0.2 / 100) ** 0.5))
-
-
-def test_the_standard_error_of_micro_f1_is_that_of_many_draws() -> None:
-    random = np.random.default_rng(1)
-    targets = random.random((400, 3)) < 0.4
-    preds = targets ^ (random.random((400, 3)) < 0.15)
-    found = predictions([("a", np.flatnonzero(row).tolist()) for row in targets], preds, task="multilabel")
-    draws = []
-    for _ in range(2_000):
-        rows = random.integers(400, size=400)
-        draws.append(2 * (targets[rows] & preds[rows]).sum() / (targets[rows].sum() + preds[rows].sum()))
-    assert standard_error(found)[1] == pytest.approx(np.std(draws), rel=0.1)
+def told(found: Predictions, texts: DocumentDataset, **options: Any) -> str:
+    none = np.zeros(len(found.targets), dtype=bool)
+    overlap = TrainingOverlap(("train",), none, none, none)
+    return "\n".join(caveats(found, texts, **{"overlap": overlap, "seed": 7, "drops_unknown": True, **options}))
 
 
 def test_every_limit_is_told_with_its_figures() -> None:
@@ -53,7 +38,9 @@ def test_every_limit_is_told_with_its_figures() -> None:
     for sentence in (
         "one of these 3 labels",
         "accuracy of 0.7500 is measured on 400 documents",
-        "is 0.0217.",  # the square root of 0.75 · 0.25 / 400
+        "its 95% confidence interval for others of the same kind is 0.7046–0.7917.",  # Clopper and Pearson's
+        "label0, the most frequent label in training, for every document would have a test accuracy of 0.7500.",
+        "No test document has the text, or nearly the words, of a document in train.",
         "(seed 7)",
         "2 of 3 labels have fewer than 20 training documents.",
         "1 of 3 labels are predicted for no test document, though they occur 100 times",
@@ -72,8 +59,7 @@ def test_what_can_be_chance_is_not_told() -> None:
 
 def test_no_mistake_is_no_certainty() -> None:
     text = told(of_classes([0] * 30, [0] * 30), documents(0), drops_unknown=False)
-    assert "on other documents it can differ by 0.1000" in text
-    assert "standard error" not in text
+    assert "is 0.8843–1.0000" in text  # 0.025 ** (1 / 30)
     assert "vocabulary" not in text
 
 
@@ -88,21 +74,70 @@ def test_what_does_not_limit_a_run_is_not_told() -> None:
 def test_documents_of_several_labels() -> None:
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.1, 0.1]])
     test: list[tuple[str, Any]] = [("a", [0]), ("a", [1]), ("a", [0, 1]), ("a", [])]
-    text = told(predictions(test, scores > 0.5, scores, "multilabel"), documents(3), "f1_micro")
+    text = told(predictions(test, scores > 0.5, scores, "multilabel"), documents(3))
     assert "predicts none for 1 of 4 test documents" in text
     assert "The mean probability of a label is 0.4375, and 0.5000 of them are present" in text
 
 
-def test_the_metric_is_told_without_test_documents_of_training_and_beside_a_majority_guess() -> None:
-    train = [("a", 0), ("b", 0), ("c", 1)] * 20
-    test = [("a", 0), ("b", 1), ("new", 1), ("newer", 1), ("newest", 0)]
-    found = predictions(test, [0, 0, 1, 0, 0], np.eye(2)[[0, 0, 1, 0, 0]], "binary", train)
-    text = told(found, documents(3))
-    assert "label in training, for every document would have a test accuracy of 0.4000." in text
+def test_the_metric_is_given_without_test_documents_of_training() -> None:
+    test = [("a", 0), ("b", 1), ("b!", 1), ("new", 1), ("newer", 1), ("newest", 0)]
+    found = predictions(test, [0, 0, 1, 1, 0, 0], np.eye(2)[[0, 0, 1, 1, 0, 0]], "binary", [("a", 0), ("b", 0)])
+    exact, near, contradictory = (np.isin(np.arange(6), rows) for rows in ([0, 1], [2], [1]))
+    text = told(found, documents(3), overlap=TrainingOverlap(("train", "validation"), exact, near, contradictory))
     # of new, newer and newest, two are right
-    assert "in train; without them, the test accuracy is 0.6667. 1 of them have other labels there." in text
-    no_overlap = predictions(test[2:], [1, 0, 0], np.eye(2)[[1, 0, 0]], "binary", train)
-    assert "without them" not in told(no_overlap, documents(3))
+    assert (
+        "2 of the 6 test documents have the text of a document in train or validation, and 1 others nearly its words "
+        "(a Jaccard similarity of at least 0.7); without them, the test accuracy is 0.6667. 1 of them have other labels"
+    ) in text
+    everything = np.ones(6, dtype=bool)
+    alone = told(found, documents(3), overlap=TrainingOverlap(("train",), everything, ~everything, ~everything))
+    assert "6 of the 6 test documents" in alone
+    assert "without them" not in alone
+
+
+def test_a_run_that_is_not_better_than_the_majority_guess_has_a_note() -> None:
+    # 8 documents are right by the network alone and 2 by the guess alone: p = 2 · (1 + 10 + 45) / 2¹⁰
+    targets = [0] * 22 + [1] * 8
+    preds = [1, 1] + [0] * 20 + [1] * 8
+    (note,) = majority_notes(of_classes(targets, preds), 0)
+    assert "accuracy of 0.9333 does not differ significantly from the majority guess's 0.7333" in note
+    assert "30 documents, p = 0.1094" in note
+    assert majority_notes(of_classes(targets, [0] * 22 + [1] * 8), 0) == []  # 8 and 0: 2 / 2⁸
+    (below,) = majority_notes(of_classes(targets, [1] * 10 + [0] * 20), 0)
+    assert "accuracy of 0.4000 is below the majority guess's 0.7333" in below
+    assert majority_notes(of_classes(targets, preds), None) == []
+
+
+def test_a_run_of_several_labels_is_compared_with_the_majority_guess_too() -> None:
+    targets = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1]] * 20, dtype=bool)
+    documents_of = [("a", np.flatnonzero(row).tolist()) for row in targets]
+    majority = np.zeros_like(targets)
+    majority[:, 0] = True
+    # 2 · 40 / (60 + 100)
+    (note,) = majority_notes(predictions(documents_of, majority, task="multilabel"), 0)
+    assert "f1_micro of 0.5000 does not differ significantly from the majority guess's 0.5000" in note
+    assert "p = 1.0000" in note
+    assert majority_notes(predictions(documents_of, targets, task="multilabel"), 0) == []
+
+
+def test_a_network_that_is_stuck_and_one_that_has_diverged_have_one_note_each() -> None:
+    stuck = TrainingLoss(0.70, 0.69, 60)
+    (note,) = training_notes(stuck, {"validation": 0.70, "test": 0.71}, "binary", 2)
+    assert "hardly left its start: it is 0.7000 after 60 steps, and 0.6900 if" in note
+    (note,) = training_notes(TrainingLoss(5e9, 0.69, 60), {"validation": 0.7, "test": 5.8e14}, "binary", 2)
+    assert "test loss of 5.8e+14 are above 0.6931" in note
+    assert training_notes(TrainingLoss(0.3, 0.69, 60), {"validation": 0.4, "test": 0.5}, "binary", 2) == []
+
+
+def test_a_loss_above_that_of_the_uniform_guess_has_a_note() -> None:
+    assert loss_notes({"validation": 0.69, "test": 0.69}, "binary", 2) == []
+    (note,) = loss_notes({"validation": 0.69, "test": 5.8e14}, "binary", 2)
+    assert "The test loss of 5.8e+14 is above 0.6931" in note
+    assert "lower training.learning_rate or set training.gradient_clip" in note
+    (both,) = loss_notes({"validation": 0.7, "test": 0.71}, "multilabel", 90)
+    assert "The validation loss of 0.7 and the test loss of 0.71 are above 0.6931" in both
+    assert loss_notes({"test": 1.09}, "multiclass", 3) == []
+    assert "above 1.0986" in loss_notes({"test": 1.11}, "multiclass", 3)[0]
 
 
 def test_test_documents_without_a_token_are_told() -> None:

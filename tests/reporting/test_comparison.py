@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from helpers.project import Command
 from newsreel.core.errors import UserError
 from newsreel.reporting.comparison import Comparison
+from newsreel.reporting.significance import outcomes_of
 from newsreel.runs.records import find_runs
 
 
@@ -34,6 +35,15 @@ def write_run(folder: Path, overrides: str, val: float | None, test: float = 0.5
         figures = {"val/accuracy": val, "test/accuracy": test, "test/f1_macro": 0.5, "test/loss": 1.5}
         others = {"time/fit_s": 2.0, "model/parameters": 1234, "environment": {"seed": seed}}
         (folder / "metrics.json").write_text(json.dumps(figures | others))
+    return folder
+
+
+def write_predictions(folder: Path, right: int, wrong: int, shift: int = 0) -> Path:
+    """Predictions of documents, the first of which are right; `shift` of the right ones are others instead."""
+    labels = [f"label{number % 2}" for number in range(right + wrong)]
+    is_right = [shift <= number < right + shift for number in range(right + wrong)]
+    predicted = [label if correct else "another" for label, correct in zip(labels, is_right, strict=True)]
+    pl.DataFrame({"labels": labels, "predicted": predicted}).write_parquet(folder / "predictions.parquet")
     return folder
 
 
@@ -126,10 +136,85 @@ def test_the_script_writes_table_and_figure(tmp_path: Path, command_here: Comman
     assert (tmp_path / "table" / "summary.png").read_bytes().startswith(b"\x89PNG")
 
 
+def column_of(text: str, name: str) -> list[str]:
+    head, _, *rows = rows_of(text)
+    return [row[head.index(name)] for row in rows]
+
+
+def test_configurations_are_tested_against_the_best_and_ties_are_marked(tmp_path: Path) -> None:
+    # of 100 documents, the best gets the first 80 right
+    write_predictions(write_run(tmp_path / "a", "model.dropout=0", 0.9, 0.8), 80, 20)
+    write_predictions(write_run(tmp_path / "b", "model.dropout=0.1", 0.8, 0.7), 70, 30)  # loses 10 and gains none
+    write_predictions(write_run(tmp_path / "c", "model.dropout=0.2", 0.7, 0.8), 80, 20, shift=3)  # loses 3, gains 3
+    text = Comparison(find_runs([tmp_path])).text()
+    # McNemar: 2 / 2¹⁰ = 0.00195, twice as much for the smaller of two; 1
+    assert column_of(text, "p vs. best") == ["best", "0.0039", "1.0000 ="]
+    assert "against the first row, on the same documents, corrected for 2 tests (Holm). = marks ties" in text
+    assert "Without a test" not in text
+    Comparison(find_runs([tmp_path])).write(tmp_path / "table", "title")
+    table = pl.read_csv(tmp_path / "table" / "summary.csv")
+    assert table["p vs. best"].to_list() == [None, pytest.approx(2 / 2**9, abs=1e-7), 1]
+
+
+def test_several_seeds_are_tested_together(tmp_path: Path) -> None:
+    for seed, right in ((1, 80), (2, 78), (3, 82)):
+        write_predictions(write_run(tmp_path / f"a{seed}", f"model.dropout=0 seed={seed}", 0.9), right, 100 - right)
+        write_predictions(
+            write_run(tmp_path / f"b{seed}", f"model.dropout=0.1 seed={seed}", 0.8), right - 2, 102 - right
+        )
+        write_predictions(write_run(tmp_path / f"c{seed}", f"model.dropout=0.2 seed={seed}", 0.7), 40, 60)
+    text = Comparison(find_runs([tmp_path])).text()
+    best, tie, worse = column_of(text, "p vs. best")
+    assert (best, tie[-1], worse) == ("best", "=", "<0.0001")
+    assert 0.1 < float(tie[:-2]) < 0.5  # a difference of 0.02 with a standard error of 0.014 and more
+
+
+def test_what_cannot_be_tested_against_the_best_is_named(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, f"model.dropout=0.{number}", 0.9 - number / 100)
+            for number, name in enumerate("abcdef")]  # fmt: skip
+    for run in (runs[0], runs[3]):
+        write_predictions(run, 80, 20)
+    write_predictions(runs[1], 81, 20)
+    (runs[2] / "predictions.parquet").write_bytes(b"PAR1 and no more")
+    write_predictions(runs[5], 80, 20)
+    (runs[5] / "metrics.json").write_text(
+        (runs[5] / "metrics.json").read_text().replace('"seed": 1', '"corpus_fingerprint": "another"')
+    )
+    text = Comparison(find_runs([tmp_path])).text()
+    assert column_of(text, "p vs. best") == ["best", "", "", "1.0000 =", "", ""]
+    (line,) = (line for line in text.splitlines() if line.startswith("Without a test against the best: "))
+    assert f"{runs[1]} and {runs[0]} were tested on different documents; " in line
+    assert f"{runs[2] / 'predictions.parquet'} cannot be read (ArrowInvalid: " in line
+    assert f"{runs[4] / 'predictions.parquet'} is missing; and 1 more." in line
+    (runs[0] / "predictions.parquet").unlink()
+    without = Comparison(find_runs([tmp_path])).text()
+    assert f"Without a test against the best: {runs[0] / 'predictions.parquet'} is missing." in without
+    assert "p vs. best" not in rows_of(without)[0]
+
+
+def test_micro_f1_counts_the_labels_that_both_lists_have() -> None:
+    documents = pl.DataFrame({"labels": [["a", "b"], ["c"], []], "predicted": [["b", "c"], [], ["a"]]})
+    outcomes = outcomes_of(documents)
+    assert (outcomes.hits.tolist(), outcomes.sizes.tolist()) == ([2, 0, 0], [4, 1, 1])
+
+
+def test_intervals_are_not_averaged_and_the_majority_guess_is_shown(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        run = write_run(tmp_path / str(seed), f"seed={seed}", 0.7)
+        results = json.loads((run / "metrics.json").read_text())
+        others = {"test/accuracy_ci_low": 0.4, "test/accuracy_ci_high": 0.6, "test/majority_accuracy": 0.3}
+        (run / "metrics.json").write_text(json.dumps(results | others))
+    comparison = Comparison(find_runs([tmp_path]))
+    columns = comparison.table().columns
+    assert not [name for name in columns if "_ci_" in name or name == "test/majority_accuracy std"]
+    assert "The majority guess has a test accuracy of 0.3000." in comparison.text()
+
+
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is not a directory"):
         find_runs([tmp_path / "nowhere"])
     run = write_run(tmp_path / "run", "", 0.7)
     (run / "metrics.json").write_text('{"val/acc')
-    with pytest.raises(UserError, match=r"metrics\.json is not a valid file of a run"):
-        find_runs([tmp_path])
+    (broken,) = find_runs([tmp_path])
+    assert broken.status == "failed"
+    assert f"{run / 'metrics.json'} is not as a run has written it: Invalid JSON" in broken.message

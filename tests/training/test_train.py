@@ -11,11 +11,13 @@ import polars as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers.machine import needs_bfloat16_lstm
+from helpers.own_files import write_csv
 from helpers.shared_runs import LEARNABLE, SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
@@ -183,9 +185,52 @@ def test_a_network_that_has_learned_nothing_is_reported_with_the_remedy(
     with caplog.at_level("INFO"):
         train_tiny(tmp_path, *easy, "training.learning_rate=1e-12", folder="stuck")
     assert "The training loss has hardly left its start: it is 0." in caplog.text
+    assert re.search(
+        r"note +The test accuracy of 0\.\d+ (does not differ significantly from|is below) the maj", caplog.text
+    )
+    assert "above 0.6931, the loss of the uniform guess" not in caplog.text  # its remedy is the opposite
     assert "raise training.min_steps_per_epoch" in (tmp_path / "stuck" / "report.md").read_text()
     train_tiny(tmp_path, *easy, "training.min_steps_per_epoch=50", "training.learning_rate=1.0", folder="learned")
-    assert "has hardly left" not in (tmp_path / "learned" / "report.md").read_text()
+    report = (tmp_path / "learned" / "report.md").read_text()
+    assert "has hardly left" not in report
+    assert "differ significantly" not in report
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        train_tiny(tmp_path, *easy, "training.learning_rate=1000", "training.gradient_clip=null", folder="diverged")
+    assert re.search(r"note +The validation loss of .* and the test loss of .* are above 0.6931", caplog.text)
+
+
+def test_the_test_score_has_its_interval_and_the_majority_guess_beside_it(shared_runs: SharedRuns) -> None:
+    folder, results = shared_runs.run(*SHOWN), shared_runs.results(*SHOWN)
+    table = pl.read_parquet(folder / "predictions.parquet")
+    interval = binomtest(int((table["labels"] == table["predicted"]).sum()), len(table)).proportion_ci(0.95)
+    ends = [results[f"test/accuracy_ci_{end}"] for end in ("low", "high")]
+    assert ends == pytest.approx([interval.low, interval.high], abs=1e-6)
+    training = pl.read_csv(folder / "labels.csv").sort("training_documents", descending=True)
+    majority = (table["labels"] == training["label"][0]).mean()
+    assert results["test/majority_accuracy"] == pytest.approx(majority)
+    shown = f"95% interval {ends[0]:.4f}–{ends[1]:.4f}, majority guess {majority:.4f}"
+    report = (folder / "report.md").read_text()
+    assert shown in report
+    row = next(line for line in report.splitlines() if line.startswith("| accuracy "))
+    assert [cell.strip() for cell in row.split("|")[4:6]] == [f"{ends[0]:.4f}–{ends[1]:.4f}", f"{majority:.4f}"]
+    assert (results["overlap/exact"], results["overlap/near"]) == (0, 0)
+    assert "test/accuracy_without_overlap" not in results
+
+
+def test_the_score_without_documents_of_training_is_in_the_results(tmp_path: Path) -> None:
+    rows = [(f"{'good' if number % 2 else 'bad'} film number {number} of the year", number % 2) for number in range(60)]
+    test = [rows[0], (f"{rows[2][0]}!", 0), ("a good one", 1), ("a bad one", 1), ("good", 1)]  # the new ones have 1
+    for name, documents in (("train", rows), ("test", test)):
+        write_csv(tmp_path / f"{name}.csv", [(text, str(label)) for text, label in documents])
+    files = [f"data.{name}={tmp_path / name}.csv" for name in ("train", "test")]
+    results = train_tiny(tmp_path, "model=bow", "data=files", "data.text=review", "data.label=stars", *files)
+    assert (results["overlap/exact"], results["overlap/near"]) == (1, 1)
+    table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    is_right = table["labels"] == table["predicted"]
+    assert results["test/accuracy"] == pytest.approx(is_right.mean())
+    assert results["test/accuracy_without_overlap"] == pytest.approx(is_right.filter(table["labels"] == "1").mean())
+    assert results["test/accuracy_without_overlap"] != results["test/accuracy"]
 
 
 def test_the_same_command_gives_the_same_numbers_and_another_seed_others(

@@ -20,12 +20,19 @@ def excerpt(text: str, length: int) -> str:
 
 def literal(text: str) -> str:
     """Escape text for Markdown, so that nothing in it is emphasis, code, a link or an image."""
-    return re.sub(r"[\\`*_\[\]~]", lambda mark: f"&#{ord(mark[0])};", plain(text))
+    return re.sub(r"[\\_~]", numeric_entity, plain(text))
 
 
 def plain(text: str) -> str:
-    """Escape HTML and `|`, and join lines, for a Markdown table cell."""
-    return escape(" ".join(text.split())).replace("|", "&#124;")
+    """Escape text for a Markdown table cell, and join its lines: nothing in it is HTML, code, a link or an image.
+
+    Words with underscores stay as they are.
+    """
+    return re.sub(r"[`*\[\]|]", numeric_entity, escape(" ".join(text.split())))
+
+
+def numeric_entity(mark: re.Match[str]) -> str:
+    return f"&#{ord(mark[0])};"
 
 
 def format_mean_std(mean: float | None, deviation: float | None) -> str:

@@ -287,6 +287,7 @@ class WordComparison:
     near: NearRepeats  # between documents of which the split has no earlier one with the same words
     splits: tuple[str, ...]
     starts: np.ndarray  # (number of splits + 1,) int64: number of the first document of each split, and of documents
+    keys: np.ndarray  # (number of documents,) uint64, as in `WordSets`
 
     def split_and_row(self, document: int) -> tuple[str, int]:
         position = int(np.searchsorted(self.starts, document, side="right")) - 1
@@ -298,13 +299,28 @@ class WordComparison:
 
     def num_near(self, splits: Sequence[str], others: Sequence[str]) -> int:
         """Number of different documents of `splits` that are near to one of `others`."""
+        return len(self.near_to(splits, others))
+
+    def near_to(self, splits: Sequence[str], others: Sequence[str]) -> np.ndarray:
+        """Numbers of the documents of `splits` that are near to one of `others`, ascending, without their copies."""
         near = [self.near.pairs[self.is_in(self.near.pairs[:, 1 - side], others), side] for side in (0, 1)]
         documents = np.unique(np.concatenate(near))
-        return int(self.is_in(documents, splits).sum())
+        return np.asarray(documents[self.is_in(documents, splits)])
+
+    def similar_to(self, split: str, others: Sequence[str]) -> np.ndarray:
+        """(N,) bool: documents of a split with the same or nearly the same words as one of `others`, copies too."""
+        documents = np.arange(self.starts[-1])
+        in_others = self.is_in(documents, others)
+        keys = np.union1d(self.keys[in_others], self.keys[self.near_to([split], others)])
+        of_split = self.keys[self.is_in(documents, [split])]
+        return np.isin(of_split, keys[keys != EMPTY])
 
 
-def compare_words(corpus: "Corpus", threshold: float) -> WordComparison:
-    """Compare the documents of all splits by their words. threshold: Jaccard similarity of near-repeats."""
+def compare_words(corpus: "Corpus", threshold: float, between: str | None = None) -> WordComparison:
+    """Compare the documents of all splits by their words.
+
+    threshold: Jaccard similarity of near-repeats. between: a split; only near-repeats between it and the others.
+    """
     splits = tuple(split for split in LABELLED if split in corpus.splits)
     sets = {table: read_word_sets(corpus, table) for table in {corpus.splits[split].table for split in splits}}
     of_splits = [sets[corpus.splits[split].table].select(corpus.splits[split].rows) for split in splits]
@@ -312,17 +328,17 @@ def compare_words(corpus: "Corpus", threshold: float) -> WordComparison:
     starts = np.concatenate([[0], np.cumsum([len(corpus.splits[split].rows) for split in splits])])
     firsts = [start + first_of_each(of_split.keys) for start, of_split in zip(starts, of_splits, strict=False)]
     documents = np.concatenate(firsts)
-    together = WordSets(
-        np.concatenate([of_split.keys for of_split in of_splits])[documents],
-        np.concatenate([of_split.signatures for of_split in of_splits])[documents],
-    )
-    comparison = WordComparison(find_duplicates(corpus, keys), NearRepeats.none(), splits, starts)
+    signatures = np.concatenate([of_split.signatures for of_split in of_splits])
+    all_keys = np.concatenate([of_split.keys for of_split in of_splits])
+    comparison = WordComparison(find_duplicates(corpus, keys), NearRepeats.none(), splits, starts, all_keys)
 
     def texts(numbers: np.ndarray) -> pl.Series:
         places = [comparison.split_and_row(int(document)) for document in documents[numbers]]
         return pl.Series([corpus.text(split, row) for split, row in places], dtype=pl.String)
 
-    near = find_near_repeats(together, texts, threshold)
+    together = WordSets(all_keys[documents], signatures[documents])
+    sides = None if between is None else comparison.is_in(documents, [between])
+    near = find_near_repeats(together, texts, threshold, sides)
     return replace(comparison, near=NearRepeats(documents[near.pairs], near.similarities))
 
 
@@ -332,13 +348,21 @@ def first_of_each(keys: np.ndarray) -> np.ndarray:
     return np.sort(positions[unique != EMPTY])
 
 
-def find_near_repeats(sets: WordSets, texts: Callable[[np.ndarray], pl.Series], threshold: float) -> NearRepeats:
+def find_near_repeats(
+    sets: WordSets,
+    texts: Callable[[np.ndarray], pl.Series],
+    threshold: float,
+    sides: np.ndarray | None = None,
+) -> NearRepeats:
     """Pairs of documents whose sets of shingles have a Jaccard similarity of at least `threshold`, as (i, j), i < j.
 
     Of more than MAX_GROUP documents that agree in a band, not all pairs are compared, so a document can be missed that
     is near to some of them only. Pairs with the same words are left out. texts: (N,) the texts of the documents.
+    sides: (N,) bool, to compare only documents of different sides.
     """
     pairs = candidates(sets.signatures)
+    if sides is not None:
+        pairs = pairs[sides[pairs[:, 0]] != sides[pairs[:, 1]]]
     estimates = (sets.signatures[pairs[:, 0]] == sets.signatures[pairs[:, 1]]).mean(axis=1) if len(pairs) else []
     likely = np.asarray(estimates) >= threshold - ESTIMATE_MARGIN
     pairs = pairs[likely & (sets.keys[pairs[:, 0]] != sets.keys[pairs[:, 1]])]

@@ -26,13 +26,15 @@ from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus, CorpusReader, Task
+from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.metrics import HEADLINES, measure, round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
 from newsreel.models.decisions import DecisionRule
+from newsreel.reporting.caveats import loss_notes, majority_notes
 from newsreel.runs.environment import default_threads, describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_metrics
-from newsreel.runs.trained_run import TrainedRun, open_run
+from newsreel.runs.trained_run import Labels, TrainedRun, open_run
 from newsreel.training.interrupts import stopped_by_signals
 from newsreel.training.trainer import build_tester, predictions_of
 
@@ -79,8 +81,9 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
     num_documents = len(corpus.targets(request.split))
     log.info(f"documents   {num_documents:,} {request.split}, {corpus.name} from {corpus.source}")
 
-    run_results = [evaluate_run(run, corpus, request.split, machine) for run in runs]
-    ensemble_result = ensemble(runs, run_results)
+    majority = majority_label(runs[0].labels) if stage == "test" else None
+    run_results = [evaluate_run(run, corpus, request.split, machine, majority) for run in runs]
+    ensemble_result = ensemble(runs, run_results, majority)
     results: dict[str, Any] = {
         **{f"{stage}/{name}": value for name, value in ensemble_result.metrics.items()},
         f"documents/{request.split}": num_documents,
@@ -96,9 +99,17 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
     rows = [(str(run.run_dir), headline(single, corpus.metric)) for run, single in zip(runs, run_results, strict=True)]
     if len(runs) > 1:
         rows.append(("ensemble", headline(ensemble_result, corpus.metric)))
-    elif reader is None and stage != "train":
+    if (context := ScoreContext.from_results(ensemble_result.metrics, corpus.metric)) is not None:
+        rows.append((corpus.metric, str(context)))
+    if len(runs) == 1 and reader is None and stage != "train":
         rows += compare_with_training(ensemble_result.metrics, stage, corpus, read_metrics(runs[0].run_dir))
-    rows += [("results", str(output_dir)), *(("note", note) for note in corpus.notes)]
+    rows.append(("results", str(output_dir)))
+    notes = [
+        *corpus.notes,
+        *majority_notes(ensemble_result.predictions, majority),
+        *loss_notes({request.split: ensemble_result.metrics["loss"]}, corpus.task, corpus.num_labels),
+    ]
+    rows += [("note", note) for note in notes]
     log.info(table(rows))
     return results
 
@@ -153,8 +164,16 @@ class EvalResult:
     device: str
 
 
-def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) -> EvalResult:
-    """Evaluate a run with the same test steps as its training."""
+def majority_label(labels: Labels) -> int | None:
+    """The label that is most frequent in the training of a run; None if a version before 0.2 has trained it."""
+    return int(np.argmax(labels.training_documents)) if labels.training_documents else None
+
+
+def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine, majority: int | None) -> EvalResult:
+    """Evaluate a run with the same test steps as its training.
+
+    majority: the label that is most frequent in training.
+    """
     environment = read_metrics(run.run_dir).get("environment", {})
     recorded = environment.get("threads")
     recorded = recorded if isinstance(recorded, int) and recorded > 0 else None
@@ -173,11 +192,18 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine) 
     with stopped_by_signals(tester):
         tester.test(run.classifier, loader, verbose=False)
     metrics = round_metrics(tester.callback_metrics, "test/")
+    metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}
     predictions = predictions_of(run.classifier, corpus, split, loader)
-    return EvalResult({name.removeprefix("test/"): value for name, value in metrics.items()}, predictions, str(device))
+    metrics |= context_of(predictions, majority)
+    return EvalResult(round_metrics(metrics, ""), predictions, str(device))
 
 
-def ensemble(runs: list[TrainedRun], run_results: list[EvalResult]) -> EvalResult:
+def context_of(predictions: Predictions, majority: int | None) -> dict[str, float]:
+    """Interval and majority guess of test documents; none of others, by which the run was trained or selected."""
+    return ScoreContext.of(predictions, majority).results() if predictions.split == "test" else {}
+
+
+def ensemble(runs: list[TrainedRun], run_results: list[EvalResult], majority: int | None) -> EvalResult:
     """The ensemble of runs: the mean of their probabilities.
 
     For `multilabel`, thresholds (or k, for top_k) are averaged too: a label is predicted if the probabilities are above
@@ -195,6 +221,7 @@ def ensemble(runs: list[TrainedRun], run_results: list[EvalResult]) -> EvalResul
     metrics |= measure(scores, preds, targets, labels.task, labels.parents)
     thresholds = decisions.thresholds.numpy() if decisions.by_thresholds else None
     predictions = Predictions(first.corpus, first.split, scores.numpy(), preds.numpy(), first.targets, thresholds)
+    metrics |= context_of(predictions, majority)
     return EvalResult(round_metrics(metrics, ""), predictions, run_results[0].device)
 
 

@@ -3,13 +3,18 @@
 Axes: N documents, L labels, K bins of probability.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from newsreel.batches.batch import DocumentDataset
-from newsreel.corpora.description import majority_score
-from newsreel.corpora.duplicates import find_duplicates
+from newsreel.corpora.corpus import Task
+from newsreel.corpora.overlap import NEAR_JACCARD, TrainingOverlap
+from newsreel.evaluation.context import ScoreContext, majority_outcomes
 from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
+from newsreel.evaluation.statistics import CONFIDENCE, MAX_P, Outcomes, p_value
 from newsreel.text.tokens import UNK
 
 MIN_TRAINING_DOCUMENTS = 20  # labels with fewer are hard to learn
@@ -17,21 +22,24 @@ MIN_VALIDATION_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
 MIN_DECISIONS = 30  # calibration bins with fewer are not reported
 MAX_STANDARD_ERRORS = 2.0  # smaller deviations of a calibration bin can be chance
 MIN_LOSS_REDUCTION = 0.03  # of the loss of the labels' frequencies; with less, a network has not learned
+MAX_STUCK_LOSS = 1.1  # times the loss of the uniform guess; with more, a network has diverged
 UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail": "what is between their halves is"}
 
 
 def caveats(
-    predictions: Predictions, documents: DocumentDataset, metric: str, seed: int, drops_unknown: bool
+    predictions: Predictions, documents: DocumentDataset, overlap: TrainingOverlap, seed: int, drops_unknown: bool
 ) -> list[str]:
     """Sentences to read before relying on a run.
 
-    predictions, documents: of the test split. drops_unknown: whether the tokenizer drops out-of-vocabulary tokens.
+    predictions, documents, overlap: of the test split. drops_unknown: whether the tokenizer drops out-of-vocabulary
+    tokens.
     """
+    context = ScoreContext.of(predictions, majority_label(predictions))
     return [
         label_set_caveat(predictions),
-        sampling_caveat(predictions, metric, seed),
-        majority_caveat(predictions, metric),
-        *overlap_caveats(predictions, metric),
+        sampling_caveat(predictions, context, seed),
+        majority_caveat(predictions, context),
+        overlap_caveat(predictions, overlap),
         *rare_label_caveats(predictions),
         *never_predicted_caveats(predictions),
         *input_caveats(documents, drops_unknown),
@@ -40,20 +48,76 @@ def caveats(
     ]
 
 
-def learning_notes(train_loss: float, prior_loss: float, num_steps: int) -> list[str]:
-    """A note if the network has hardly learned anything from its training documents.
+@dataclass(frozen=True)
+class TrainingLoss:
+    """What a training has come to."""
 
-    train_loss: of the last epoch. prior_loss: if every document had the labels' frequencies as probabilities.
-    num_steps: optimizer steps so far.
-    """
-    if train_loss < (1 - MIN_LOSS_REDUCTION) * prior_loss:
+    last: float  # of the last epoch
+    prior: float  # if every document had the labels' frequencies as probabilities
+    num_steps: int  # optimizer steps so far
+
+
+def learning_notes(loss: TrainingLoss) -> list[str]:
+    """A note if the network has hardly learned anything from its training documents."""
+    if loss.last < (1 - MIN_LOSS_REDUCTION) * loss.prior:
         return []
     return [
-        f"The training loss has hardly left its start: it is {train_loss:.4f} after {num_steps:,} steps, and "
-        f"{prior_loss:.4f} if every document gets the frequencies of the labels as probabilities, whatever its words. "
+        f"The training loss has hardly left its start: it is {loss.last:.4f} after {loss.num_steps:,} steps, and "
+        f"{loss.prior:.4f} if every document gets the frequencies of the labels as probabilities, whatever its words. "
         "The network has learned next to nothing: train longer (raise training.min_steps_per_epoch or "
         "training.max_epochs, and training.patience), raise training.learning_rate, or choose model=bow, which needs "
         "fewer documents."
+    ]
+
+
+def uniform_loss(task: Task, num_labels: int) -> float:
+    """Log loss of the uniform guess, which gives every label the same probability."""
+    return math.log(num_labels if task == "multiclass" else 2)
+
+
+def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
+    """A note if the predictions are not better than those of the majority guess on the same documents.
+
+    label: the one that is most frequent in training; None if that is unknown.
+    """
+    if label is None:
+        return []
+    outcomes = Outcomes.of(predictions.preds, predictions.targets)
+    majority = majority_outcomes(predictions, label)
+    chance = p_value([outcomes], [majority])
+    if outcomes.score > majority.score and chance <= MAX_P:
+        return []
+    comparison = "does not differ significantly from" if chance > MAX_P else "is below"
+    return [
+        f"The {predictions.split} {predictions.corpus.metric} of {outcomes.score:.4f} {comparison} the majority "
+        f"guess's {majority.score:.4f} (paired test on {len(outcomes.hits):,} documents, p = {chance:.4f}): the "
+        "network has learned next to nothing, or these are too few documents to show it. Train longer or on more "
+        "documents, or test on more."
+    ]
+
+
+def training_notes(learning: TrainingLoss, losses: dict[str, float], task: Task, num_labels: int) -> list[str]:
+    """A note if the network has not learned, or if its losses are above that of the uniform guess.
+
+    Not both, since their remedies are opposite: a network that has not learned has about the loss of a guess.
+    losses: of the checkpoint, by the name of their split.
+    """
+    stuck = learning_notes(learning)
+    has_diverged = max(losses.values()) > MAX_STUCK_LOSS * uniform_loss(task, num_labels)
+    return stuck if stuck and not has_diverged else loss_notes(losses, task, num_labels)
+
+
+def loss_notes(losses: dict[str, float], task: Task, num_labels: int) -> list[str]:
+    """A note if the log loss is above that of the uniform guess. losses: by the name of their split."""
+    uniform = uniform_loss(task, num_labels)
+    above = [f"{split} loss of {loss:.4g}" for split, loss in losses.items() if loss > uniform]
+    if not above:
+        return []
+    return [
+        f"The {' and the '.join(above)} {'is' if len(above) == 1 else 'are'} above {uniform:.4f}, the loss of the "
+        "uniform guess, which gives every label the same probability. If the training has diverged, lower "
+        "training.learning_rate or set training.gradient_clip; if it has only become too confident, train for fewer "
+        "epochs."
     ]
 
 
@@ -68,60 +132,48 @@ def label_set_caveat(predictions: Predictions) -> str:
     return f"It predicts one of these {num_labels} labels for every document, whatever the document is about."
 
 
-def sampling_caveat(predictions: Predictions, metric: str, seed: int) -> str:
-    value, error = standard_error(predictions)
-    num_documents = len(predictions.pred_indicators)
-    uncertainty = (
-        f"its standard error over test samples of this size is {error:.4f}"
-        if error
-        else f"none is wrong, but on other documents it can differ by {3 / num_documents:.4f} (95% limit)"
-    )  # the rule of three: an event not observed in n cases has a probability of up to 3/n (Hanley, Lippman-Hand 1983)
+def sampling_caveat(predictions: Predictions, context: ScoreContext, seed: int) -> str:
+    score = Outcomes.of(predictions.preds, predictions.targets).score
     return (
-        f"The test {metric} of {value:.4f} is measured on {num_documents:,} documents; {uncertainty}. It is the result "
-        f"of one training run (seed {seed}), which does not show how much results vary between seeds."
+        f"The test {context.metric} of {score:.4f} is measured on {len(predictions.targets):,} documents; its "
+        f"{CONFIDENCE:.0%} confidence interval for others of the same kind is {context.interval}. It is the result of "
+        f"one training run (seed {seed}), which does not show how much results vary between seeds."
     )
 
 
-def majority_caveat(predictions: Predictions, metric: str) -> str:
-    label, score = majority_score(predictions.corpus, predictions.split)
+def majority_label(predictions: Predictions) -> int:
+    """The label that is most frequent in training."""
+    return int(predictions.corpus.label_counts("train").argmax())
+
+
+def majority_caveat(predictions: Predictions, context: ScoreContext) -> str:
     return (
-        f"Predicting {predictions.titles[label]}, the most frequent label in training, for every document would have a "
-        f"test {metric} of {score:.4f}."
+        f"Predicting {predictions.titles[majority_label(predictions)]}, the most frequent label in training, for every "
+        f"document would have a test {context.metric} of {context.majority:.4f}."
     )
 
 
-def overlap_caveats(predictions: Predictions, metric: str) -> list[str]:
-    """What the test documents that are also in training contribute to the metric."""
-    overlap = find_duplicates(predictions.corpus).of_test()
-    if overlap is None or not overlap.shared.any():
-        return []
-    true, predicted = (
-        indicators[~overlap.shared] for indicators in (predictions.target_indicators, predictions.pred_indicators)
+def overlap_caveat(predictions: Predictions, overlap: TrainingOverlap) -> str:
+    """How many test documents are also in training, exactly or nearly, and the metric without them."""
+    others, metric = " or ".join(overlap.others), predictions.corpus.metric
+    num_exact, num_near, num_contradictory = (
+        int(documents.sum()) for documents in (overlap.exact, overlap.near, overlap.contradictory)
     )
-    without = f"; without them, the test {metric} is {micro_f1(true, predicted):.4f}" if len(true) else ""
-    contradictory = int(overlap.contradictory.sum())
-    answers = f" {contradictory:,} of them have other labels there." if contradictory else ""
-    return [
-        f"{overlap.shared.sum():,} of the {len(overlap.shared):,} test documents have the text of a document in "
-        f"{' or '.join(overlap.others)}{without}.{answers}"
-    ]
+    if not num_exact + num_near:
+        return f"No test document has the text, or nearly the words, of a document in {others}."
+    without = score_without(predictions, overlap)
+    score = "" if without is None else f"; without them, the test {metric} is {without:.4f}"
+    answers = f" {num_contradictory:,} of them have other labels there." if num_contradictory else ""
+    return (
+        f"{num_exact:,} of the {len(overlap.exact):,} test documents have the text of a document in {others}, and "
+        f"{num_near:,} others nearly its words (a Jaccard similarity of at least {NEAR_JACCARD}){score}.{answers}"
+    )
 
 
-def micro_f1(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Micro-F1 of (N, L) indicators, which is the accuracy if documents have one label."""
-    return float(2 * (true & predicted).sum() / max(1, true.sum() + predicted.sum()))
-
-
-def standard_error(predictions: Predictions) -> tuple[float, float]:
-    """Micro-F1 (the accuracy if documents have one label) and its standard error, as a ratio of sums over documents.
-
-    By the delta method (Cochran 1977, section 2.11), from the residuals of each document's hits.
-    """
-    true, predicted = predictions.target_indicators, predictions.pred_indicators
-    hits, sizes = 2 * (true & predicted).sum(axis=1), true.sum(axis=1) + predicted.sum(axis=1)  # (N,)
-    total = max(1, int(sizes.sum()))
-    f1 = hits.sum() / total
-    return float(f1), float(np.sqrt(((hits - f1 * sizes) ** 2).sum()) / total)
+def score_without(predictions: Predictions, overlap: TrainingOverlap) -> float | None:
+    """The metric of the test documents that are not in training; None if all of them are."""
+    new = ~overlap.either
+    return Outcomes.of(predictions.preds[new], predictions.targets[new]).score if new.any() else None
 
 
 def rare_label_caveats(predictions: Predictions) -> list[str]:

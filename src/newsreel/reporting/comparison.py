@@ -6,6 +6,7 @@ Runs that differ only in their seed are runs of one configuration.
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ import polars as pl
 
 from newsreel.core.markdown import format_mean_std, markdown_table
 from newsreel.core.storage import write_atomically
+from newsreel.evaluation.context import INTERVAL_SUFFIXES, MAJORITY_PREFIX
 from newsreel.reporting.figures import DOTS_PER_INCH
+from newsreel.reporting.significance import COLUMN, BestComparison, compare_with_best, format_p
 from newsreel.runs.records import Run
 
 if TYPE_CHECKING:
@@ -35,11 +38,39 @@ class Comparison:
         self.finished, self.num_repeated = drop_repetitions([run for run in runs if run.status == "finished"])
 
     def configurations(self) -> pl.DataFrame:
-        """One row per configuration with results: settings, seeds, means and standard deviations."""
-        metrics = sorted({name for run in self.finished for name in run.results if name.startswith(("val/", "test/"))})
-        metrics += [name for name in PLAIN_MEANS if any(name in run.results for run in self.finished)]
+        """One row per configuration with results: settings, seeds, means, standard deviations and test of significance.
+
+        The test is that of `compare_with_best` within each corpus.
+        """
         if not self.finished:
             return pl.DataFrame()
+        p_values = {identity: p for best in self.against_best.values() for identity, p in best.p_values.items()}
+        tested = pl.col("identity").replace_strict(p_values, default=None, return_dtype=pl.Float64)
+        return self.ranked.with_columns(tested.alias(COLUMN)).drop("identity")
+
+    @cached_property
+    def against_best(self) -> dict[str, BestComparison]:
+        """By the name of the corpus."""
+        runs: dict[str, list[Run]] = {}
+        for run in self.finished:
+            runs.setdefault(run.identity, []).append(run)
+        return {
+            part["corpus"][0]: compare_with_best([runs[identity] for identity in part["identity"]])
+            for part in self.ranked.partition_by("corpus", maintain_order=True)
+        }
+
+    @cached_property
+    def ranked(self) -> pl.DataFrame:
+        """The configurations, those of each corpus sorted by the validation metric."""
+        metrics = sorted(
+            {
+                name
+                for run in self.finished
+                for name in run.results
+                if name.startswith(("val/", "test/")) and not name.endswith(INTERVAL_SUFFIXES)  # of single runs
+            }
+        )
+        metrics += [name for name in PLAIN_MEANS if any(name in run.results for run in self.finished)]
         rows = [
             {
                 "identity": run.identity,
@@ -61,11 +92,11 @@ class Comparison:
                 pl.len().alias("runs"),
                 pl.col("ranking").mean(),
                 *(pl.col(name).mean().alias(f"{name} mean") for name in metrics),
-                *(pl.col(name).std().alias(f"{name} std") for name in metrics if name not in PLAIN_MEANS),
+                *(pl.col(name).std().alias(f"{name} std") for name in metrics if not is_plain(name)),
                 pl.col("folder").str.join(", "),
             )
             .sort("corpus", "ranking", descending=[False, True], nulls_last=True, maintain_order=True)
-            .drop("identity", "ranking")
+            .drop("ranking")
         )
 
     def table(self) -> pl.DataFrame:
@@ -109,6 +140,8 @@ class Comparison:
             if len(by_corpus) > 1:
                 lines += ["", f"## {part['corpus'][0]}"]
             lines += ["", *markdown_table(*self.cells(part))]
+            if sentences := self.sentences(part):
+                lines += ["", *sentences]
         if others := self.without_results():
             lines += ["", "Without results:", ""]
             root = os.path.commonpath([run.run_dir.absolute().parent for run in self.runs])
@@ -120,6 +153,14 @@ class Comparison:
             ]  # fmt: skip
             lines += markdown_table(head, rows)
         return "\n".join(lines)
+
+    def sentences(self, part: pl.DataFrame) -> list[str]:
+        """What the test scores of one corpus are to be read beside: the majority guess, and tests of significance."""
+        metric = part["metric"][0]
+        name = f"test/{MAJORITY_PREFIX}{metric} mean"
+        majority = part[name].drop_nulls().unique().to_list() if name in part.columns else []
+        guess = [f"The majority guess has a test {metric} of {majority[0]:.4f}."] if len(majority) == 1 else []
+        return [*guess, *self.against_best[part["corpus"][0]].sentences(metric)]
 
     def common(self) -> list[str]:
         """key=value of the choices and command-line settings that all runs share."""
@@ -137,17 +178,19 @@ class Comparison:
             "test f1_macro": "test/f1_macro",
             "test loss": "test/loss",
         }
+        has_tests = part[COLUMN].is_not_null().any()
         rows = [
             [
                 *(format_value(json.loads(row[column])) if row[column] else "" for column in columns),
                 row["seeds"],
                 *(format_mean_std(row.get(f"{name} mean"), row.get(f"{name} std")) for name in metrics.values()),
+                *([format_p(row[COLUMN]) if number else "best"] if has_tests else []),
                 f"{row['time/fit_s mean']:,.1f}",
                 f"{row['model/parameters mean']:,.0f}",
             ]
-            for row in part.iter_rows(named=True)
+            for number, row in enumerate(part.iter_rows(named=True))
         ]
-        return [*columns, "seeds", *metrics, "fit s", "parameters"], rows
+        return [*columns, "seeds", *metrics, *([COLUMN] if has_tests else []), "fit s", "parameters"], rows
 
     def write(self, output_dir: Path, title: str) -> None:
         """Write summary.csv, summary.md and, if any run has results, summary.png."""
@@ -197,6 +240,11 @@ class Comparison:
         axes.set_title(part["corpus"][0], loc="left")
         axes.set_xlabel(metric)
         tidy(axes)
+
+
+def is_plain(name: str) -> bool:
+    """Whether a result has no standard deviation in the tables."""
+    return name in PLAIN_MEANS or name.startswith(f"test/{MAJORITY_PREFIX}")
 
 
 def distinguishing_columns(runs: Sequence[Run]) -> list[str]:

@@ -10,8 +10,10 @@ import polars as pl
 
 from newsreel.core.markdown import excerpt, markdown_table, plain
 from newsreel.core.storage import write_atomically
+from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.evaluation.predictions import Predictions
+from newsreel.evaluation.statistics import CONFIDENCE
 from newsreel.models.optimization import CheckpointPolicy
 
 MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
@@ -63,6 +65,7 @@ class Report:
         for stage, name in (("val", "validation"), ("test", "test")):
             shown = [key for key in self.headlines() if f"{stage}/{key}" in results]
             rows.append((name, "  ".join(f"{key} {results[f'{stage}/{key}']:.4f}" for key in shown)))
+        rows.append((f"test {self.metric}", str(self.context)))
         if self.published:
             rows.append(("published", self.published))
         phases = "  ".join(
@@ -72,6 +75,11 @@ class Report:
         rows.append(("speed", f"{results['throughput/train_documents_per_s']:,.0f} training documents/s"))
         rows.append(("peak memory", f"{results['memory/peak_rss_mb']:,.0f} MB"))
         return rows
+
+    @property
+    def context(self) -> ScoreContext | None:
+        """What the test score is to be read beside."""
+        return ScoreContext.from_results(results_of(self.results, "test"), self.metric)
 
     def headlines(self) -> list[str]:
         """The metrics in the closing table, the monitored one first."""
@@ -92,10 +100,10 @@ def write_report(report: Report) -> None:
     labels = report.predictions.by_label()
     write_atomically(report.run_dir / "labels.csv", labels.write_csv(float_precision=9))
     lines = [
-        f"# {report.choices['model']} on {report.choices['data']}",
+        f"# {plain(str(report.choices['model']))} on {plain(str(report.choices['data']))}",
         "",
         *(f"> {plain(note)}\n" for note in report.notes),
-        *markdown_table(["", ""], report.rows()),
+        *markdown_table(["", ""], [(name, plain(value)) for name, value in report.rows()]),
         "",
         *figure(report, "learning_curves"),
         f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the "
@@ -103,7 +111,7 @@ def write_report(report: Report) -> None:
         "",
         "## Test documents",
         "",
-        *metrics_table(report.results),
+        *metrics_table(report),
         "",
         *(line for name in ("confusions", "precision_recall", "reliability") for line in figure(report, name)),
         *labels_section(report, labels),
@@ -115,7 +123,7 @@ def write_report(report: Report) -> None:
         "",
         "## Limits",
         "",
-        *(f"- {sentence}" for sentence in report.caveats),
+        *(f"- {plain(sentence)}" for sentence in report.caveats),
         "",
         *repeat_section(report.commands, report.results["environment"]),
     ]
@@ -134,13 +142,26 @@ def figure(report: Report, name: str) -> list[str]:
     return [f"### {CAPTIONS[name]}", "", f"![{CAPTIONS[name]}](figures/{name}.png)", ""]
 
 
-def metrics_table(results: dict[str, Any]) -> list[str]:
-    names = [key.partition("/")[2] for key in results if key.startswith("test/")]
+def metrics_table(report: Report) -> list[str]:
+    """All metrics; the monitored one with its interval and the majority guess."""
+    validation, test = (results_of(report.results, stage) for stage in ("val", "test"))
+    context = report.context
+    beside = {} if context is None else {report.metric: [context.interval, format_metric(context.majority)]}
+    names = [name for name in test if context is None or name not in context.results()]
     return markdown_table(
-        ["", "validation", "test"],
-        [(name, f"{results[f'val/{name}']:.4f}" if f"val/{name}" in results else "", f"{results[f'test/{name}']:.4f}")
+        ["", "validation", "test", f"{CONFIDENCE:.0%} interval", "majority guess"],
+        [[name, format_metric(validation.get(name)), format_metric(test[name]), *beside.get(name, ["", ""])]
          for name in names],
     )  # fmt: skip
+
+
+def results_of(results: dict[str, Any], stage: str) -> dict[str, float]:
+    """The metrics of a split without its prefix."""
+    return {key.partition("/")[2]: value for key, value in results.items() if key.startswith(f"{stage}/")}
+
+
+def format_metric(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def data_section(results: dict[str, Any]) -> list[str]:
@@ -149,7 +170,7 @@ def data_section(results: dict[str, Any]) -> list[str]:
     return [
         "## Data",
         "",
-        f"Source: {environment['corpus_source']}. Fingerprint: `{environment['corpus_fingerprint']}`.",
+        f"Source: {plain(environment['corpus_source'])}. Fingerprint: `{environment['corpus_fingerprint']}`.",
         "",
         *markdown_table(["split", "documents"], documents),
         "",
@@ -160,9 +181,7 @@ def repeat_section(commands: Sequence[str], environment: dict[str, Any]) -> list
     return [
         "## How to repeat it",
         "",
-        "```",
-        *commands,
-        "```",
+        *("    " + line for command in commands for line in command.splitlines()),
         "",
         f"Commit {environment['git_commit']}, Python {environment['python']}, torch {environment['torch']}, lightning "
         f"{environment['lightning']}, processes: {environment['processes']}, threads per process: "

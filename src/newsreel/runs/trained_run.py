@@ -49,10 +49,12 @@ class Labels:
     names: Sequence[str]
     titles: Sequence[str]  # display names; empty: the names
     parents: Sequence[int]  # index of each label's parent, -1 for none; empty: no hierarchy
+    training_documents: Sequence[int] = ()  # with each label; empty in a run directory of an earlier version
 
     @classmethod
     def of(cls, corpus: Corpus) -> "Labels":
-        return cls(corpus.task, corpus.metric, corpus.label_names, corpus.label_titles, corpus.parents)
+        counts = corpus.label_counts("train").tolist()
+        return cls(corpus.task, corpus.metric, corpus.label_names, corpus.label_titles, corpus.parents, counts)
 
     def problem(self) -> str:
         """What is wrong with these labels; empty if nothing is."""
@@ -61,8 +63,8 @@ class Labels:
             return "names has fewer than two labels, or an empty or a repeated one"
         if self.task == "binary" and num_labels != 2:
             return f"the task is binary, with {num_labels} labels"
-        if len(self.titles) not in (0, num_labels) or len(self.parents) not in (0, num_labels):
-            return "titles or parents do not have one item for every label"
+        if any(len(items) not in (0, num_labels) for items in (self.titles, self.parents, self.training_documents)):
+            return "titles, parents or training_documents do not have one item for every label"
         if not all(-1 <= parent < num_labels for parent in self.parents):
             return "a parent is no label"
         if self.parents and is_cyclic(self.parents):

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,20 @@ from newsreel.batches.datamodule import TextDataModule
 from newsreel.core.dist import dist_env
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.overlap import TrainingOverlap, find_training_overlap
 from newsreel.embeddings.embedding import Coverage
+from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
-from newsreel.reporting.caveats import caveats, learning_notes
+from newsreel.reporting.caveats import (
+    TrainingLoss,
+    caveats,
+    majority_label,
+    majority_notes,
+    score_without,
+    training_notes,
+)
 from newsreel.reporting.report import Report, write_report
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
@@ -63,8 +73,9 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     metrics.json is written last: its presence marks a finished run.
     """
     corpus, rule = parts.corpus, parts.classifier.decisions
-    test_metrics = round_metrics(parts.trainer.callback_metrics, "test/")
     predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
+    overlap = find_training_overlap(corpus, spec.experiment.paths.cache)
+    test_metrics = collect_test_metrics(parts.trainer.callback_metrics, predictions, overlap)
     predictions.write(spec.run_dir / "predictions.parquet")
     if corpus.task == "multilabel":
         thresholds = json.dumps(rule.describe(corpus.label_names), indent=1)
@@ -73,13 +84,29 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     drawn = draw(spec, parts, predictions)
     log_samples(parts.trainer, predictions)
     log_final_metrics(parts.trainer, spec.experiment.config, spec.choices, spec.all_overrides, results)
-    report = build_report(spec, parts, predictions, results, drawn)
+    report = build_report(spec, parts, predictions, overlap, results, drawn)
     write_report(report)
     write_atomically(spec.run_dir / METRICS_FILE, json.dumps(results, indent=2) + "\n")
     log.info("\n" + report.table())
     if spec.experiment.trainer.profile:
         log.info("\n" + time_table(parts.trainer, results))
     return results
+
+
+def collect_test_metrics(
+    metrics: Mapping[str, Any], predictions: Predictions, overlap: TrainingOverlap
+) -> dict[str, float]:
+    """The metrics of the test, and what the monitored one is to be read beside. metrics: as the trainer has them."""
+    metric = predictions.corpus.metric
+    without = score_without(predictions, overlap) if overlap.either.any() else None
+    context = ScoreContext.of(predictions, majority_label(predictions)).results()
+    return {
+        **round_metrics(metrics, "test/"),
+        **round_metrics({f"test/{name}": value for name, value in context.items()}, "test/"),
+        **({f"test/{metric}_without_overlap": round(without, 7)} if without is not None else {}),
+        "overlap/exact": int(overlap.exact.sum()),
+        "overlap/near": int(overlap.near.sum()),
+    }
 
 
 def collect_results(
@@ -127,23 +154,34 @@ def draw(spec: RunSpec, parts: TrainedParts, predictions: Predictions) -> list[s
 
 
 def build_report(
-    spec: RunSpec, parts: TrainedParts, predictions: Predictions, results: dict[str, Any], figures: list[str]
+    spec: RunSpec,
+    parts: TrainedParts,
+    predictions: Predictions,
+    overlap: TrainingOverlap,
+    results: dict[str, Any],
+    figures: list[str],
 ) -> Report:
     experiment, corpus = spec.experiment, parts.corpus
-    steps = results["train/steps"]
+    losses = {"validation": results["val/loss"], "test": results["test/loss"]}
+    training = TrainingLoss(parts.history.epochs[-1]["train/loss"], prior_loss(parts), results["train/steps"])
+    notes = [
+        *corpus.notes,
+        *training_notes(training, losses, corpus.task, corpus.num_labels),
+        *majority_notes(predictions, majority_label(predictions)),
+    ]
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
     return Report(
         spec.run_dir,
         spec.choices,
         [*spec.hydra_overrides, *spec.overrides],
-        [*corpus.notes, *learning_notes(parts.history.epochs[-1]["train/loss"], prior_loss(parts), steps)],
+        notes,
         parts.history.epochs,
         results,
         corpus.metric,
         experiment.training.checkpoint,
         predictions,
         figures,
-        caveats(predictions, test_documents, corpus.metric, experiment.seed, bags),
+        caveats(predictions, test_documents, overlap, experiment.seed, bags),
         published=str(experiment.published),
         view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
