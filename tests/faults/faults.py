@@ -39,6 +39,7 @@ TRAIN = ["train.py", "data=synthetic", "data.num_documents=1200", "data.vocabula
          "trainer.threads=1", "logger=none", "trainer.checkpoint_every_s=0", "evaluation.figures=false"]  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 TIMEOUT_S = 120
+MAX_FILES, MAX_MEMORY = 64, 3 * 2**30  # of a command in the row of limits
 MAX_LINES = 8  # of an error message
 KINDS_OF_DAMAGE = ("flipped", "cut", "empty", "missing")
 TEXTS = "\n".join(["baba bafa niva", "", "x y z"] * 20)
@@ -503,11 +504,33 @@ def sweep(world: World, table: Table) -> None:
             if "1 finished" not in ended.output or not (place / "summary.md").exists():
                 raise Failure(f"no summary of what there is:\n{ended.output}")
             end("stopped")
-    for kilobytes in (60, 200):
-        row = table.injection("full disk, sweep", f"{kilobytes} kB")
-        with full_disk(world.folder / "full", kilobytes) as (place, _), row as end:
-            world.call(*jobs, f"hydra.sweep.dir={place / 'sweep'}").require(1, 2)
-            end("told")
+    search = [TRAIN[0], "-m", *TRAIN[1:], "sweep=optuna", "hydra.sweeper.num_trials=3"]
+    for kilobytes in (4, 60, 200):
+        for name, command in (("sweep", jobs), ("search", search)):
+            row = table.injection(f"full disk, {name}", f"{kilobytes} kB")
+            with full_disk(world.folder / "full", kilobytes) as (place, _), row as end:
+                world.call(*command, f"hydra.sweep.dir={place / 'sweep'}").require(1, 2)
+                end("told")
+
+
+def limits(world: World, table: Table) -> None:
+    """Commands with few open files and little memory."""
+    run, evaluation = world.folder / "limited", world.folder / "limited_evaluation"
+    commands = {
+        "train": [*TRAIN, f"hydra.run.dir={run}"],
+        "evaluate": ["evaluate.py", f"run={world.run}", f"output={evaluation}"],
+        "predict": ["predict.py", f"run={world.run}"],
+        "corpus": ["scripts/corpus.py", "data=synthetic", f"output={world.folder / 'limited.html'}"],
+    }
+    for name, command in commands.items():
+        with table.injection(f"{MAX_FILES} open files, {MAX_MEMORY / 2**30:.0f} GiB", name) as end:
+            process = world.start(*command)
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+            finish(process).require(0)
+            if name == "train":
+                world.require_same(run)
+            end("same")
 
 
 ROWS: dict[str, Callable[[World, Table], None]] = {
@@ -520,6 +543,7 @@ ROWS: dict[str, Callable[[World, Table], None]] = {
     "lock": lock,
     "clock": clock,
     "sweep": sweep,
+    "limits": limits,
 }
 
 
