@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 PARSER_VERSION = 1  # raise it when the same file results in other words or values
 VALUES_FILE, WORDS_FILE, NOTES_FILE = "values.f32", "words.parquet", "notes.json"
 BLOCK_BYTES = 2**23
-HEADER = re.compile(r"(\d+) \d+")
+HEADER = re.compile(r"[0-9]{1,12} [0-9]{1,6}")
 DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 

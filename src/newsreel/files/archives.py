@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -32,6 +33,23 @@ def damage_named(archive: Path) -> Iterator[None]:
             f"{archive} cannot be read as a tar file: {type(error).__name__}: {error}.\n"
             "The download is incomplete or damaged: download the file again."
         ) from error
+
+
+def require_regular(path: Path, setting: str, remedy: str) -> None:
+    """Raise UserError if the path in `setting` is no file, or one that may never end, such as a pipe or a device."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = "there is no such file" if isinstance(error, FileNotFoundError | ValueError) else error.strerror
+        raise UserError(f"{setting}={path}: {reason}. {remedy}") from error
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{setting}={path}: this is {kind_of(mode)}, not a file. {remedy}")
+
+
+def kind_of(mode: int) -> str:
+    """What a path is that is no regular file, in words."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def open_zstandard(path: Path) -> IO[bytes]:
