@@ -23,6 +23,7 @@ from helpers.shared_runs import RUNS, SharedRuns
 from helpers.tiny_runs import read_tiny
 from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
+from newsreel.inference import predict as predict_module
 from newsreel.inference.input_stream import Source, StreamLines, chunks
 from newsreel.inference.output_writers import PredictionBatch, dumps
 from newsreel.inference.predict import batches_of_similar_length, predict
@@ -187,6 +188,15 @@ def test_documents_are_held_some_at_a_time() -> None:
 
     assert len(next(chunks(Source("here", "line", endless()), 100))) == 100
     assert len(next(chunks(Source("here", "line", ((1, "x" * 2**22) for _ in range(9))), 100))) == 3  # 12 MiB
+
+
+def test_a_document_of_too_many_tokens_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_module, "MAX_DOCUMENT_TOKENS", 3)
+    (tmp_path / "a.txt").write_text("one two three\n\none two three four\n")
+    with pytest.raises(UserError, match=r"a\.txt, line 3: the document has 4 tokens, but at most 3 are possible"):
+        ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'a.txt'}")
+    with pytest.raises(UserError, match=r"texts\[1\]: the document has 4 tokens"):
+        newsreel.load(folder / "lstm")(["one", "one two three four"])
 
 
 def test_lines_are_found_whatever_pieces_they_come_in() -> None:

@@ -315,6 +315,8 @@ def matching_paths(name: str, setting: str) -> list[Path]:
         require_there(path, setting)
         return [path]
     matches = sorted(Path(match) for match in glob(str(path), recursive=True))
+    for match in matches:
+        require_there(match, setting)
     if not matches:
         raise UserError(f"{setting}={name}: no file matches this pattern. Paths are relative to the current folder.")
     return matches

@@ -32,7 +32,7 @@ from newsreel.corpora.verified import (
     PublishedSource,
     part_digest,
 )
-from newsreel.files.archives import DAMAGE, damage_named, read_file
+from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -337,7 +337,7 @@ def read_archive(archive: Path) -> Stories:
     """The stories of the published tar file, read without unpacking it to disk."""
     with damage_named(archive), tarfile.open(archive) as tar:
         contents = {
-            Path(member.name).name: content.read()
+            Path(member.name).name: read_bounded(content, f"{archive}, {member.name}")
             for member in tar
             if Path(member.name).name in SGML_FILES and (content := tar.extractfile(member)) is not None
         }

@@ -20,6 +20,7 @@ from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, OSError)  # raised for truncated files and files that are not tar
+MAX_FILE_BYTES = 2**28  # of what is read at once
 UNREADABLE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, pa.ArrowException)
 
 
@@ -38,18 +39,24 @@ def damage_named(archive: Path) -> Iterator[None]:
 def require_regular(path: Path, setting: str, remedy: str) -> None:
     """Raise UserError if the path in `setting` is no file, or one that may never end, such as a pipe or a device."""
     try:
-        mode = path.stat().st_mode
+        kind = kind_of(path)
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = "there is no such file" if isinstance(error, FileNotFoundError | ValueError) else error.strerror
         raise UserError(f"{setting}={path}: {reason}. {remedy}") from error
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{setting}={path}: this is {kind_of(mode)}, not a file. {remedy}")
+    if kind != "a file":
+        raise UserError(f"{setting}={path}: this is {kind}, not a file. {remedy}")
 
 
-def kind_of(mode: int) -> str:
-    """What a path is that is no regular file, in words."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")
+def refuse_special(path: Path) -> None:
+    """Raise UserError if the path is what may never end: a pipe, a socket or a device. Raises OSError."""
+    if (kind := kind_of(path)) not in ("a file", "a folder"):
+        raise UserError(f"{path} is {kind}: only files and folders can be read. Save its content to a file.")
+
+
+def kind_of(path: Path) -> str:
+    """What a path is, in words. Raises OSError."""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(path.stat().st_mode), "a device")
 
 
 def open_zstandard(path: Path) -> IO[bytes]:
@@ -93,7 +100,11 @@ OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The file opened in binary mode, decompressed if its name ends as in OPENERS."""
+    """The file opened in binary mode, decompressed if its name ends as in OPENERS.
+
+    Raises UserError for pipes, sockets and devices.
+    """
+    refuse_special(path)
     opener = OPENERS.get(path.suffix.lower())
     return path.open("rb") if opener is None else opener(path)
 
@@ -110,12 +121,25 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path} cannot be read: {error}.\nIt is incomplete or damaged: get a new copy.")
 
 
-def read_file(path: Path) -> bytes:
-    """The content of the user's file. Raises UserError if it cannot be read."""
+def read_file(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The content of the user's file. Raises UserError if it cannot be read, or is larger than `max_bytes`."""
     try:
-        return path.read_bytes()
+        refuse_special(path)
+        with path.open("rb") as file:
+            return read_bounded(file, str(path), max_bytes)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}. Download the corpus again.") from error
+
+
+def read_bounded(file: IO[bytes], where: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The content of an open file, which may be packed. Raises UserError if it is larger than `max_bytes`."""
+    content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UserError(
+            f"{where} has more than {max_bytes:,} bytes, the most that is read at once. If it is meant to be that "
+            "large, divide it into several files."
+        )
+    return content
 
 
 def content_key(path: Path) -> str:
