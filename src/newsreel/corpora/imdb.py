@@ -35,7 +35,7 @@ from newsreel.corpora.verified import (
     PublishedSource,
     part_digest,
 )
-from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file
+from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file, require_inside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -299,6 +299,7 @@ def read_tree(root: Path) -> Documents:
 def read_members(root: Path, pattern: str) -> Documents:
     """The reviews of an unpacked folder whose paths match the pattern."""
     paths = sorted(root.glob(pattern))
+    require_inside(root, paths)
     return collect(
         ((path.relative_to(root).as_posix(), partial(read_file, path, MAX_REVIEW_BYTES)) for path in paths),
         str(root),

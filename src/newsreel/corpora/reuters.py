@@ -32,7 +32,7 @@ from newsreel.corpora.verified import (
     PublishedSource,
     part_digest,
 )
-from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file
+from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file, require_inside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -346,7 +346,9 @@ def read_archive(archive: Path) -> Stories:
 
 def read_folder(folder: Path) -> Stories:
     """The stories of a folder of SGML files."""
-    return read_sgml({name: read_file(folder / name) for name in SGML_FILES if (folder / name).exists()}, folder)
+    files = [folder / name for name in SGML_FILES if (folder / name).exists()]
+    require_inside(folder, files)
+    return read_sgml({file.name: read_file(file) for file in files}, folder)
 
 
 def read_sgml(contents: dict[str, bytes], path: Path) -> Stories:

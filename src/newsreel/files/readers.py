@@ -29,6 +29,7 @@ from newsreel.files.archives import (
     open_bytes,
     read_file,
     refuse_special,
+    require_inside,
     uncompressed_name,
     unreadable,
 )
@@ -401,24 +402,26 @@ def tree_rows(document: Document) -> Iterator[Row]:
             f"{folder} has no subfolders. It must have one for each label, with the label's documents: "
             f"{folder / '<label>' / '*.txt'}."
         )
-    files = [(label, file) for label in labels for file in files_of_label(label)]
+    files = [(label, file) for label in labels for file in files_of_label(label, folder)]
     require_one_extension(folder, [file for _, file in files])
     for label, file in files:
         yield f"{label.name}/{file.name}", decoded(file, document.layout), label.name
 
 
-def unlabeled_tree_rows(folder: Path, layout: Layout) -> Iterator[Row]:
-    """The documents of a folder of text files, without labels."""
-    for file in files_of_label(folder):
+def unlabeled_tree_rows(folder: Path, layout: Layout, root: Path) -> Iterator[Row]:
+    """The documents of a folder of text files, without labels. root: the folder that links must not leave."""
+    for file in files_of_label(folder, root):
         yield f"{folder.name}/{file.name}", decoded(file, layout)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    require_inside(folder, children)
+    return children
 
 
-def files_of_label(label: Path) -> list[Path]:
-    """The files of a label's folder, sorted. Raises UserError if it has none, or folders."""
+def files_of_label(label: Path, root: Path) -> list[Path]:
+    """The files of a label's folder, sorted. Raises UserError if it has none, or folders, or links out of `root`."""
     children = sorted(child for child in label.iterdir() if not child.name.startswith("."))
     if not children:
         raise UserError(
@@ -430,6 +433,7 @@ def files_of_label(label: Path) -> list[Path]:
             f"{others[0]} is not a file, but a label's folder must contain nothing else: name the folder above the "
             f"labels, such as {label}, or move it elsewhere."
         )
+    require_inside(root, children)
     return children
 
 

@@ -22,12 +22,14 @@ from newsreel.core.paths import user_path
 from newsreel.files.readers import FormatName, Layout
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
-from newsreel.inference.output_writers import PredictionBatch, check_output, require_writable, writing
+from newsreel.inference.output_files import require_distinct
+from newsreel.inference.output_writers import PredictionBatch, check_output, require_csv, require_writable, writing
 from newsreel.models.functional import logits_to_probs
 from newsreel.runs.trained_run import TrainedRun, open_run
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 EXPLAIN_CHUNK_SIZE = 16  # documents, so that the first results appear soon
+TABLES_OF_RUNS = ("labels.csv", "metrics.csv", "predictions.parquet")
 LONG_DOCUMENT = 1_000  # tokens; without max_tokens, a batch is as large as `batch_size` documents of this length
 
 
@@ -46,6 +48,7 @@ class Request:
     encoding: str
     keep: Sequence[str]
     output: str | None
+    escape_formulas: bool
     top_k: Annotated[int, Ge(1)] | None
     explain: bool
     explain_label: str | None
@@ -166,21 +169,27 @@ def predict(config: DictConfig) -> None:
         raise UserError("\n".join(problems))
     request = Request(**settings)
     source = open_source(request)
-    predictor = Predictor(open_run(user_path(str(request.run), "run")), request.accelerator)
+    run_dir = user_path(str(request.run), "run")
+    predictor = Predictor(open_run(run_dir), request.accelerator)
     run, labels = predictor.run, predictor.run.labels
     predictor.check_top_k(request.top_k)
     output = None if request.output is None else user_path(request.output, "output")
     html = None if request.html is None else user_path(request.html, "html")
     check_output(output, request.keep, predictor.predict_batch(predictor.documents([]), request.top_k), request.explain)
+    if request.escape_formulas:
+        require_csv(output)
     if html is not None:
         require_writable("html", html)
+    require_distinct({"input": source.path, "output": output, "html": html})
+    if output is not None and output.name in TABLES_OF_RUNS and output.parent.resolve() == run_dir.resolve():
+        raise UserError(f"output={output} is a file of the run, and would be replaced. Name another one.")
     explainer = None
     if request.explain:
         explainer = Explainer(
             predictor.network, run.tokenizer.tokens, labels.names, request.explain_label, request.explain_steps
         )
     num_incomplete = 0
-    with writing(output) as write, page(html) as draw, progress_bar(request, source) as bar:
+    with writing(output, request.escape_formulas) as write, page(html) as draw, progress_bar(request, source) as bar:
         for chunk in chunks(source, MAX_DOCUMENTS if explainer is None else EXPLAIN_CHUNK_SIZE):
             documents = predictor.documents([row[1] for row in chunk])
             require_bounded(documents, lambda row, chunk=chunk: f"{source.where}, {source.unit} {chunk[row][0]}")  # type: ignore[misc]
