@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +315,17 @@ def test_a_workbook_that_is_too_large_or_lies_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(workbooks, "MAX_WORKBOOK_BYTES", 1_000)
     with pytest.raises(UserError, match="bytes when it is unpacked; at most 1,000 are read"):
         workbooks.check_workbook(file)
+
+
+def test_a_packed_file_that_is_cut_and_not_utf8_is_one_message(tmp_path: Path, paths: Paths) -> None:
+    file = tmp_path / "own.csv.gz"
+    file.write_bytes(gzip.compress(b"text,label\nfine,a\n" + b"\xff" * 9)[:-5])
+    assert "own.csv.gz cannot be read: Compressed file ended before" in refusal(paths, train=file, **NAMED)
+
+
+@pytest.mark.parametrize("number", ["NaN", "sNaN"])
+def test_a_decimal_that_is_no_number_is_missing(number: str) -> None:
+    assert labels().names(1, Decimal(number)) is None
 
 
 @pytest.mark.parametrize("encoding", ["hex", "rot13", "zlib", "utf-9", "a\0b"])

@@ -212,7 +212,9 @@ def is_list_as_text(text: str) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float | Decimal) and value != value)
+    if isinstance(value, Decimal):  # a signaling NaN cannot be compared
+        return value.is_nan()
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def as_names(value: Names) -> tuple[str, ...]:

@@ -586,12 +586,15 @@ def decoded(file: Path, layout: Layout) -> str:
 def undecodable(path: Path, layout: Layout, error: UnicodeDecodeError) -> UserError:
     """The error for a text file in another encoding; for UTF-8, it names the first invalid line."""
     if codecs.lookup(layout.encoding).name == "utf-8":
-        with open_bytes(path) as file:
-            for number, line in enumerate(iter(partial(file.readline, MAX_RECORD), b""), start=1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError as line_error:
-                    return line_not_utf8(str(path), number, line_error, layout)
+        try:
+            with open_bytes(path) as file:
+                for number, line in enumerate(iter(partial(file.readline, MAX_RECORD), b""), start=1):
+                    try:
+                        line.decode("utf-8")
+                    except UnicodeDecodeError as line_error:
+                        return line_not_utf8(str(path), number, line_error, layout)
+        except UNREADABLE as unpacking_error:
+            return unreadable(path, unpacking_error)
     return wrong_encoding(path, layout, error)
 
 

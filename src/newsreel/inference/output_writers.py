@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -184,6 +184,7 @@ def writing(path: Path | None, escape_formulas: bool = False) -> Iterator[Write]
     if path is None:
         yield to_standard_output
         return
+    writers_by_ending: dict[str, Callable[[Path], AbstractContextManager[Write]]]
     writers_by_ending = {".csv": partial(csv_file, escape_formulas=escape_formulas), ".parquet": parquet_file}
     with (
         replacing_output(path) as partial_path,
