@@ -20,13 +20,14 @@ import openpyxl
 import pyarrow as pa
 import pytest
 
-from helpers.own_files import refusal, write_csv, write_tree
+from helpers.own_files import load, refusal, write_csv, write_tree
 from newsreel.core.errors import UserError
 from newsreel.corpora import imdb, rcv1_stories, reuters
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.rcv1_stories import BadFile, token_documents
 from newsreel.corpora.reuters_stories import sgml_stories, story_text
-from newsreel.files import archives, readers, workbooks
+from newsreel.embeddings.vector_files import read_blocks
+from newsreel.files import archives, readers
 from newsreel.files.labels import Columns, Labels, is_list_as_text, shown
 from newsreel.inference import input_stream
 from newsreel.inference.input_stream import Source, StreamLines, check_row, count_documents, file_source
@@ -286,35 +287,75 @@ def test_an_infinite_label_is_refused_and_nan_is_missing(number: str, tmp_path: 
     assert "1 has no label (line 2)" in refusal(paths, train=file, **NAMED)
 
 
-def workbook(file: Path, cell: str) -> Path:
+def workbook(file: Path, cell: str, value: str) -> Path:
     book = openpyxl.Workbook()
-    book.active["A1"], book.active["B1"], book.active[cell] = "text", "label", "x"
+    for row in [("text", "label"), *((f"film {number}", "ab"[number % 2]) for number in range(20))]:
+        book.active.append(row)
+    book.active[cell] = value
     book.save(file)
     return file
 
 
-def test_a_sheet_of_too_many_cells_is_refused(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = workbook(tmp_path / "own.xlsx", "XFD1048576")  # the last cell that Excel has
-    assert "has a sheet of 1,048,576 rows and 16,384 columns" in refusal(paths, train=file, **NAMED)
-    for cell, num_cells in (("C4", 12), ("AA2", 54)):
-        monkeypatch.setattr(workbooks, "MAX_CELLS", num_cells)
-        workbooks.check_workbook(workbook(file, cell))
-        monkeypatch.setattr(workbooks, "MAX_CELLS", num_cells - 1)
-        with pytest.raises(UserError, match="has a sheet of"):
-            workbooks.check_workbook(file)
+def with_sheet(file: Path, old: bytes, new: bytes) -> Path:
+    """The workbook with other bytes in its sheet."""
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(old, new) if "sheet1" in name else content)
+    return file
 
 
-def test_a_workbook_that_is_too_large_or_lies_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = workbook(tmp_path / "own.xlsx", "C4")
-    content = file.read_bytes()
-    sheet = content.rindex(b"xl/worksheets/sheet1.xml") - 46  # its header in the central directory
-    size = int.from_bytes(content[sheet + 24 : sheet + 28], "little")
-    file.write_bytes(content[: sheet + 24] + (size - 1).to_bytes(4, "little") + content[sheet + 28 :])
-    with pytest.raises(UserError, match=r"own\.xlsx cannot be read: Bad CRC-32"):
-        workbooks.check_workbook(file)
-    monkeypatch.setattr(workbooks, "MAX_WORKBOOK_BYTES", 1_000)
-    with pytest.raises(UserError, match="bytes when it is unpacked; at most 1,000 are read"):
-        workbooks.check_workbook(file)
+def test_a_workbook_that_claims_more_cells_than_memory_holds_is_refused(tmp_path: Path, paths: Paths) -> None:
+    file = workbook(tmp_path / "own.xlsx", "C21", "x")
+    assert load(paths, train=file, **NAMED).label_names == ("a", "b")
+    for reference in (b"XFD1048576", b"XFD1999999999", b"ZZZZ4000000000"):
+        with_sheet(workbook(file, "C21", "x"), b'"C21"', b'"%s"' % reference)
+        assert "own.xlsx cannot be read as Excel" in refusal(paths, train=file, **NAMED)
+    with_sheet(workbook(file, "C21", "x"), b'"C21"', b'"XFD1048576"')  # the last cell that Excel has
+    assert "within 4 GiB of memory. If its first sheet has a cell far" in refusal(paths, train=file, **NAMED)
+
+
+def test_a_damaged_workbook_is_one_message(tmp_path: Path, paths: Paths) -> None:
+    file = tmp_path / "own.xlsx"
+    file.write_bytes(b"PK no")
+    message = refusal(paths, train=file, **NAMED)
+    assert message.startswith(f"{file} cannot be read as Excel: ")
+    assert message.endswith("Save it as .xlsx.")
+    assert message.count("\n") == 1
+
+
+def test_the_limit_applies_to_what_is_read_and_not_to_what_is_kept() -> None:
+    sizes = []
+
+    class File(io.StringIO):
+        def readline(self, size: int = -1) -> str:  # type: ignore[override]
+            sizes.append(size)
+            return super().readline(size)
+
+    lines = readers.Lines(Path("own.csv"), File("one\n" + "x" * 100))
+    assert next(lines) == "one\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "MAX_RECORD", 10)
+        with pytest.raises(UserError, match=r"own\.csv, line 1: .* more than 10 characters"):
+            next(lines)
+    assert sizes == [2**25 + 1, 7]  # of 10 characters, 4 were read before; one more shows that there are more
+
+
+def zip_with_a_name_that_is_not_utf8(file: Path, name: str) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"é{name}", b"film 1.5 2.0\n")
+    file.write_bytes(file.read_bytes().replace("é".encode(), b"\xff\xff"))
+    return file
+
+
+def test_names_in_zip_files_that_are_not_utf8_are_one_message(tmp_path: Path, paths: Paths) -> None:
+    file = zip_with_a_name_that_is_not_utf8(tmp_path / "own.zip", "own.csv")
+    assert "own.zip cannot be read: 'utf-8' codec can't decode" in refusal(paths, train=file, **NAMED)
+    with pytest.raises(UserError, match=r"own\.zip cannot be read: UnicodeDecodeError"):
+        list(read_blocks(file, 2))
+    with pytest.raises(BadFile, match="cannot be read as a zip file: 'utf-8' codec"):
+        list(rcv1_stories.ZipFile(str(tmp_path), "own.zip").stories([]))
 
 
 def test_a_packed_file_that_is_cut_and_not_utf8_is_one_message(tmp_path: Path, paths: Paths) -> None:

@@ -29,7 +29,7 @@ ROOT = "Root"
 TOPIC_CODES, REGION_CODES = "bip:topics:1.0", "bip:countries:1.0"
 MAX_STORY_BYTES = 10_000_000  # of an XML file; stories have a few thousand
 CLIMBS = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|\Z)", re.DOTALL)  # absolute paths, and paths with ..
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
 CONTROL_CODES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 QREL = {"code": pl.String, "id": pl.Int64, "relevant": pl.Int64}
 

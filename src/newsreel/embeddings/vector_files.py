@@ -97,7 +97,7 @@ def read_blocks(file: Path, dimension: int) -> Generator[bytes]:
                     raise UserError(
                         f"{file} has a line of more than {BLOCK_BYTES:,} bytes: it is not a file of vectors."
                     )
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{file} cannot be read: {type(error).__name__}: {error}.\n"
             "If the download is incomplete or damaged, download the file again."

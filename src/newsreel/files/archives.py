@@ -84,7 +84,7 @@ def zip_member(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             files = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, NotImplementedError) as error:
         raise unreadable(path, error) from error
     if len(files) != 1:
         names = ", ".join(info.filename for info in files[:5])

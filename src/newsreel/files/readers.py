@@ -9,14 +9,19 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
+from importlib.util import find_spec
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal
 
 import pyarrow as pa
@@ -34,7 +39,6 @@ from newsreel.files.archives import (
     unreadable,
 )
 from newsreel.files.labels import MissingLabelsError, NamedColumns, Position, Unit, cut, shown
-from newsreel.files.workbooks import check_workbook
 
 CHUNK = 5_000  # documents held as Python objects at a time
 SHOWN_POSITIONS = 5
@@ -42,6 +46,8 @@ SHOWN_COLUMNS = 20
 MAX_DOCUMENT = 2**23  # characters, about twice the Bible; tokens need some 24 times as many bytes
 MAX_RECORD = 2**25  # characters of a line, or of a row of several lines
 MAX_ARRAY = 2**28  # characters of a JSON array, which is read as a whole
+MAX_EXCEL_BYTES = 2**32  # of memory to read a workbook
+EXCEL_PROGRAM = Path(__file__).with_name("excel_sheet.py")
 MAX_COMPARED = 1_000  # names of columns that are compared with the one that is missing
 LABEL_MARK = "__label__"  # before each label in fastText's format
 MARKED_LABEL = re.compile(rf"{LABEL_MARK}(\S*)\s*")
@@ -335,25 +341,36 @@ def parquet_rows(document: Document) -> Iterator[Row]:
 def excel_rows(document: Document) -> Iterator[Row]:
     """The rows of the first sheet of an Excel workbook, read with fastexcel."""
     path, layout = document.path, document.layout
-    try:
-        import fastexcel
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: Excel files need the extra `excel`: pip install 'newsreel[excel]'") from error
-    check_workbook(path)
-    try:
-        sheet = fastexcel.read_excel(path).load_sheet(0, header_row=None, dtypes="string").to_arrow()
-    except fastexcel.FastExcelError as error:
-        raise UserError(f"{path} cannot be read as Excel: {str(error).splitlines()[0]}.\nSave it as .xlsx.") from error
-    rows = zip(*[column.to_pylist() for column in sheet.columns], strict=True)
-    names = [str(number + 1) for number in range(sheet.num_columns)]
-    if layout.header:
-        names = [str(value or "").strip() for value in next(rows, ())]
+    rows = zip(*[column.to_pylist() for column in excel_sheet(path).columns], strict=True)
+    first = next(rows, ())
+    names = [str(value or "").strip() if layout.header else str(number) for number, value in enumerate(first, 1)]
     if not names:
         return
     positions = find_columns(str(path), names, document.columns, header_rule(layout))
-    for number, row in enumerate(rows, start=2 if layout.header else 1):
+    rows_of_documents = rows if layout.header else chain([first], rows)
+    for number, row in enumerate(rows_of_documents, start=2 if layout.header else 1):
         if any(value is not None for value in row):
             yield number, *[row[position] for position in positions]
+
+
+def excel_sheet(path: Path) -> pa.Table:
+    """The first sheet of a workbook, as texts. Raises UserError for one that is damaged or takes too much memory."""
+    if find_spec("fastexcel") is None:
+        raise UserError(f"{path}: Excel files need the extra `excel`: pip install 'newsreel[excel]'")
+    refuse_special(path)
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "sheet.arrow"
+        command = [sys.executable, "-P", str(EXCEL_PROGRAM), str(path), str(output), str(MAX_EXCEL_BYTES)]
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        if process.returncode < 0:  # it was ended by a signal, such as that of a failed allocation
+            raise UserError(
+                f"{path} cannot be read as Excel within {MAX_EXCEL_BYTES / 2**30:.0f} GiB of memory. If its first "
+                "sheet has a cell far from the table, remove it; or save the table as CSV."
+            )
+        if process.returncode:
+            reason = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise UserError(f"{path} cannot be read as Excel: {reason}.\nSave it as .xlsx.")
+        return pa.ipc.open_file(output.read_bytes()).read_all()
 
 
 def fasttext_rows(document: Document) -> Iterator[Row]:
