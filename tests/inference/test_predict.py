@@ -23,6 +23,7 @@ from helpers.shared_runs import RUNS, SharedRuns
 from helpers.tiny_runs import read_tiny
 from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
+from newsreel.inference import predict as predict_module
 from newsreel.inference.input_stream import Source, StreamLines, chunks
 from newsreel.inference.output_writers import PredictionBatch, dumps
 from newsreel.inference.predict import batches_of_similar_length, predict
@@ -189,6 +190,15 @@ def test_documents_are_held_some_at_a_time() -> None:
     assert len(next(chunks(Source("here", "line", ((1, "x" * 2**22) for _ in range(9))), 100))) == 3  # 12 MiB
 
 
+def test_a_document_of_too_many_tokens_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_module, "MAX_DOCUMENT_TOKENS", 3)
+    (tmp_path / "a.txt").write_text("one two three\n\none two three four\n")
+    with pytest.raises(UserError, match=r"a\.txt, line 3: the document has 4 tokens, but at most 3 are possible"):
+        ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'a.txt'}")
+    with pytest.raises(UserError, match=r"texts\[1\]: the document has 4 tokens"):
+        newsreel.load(folder / "lstm")(["one", "one two three four"])
+
+
 def test_lines_are_found_whatever_pieces_they_come_in() -> None:
     class Pieces(list[bytes]):
         def read1(self, size: int) -> bytes:
@@ -228,6 +238,8 @@ def test_lines_are_the_rows() -> None:
         ("a.txt", b"fine\n", ["keep=[id]"], "keep=id.*without columns"),
         ("a.txt", b"fine\n", ["text=fine"], "text and input are both set"),
         ("a.txt", b"fine\n", ["output=b.xls"], r"output=b\.xls.*\.jsonl, \.ndjson, \.csv or \.parquet"),
+        ("a.csv", b"text\nfine\n", ["output=a.csv"], r"input=a\.csv and output=a\.csv are the same file"),
+        ("a.txt", b"fine\n", ["output=b.jsonl", "escape_formulas=true"], "has an effect on CSV only"),
         ("a.txt", b"fine\n", ["output=nowhere/b.csv"], "nowhere is not a writable directory"),
         ("a.txt", b"fine\n", ["output=b.csv", "explain=true"], r"output=b\.csv.*JSON Lines"),
         ("a.txt", b"fine\n", ["html=b.html"], "explain=true"),
@@ -273,6 +285,18 @@ def test_an_output_file_is_whole_or_as_it_was(folder: Path, tmp_path: Path) -> N
         ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'a.txt'}", f"output={output}")
     assert output.read_text() == "as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.jsonl"]
+
+
+def test_files_of_the_run_are_not_replaced(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for file in (folder / "lstm").iterdir():
+        (tmp_path / "run" / file.name).symlink_to(file)
+    before = (folder / "lstm" / "predictions.parquet").read_bytes()
+    with pytest.raises(UserError, match=r"output=.*predictions\.parquet is a file of the run"):
+        ask(f"run={tmp_path / 'run'}", "text=one", f"output={tmp_path / 'run' / 'predictions.parquet'}")
+    assert (folder / "lstm" / "predictions.parquet").read_bytes() == before
+    for _ in range(2):
+        ask(f"run={tmp_path / 'run'}", "text=one", f"output={tmp_path / 'run' / 'answers.csv'}")
 
 
 def test_texts_are_taken_as_they_stand() -> None:

@@ -16,6 +16,8 @@ from torch.utils.data import Dataset, Sampler
 from newsreel.text.tokens import PAD, TokenSequences
 
 Truncation = Literal["head", "tail", "head_tail"]
+MAX_DOCUMENT_TOKENS = 2**20  # of a document that is not truncated
+MAX_BATCH_TOKENS = 2**23  # with padding; an embedding of 128 values needs 4 GB for them
 POOL_BATCHES = 50  # size, in batches, of the pools that are sorted by length
 
 

@@ -4,7 +4,15 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from newsreel.batches.batch import Batch, BatchSettings, BucketSampler, DocumentDataset, SortedSampler
+from newsreel.batches.batch import (
+    MAX_BATCH_TOKENS,
+    Batch,
+    BatchSettings,
+    BucketSampler,
+    DocumentDataset,
+    SortedSampler,
+)
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import TokenizedCorpus
 
@@ -21,7 +29,9 @@ class TextDataModule(LightningDataModule):
         pin_memory: bool,
         passes: int = 1,
     ) -> None:
-        """pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch."""
+        """Raises UserError if a batch would be too large.
+
+        pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch."""
         super().__init__()
         self.corpus = corpus
         self.tokenized = tokenized
@@ -31,6 +41,19 @@ class TextDataModule(LightningDataModule):
         self.passes = passes
         self.start = (0, 0)
         self.shard = (0, 1)
+        for split in corpus.splits:
+            self.require_bounded(split)
+
+    def require_bounded(self, split: str) -> None:
+        """Raise UserError if a batch that is padded to the longest document of a split would not fit into memory."""
+        lengths = self.dataset(split).lengths
+        longest, batch_size = int(lengths.max(initial=0)), min(len(lengths), self.batch_settings.batch_size)
+        if longest * batch_size > MAX_BATCH_TOKENS:
+            raise UserError(
+                f"{self.corpus.name}: the longest {split} document has {longest:,} tokens, so a batch of {batch_size} "
+                f"documents padded to it has {longest * batch_size:,}; at most {MAX_BATCH_TOKENS:,} are possible.\n"
+                "Truncate documents with batches.max_tokens=…, lower batches.batch_size, or divide long documents."
+            )
 
     def resume_at(self, epoch: int, num_batches: int) -> None:
         """Start training in `epoch`, counted from 0, after `num_batches` of its batches."""

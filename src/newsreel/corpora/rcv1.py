@@ -30,7 +30,7 @@ from newsreel.corpora.rcv1_parts import (
 )
 from newsreel.corpora.rcv1_stories import TokenFile, XmlFiles, ZipFile, topics
 from newsreel.corpora.sources import Source, SourceName, find_prepared
-from newsreel.files.archives import stats_key
+from newsreel.files.archives import require_inside, stats_key
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def find_layout(root: Path) -> Layout | None:
     public = {name: existing for name in (*TOKEN_FILES, QRELS) if (existing := packed_or_not(root, name))}
     files = {
         os.path.relpath(entry.path, root): entry.stat()
-        for entry in files_below(root)
+        for entry in files_below(root, root)
         if entry.name in public.values() or entry.name.lower().endswith((".zip", ".xml"))
     }
     identity = stats_key(root, files.items())
@@ -281,11 +281,16 @@ def packed_or_not(folder: Path, name: str) -> str | None:
     return existing[0] if existing else None
 
 
-def files_below(folder: str | Path) -> Iterator["os.DirEntry[str]"]:
-    """All files below a folder; there may be 800,000."""
+def files_below(folder: str | Path, root: Path) -> Iterator["os.DirEntry[str]"]:
+    """All files below a folder; there may be 800,000. Links to folders are not followed.
+
+    Raises UserError for links out of `root`.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield from files_below(entry.path)
+            if entry.is_symlink():
+                require_inside(root, [Path(entry.path)])
+            if entry.is_dir(follow_symlinks=False):
+                yield from files_below(entry.path, root)
             elif entry.is_file():
                 yield entry

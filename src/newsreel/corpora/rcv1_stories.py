@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from newsreel.core.errors import UserError
-from newsreel.files.archives import open_bytes
+from newsreel.files.archives import open_bytes, read_bounded
 
 TOPICS = Path(__file__).with_name("rcv1_topics.csv")
 ROOT = "Root"
@@ -29,7 +29,7 @@ ROOT = "Root"
 TOPIC_CODES, REGION_CODES = "bip:topics:1.0", "bip:countries:1.0"
 MAX_STORY_BYTES = 10_000_000  # of an XML file; stories have a few thousand
 CLIMBS = re.compile(r"[/\\]|[A-Za-z]:|(?:.*[/\\])?\.\.(?:[/\\]|\Z)", re.DOTALL)  # absolute paths, and paths with ..
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
 CONTROL_CODES = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 QREL = {"code": pl.String, "id": pl.Int64, "relevant": pl.Int64}
 
@@ -138,7 +138,7 @@ class TokenFile:
         topics_by_id = read_qrels(Path(self.folder, self.qrels))
         try:
             with open_bytes(Path(self.folder, self.name)) as lines:
-                for story_id, text in token_documents(lines):
+                for story_id, text in token_documents(iter(partial(lines.readline, MAX_STORY_BYTES), b"")):
                     if labels := topics_by_id.labels(story_id):
                         yield Story(story_id, labels, text)
         except (EOFError, zlib.error, OSError) as error:
@@ -260,20 +260,23 @@ def token_documents(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     """
     document: int | None = None
     tokens: list[bytes] | None = None  # None between `.I` and `.W`
-    number, line = 0, b"\n"
+    number, line, size = 0, b"\n", 0
     for number, line in enumerate(lines, 1):
         if line.startswith(b".I"):
             if document is not None:
                 yield document, text_of(tokens, number)
             if not (match := re.fullmatch(rb"\.I (\d{1,18})\s*", line)):
                 raise BadFile(f"line {number} is {shown(line)} instead of .I and a number")
-            document, tokens = int(match[1]), None
+            document, tokens, size = int(match[1]), None, 0
         elif tokens is None and document is not None and line.strip() == b".W":
             tokens = []
         elif stripped := line.strip():
             if tokens is None:
                 raise BadFile(f"line {number} is {shown(line)} instead of {'.I' if document is None else '.W'}")
             tokens.append(stripped)
+            size += len(stripped)
+            if size > MAX_STORY_BYTES:
+                raise BadFile(f"has a document of more than {MAX_STORY_BYTES:,} bytes that goes on in line {number}")
     if document is None:
         raise BadFile("has no document")
     if not line.endswith(b"\n"):
@@ -314,8 +317,8 @@ def read_qrels(file: Path) -> Qrels:
     """The topics in `rcv1-v2.topics.qrels`, which has lines `CODE id 1`. Raises UserError with the file and line."""
     try:
         with open_bytes(file) as content:
-            lines = pl.read_csv(content.read(), separator=" ", schema=QREL, has_header=False, quote_char=None,
-                                ignore_errors=True, encoding="utf8-lossy")  # fmt: skip
+            lines = pl.read_csv(read_bounded(content, str(file)), separator=" ", schema=QREL, has_header=False,
+                                quote_char=None, ignore_errors=True, encoding="utf8-lossy")  # fmt: skip
     except (EOFError, zlib.error, OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{file} cannot be read: {reason_of(error).splitlines()[0]}. Download it again.") from error
     if lines.is_empty():

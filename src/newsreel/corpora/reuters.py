@@ -32,7 +32,7 @@ from newsreel.corpora.verified import (
     PublishedSource,
     part_digest,
 )
-from newsreel.files.archives import DAMAGE, damage_named, read_file
+from newsreel.files.archives import DAMAGE, damage_named, read_bounded, read_file, require_inside
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -337,7 +337,7 @@ def read_archive(archive: Path) -> Stories:
     """The stories of the published tar file, read without unpacking it to disk."""
     with damage_named(archive), tarfile.open(archive) as tar:
         contents = {
-            Path(member.name).name: content.read()
+            Path(member.name).name: read_bounded(content, f"{archive}, {member.name}")
             for member in tar
             if Path(member.name).name in SGML_FILES and (content := tar.extractfile(member)) is not None
         }
@@ -346,7 +346,9 @@ def read_archive(archive: Path) -> Stories:
 
 def read_folder(folder: Path) -> Stories:
     """The stories of a folder of SGML files."""
-    return read_sgml({name: read_file(folder / name) for name in SGML_FILES if (folder / name).exists()}, folder)
+    files = [folder / name for name in SGML_FILES if (folder / name).exists()]
+    require_inside(folder, files)
+    return read_sgml({file.name: read_file(file) for file in files}, folder)
 
 
 def read_sgml(contents: dict[str, bytes], path: Path) -> Stories:

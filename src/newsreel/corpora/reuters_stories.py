@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from newsreel.core.errors import UserError
+from newsreel.files.labels import cut
 
 MODAPTE = Path(__file__).with_name("reuters_modapte.txt")
 SPLITS = {"TRAIN": "train", "TEST": "test", "NOT-USED": "unused"}
@@ -19,15 +20,13 @@ REFERENCE = re.compile(r"&(?:#(\d+)|(lt|gt|amp));")
 CHARACTERS = {"lt": "<", "gt": ">", "amp": "&"}
 # Control codes of the newswire. The stories are ASCII except for one byte among such codes (0xFC in story 17980).
 NOISE = re.compile(r"[^\t\n\x20-\x7e]+")
-SIGN_OFF = re.compile(r"\s*\breuter\.*(?:\^M)?\Z", re.IGNORECASE)
+SIGN_OFF = re.compile(r"\breuter\.*(?:\^M)?\Z", re.IGNORECASE)
 
+# Every pattern takes time in proportion to the text, whatever it is: where one may match, none begins within another.
 RECORD = re.compile(r"<REUTERS\b")
-ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
-TOPICS = re.compile(r"<TOPICS>(.*?)</TOPICS>", re.DOTALL)
-TOPIC = re.compile(r"<D>(.*?)</D>")
-TEXT = re.compile(r'<TEXT(?:\s+TYPE="(\w+)")?>(.*)</TEXT>', re.DOTALL)
-TITLE = re.compile(r"<TITLE>(.*?)(?:</TITLE>|\Z)", re.DOTALL)
-BODY = re.compile(r"<BODY>(.*?)(?:</BODY>|\Z)", re.DOTALL)
+ATTRIBUTE = re.compile(r'\b(\w+)="([^"]*)"')
+TEXT_TAG = re.compile(r'<TEXT(?:\s+TYPE="(\w+)")?>')
+MAX_ID_DIGITS = 9
 
 # The Hub's conversion uses OLDID in place of NEWID for the four stories with the attribute CSECS.
 HUB_NEW_IDS = {"16316": 996, "16364": 1045, "16519": 1199, "5045": 15370}
@@ -51,7 +50,9 @@ def story_text(title: str, body: str) -> str:
     lines = NOISE.sub(" ", body.replace("\r\n", "\n")).split("\n")
     body = "\n".join(line.rstrip() for line in lines).strip()
     title = " ".join(NOISE.sub(" ", title).split())
-    return SIGN_OFF.sub("", f"{title}\n{body}".strip())
+    text = f"{title}\n{body}".strip()
+    sign_off = SIGN_OFF.search(text)
+    return text if sign_off is None else text[: sign_off.start()].rstrip()
 
 
 def dereferenced(markup: str) -> str:
@@ -69,6 +70,8 @@ def dereferenced(markup: str) -> str:
 def sgml_stories(content: str, file: str) -> Iterator[Story]:
     """The stories of one SGML file. Raises UserError with the file and line of an incomplete record."""
     starts = [match.start() for match in RECORD.finditer(content)]
+    if not starts:
+        raise UserError(f"{file} has no <REUTERS …>, which begins a story.\nDownload the collection again.")
     for start, end in zip(starts, [*starts[1:], len(content)], strict=True):
         try:
             yield sgml_story(content[start:end])
@@ -88,29 +91,36 @@ def sgml_story(record: str) -> Story:
     for name in ("NEWID", "LEWISSPLIT", "TOPICS"):
         if name not in attributes:
             raise ValueError(f"has no {name}")
-    if not attributes["NEWID"].isdecimal():
-        raise ValueError(f'has NEWID="{attributes["NEWID"]}", which is not a number')
+    if not attributes["NEWID"].isdecimal() or len(attributes["NEWID"]) > MAX_ID_DIGITS:
+        raise ValueError(f'has NEWID="{cut(attributes["NEWID"])}", which is not a number of a story')
     if attributes["LEWISSPLIT"] not in SPLITS:
-        raise ValueError(f'has LEWISSPLIT="{attributes["LEWISSPLIT"]}" instead of {", ".join(SPLITS)}')
-    if not (text := TEXT.search(record)):
+        raise ValueError(f'has LEWISSPLIT="{cut(attributes["LEWISSPLIT"])}" instead of {", ".join(SPLITS)}')
+    tag_of_text, end = TEXT_TAG.search(record), record.rfind("</TEXT>")
+    if tag_of_text is None or end < tag_of_text.end():
         raise ValueError("has no <TEXT> … </TEXT>")
-    kind, markup = text.groups()
-    unprocessed = kind == "UNPROC"
-    title = "" if unprocessed else first_group(TITLE, markup)
-    body = markup if unprocessed else first_group(BODY, markup)
+    markup = record[tag_of_text.end() : end]
+    unprocessed = tag_of_text[1] == "UNPROC"
+    title = "" if unprocessed else element(markup, "TITLE")
+    body = markup if unprocessed else element(markup, "BODY")
     return Story(
         id=int(attributes["NEWID"]),
         split=SPLITS[attributes["LEWISSPLIT"]] if attributes["TOPICS"] == "YES" else "unused",
-        topics=TOPIC.findall(first_group(TOPICS, record)),
+        topics=topics_of(record),
         text=story_text(dereferenced(title), dereferenced(body)),
         unprocessed=unprocessed,
     )
 
 
-def first_group(pattern: re.Pattern[str], text: str) -> str:
-    """The first match of the pattern's group, or an empty text."""
-    match = pattern.search(text)
-    return match.group(1) if match else ""
+def element(markup: str, name: str) -> str:
+    """The content of the first element of this name, up to the end of the text if it has no end tag; or empty."""
+    return markup.partition(f"<{name}>")[2].partition(f"</{name}>")[0]
+
+
+def topics_of(record: str) -> list[str]:
+    """The topics of a record, in order."""
+    topics, closed, _ = record.partition("<TOPICS>")[2].partition("</TOPICS>")
+    pieces = [piece.partition("</D>") for piece in topics.split("<D>")[1:]] if closed else []
+    return [topic for topic, has_end, _ in pieces if has_end]
 
 
 def json_stories(records: Iterable[dict[str, Any]]) -> Iterator[Story]:

@@ -5,11 +5,13 @@ Axes: V words of the vocabulary, E dimensions of an embedding.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
 from newsreel.core.errors import UserError
+from newsreel.embeddings.binary_files import check_facebook
 from newsreel.embeddings.pretrained import Vectors
 from newsreel.embeddings.word2vec import Word2Vec
 from newsreel.text.tokens import SPECIAL_TOKENS
@@ -42,10 +44,11 @@ class FastText(Word2Vec):
                 "embedding.max_n."
             )
 
-    def read_binary(self, file: str) -> "KeyedVectors":
+    def read_binary(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
         from gensim.models.fasttext import load_facebook_vectors
 
-        return load_facebook_vectors(file)
+        check_facebook(file, self.dimension)
+        return self.choose(load_facebook_vectors(str(file)), vocabulary)
 
     def model(self) -> "Model":
         from gensim.models import FastText as Model

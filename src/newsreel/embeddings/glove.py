@@ -18,6 +18,7 @@ from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors, align
 from newsreel.embeddings.vector_files import read_once
+from newsreel.files.archives import require_regular
 from newsreel.text.tokens import TokenizedCorpus
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,9 @@ class GloVe(Pretrained):
         """The file to read, or the package's directory. Raises UserError if there is none with this dimension."""
         if self.path is not None:
             file = user_path(self.path, "embedding.path")
-            if not file.is_file():
-                raise UserError(
-                    f"embedding.path={self.path}: there is no such file. Name a text file of GloVe vectors or its zip, "
-                    "or omit the setting."
-                )
+            require_regular(
+                file, "embedding.path", "Name a text file of GloVe vectors or its zip, or omit the setting."
+            )
             return file
         folder = paths.corpora / "glove"
         candidates = [folder / f"glove.6B.{self.dimension}d.txt", folder / "glove.6B.zip"]
@@ -94,7 +93,7 @@ def read_package(folder: Path) -> tuple[pl.Series, np.ndarray]:
     """The words and (N, D) memory-mapped values of the package."""
     try:
         words = pl.read_parquet(folder / PACKAGE_WORDS)["index"]
-        values = np.load(folder / PACKAGE_VALUES, mmap_mode="r")
+        values = np.load(folder / PACKAGE_VALUES, mmap_mode="r", allow_pickle=False)
         if values.shape != (len(words), PACKAGE_DIMENSION):
             raise ValueError(f"{len(words):,} words, and values of the shape {values.shape}")
     except (OSError, ValueError, EOFError, pl.exceptions.PolarsError) as error:

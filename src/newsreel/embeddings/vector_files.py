@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 PARSER_VERSION = 1  # raise it when the same file results in other words or values
 VALUES_FILE, WORDS_FILE, NOTES_FILE = "values.f32", "words.parquet", "notes.json"
 BLOCK_BYTES = 2**23
-HEADER = re.compile(r"(\d+) \d+")
+HEADER = re.compile(r"[0-9]{1,12} [0-9]{1,6}")
 DECIMAL = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 
@@ -97,7 +97,7 @@ def read_blocks(file: Path, dimension: int) -> Generator[bytes]:
                     raise UserError(
                         f"{file} has a line of more than {BLOCK_BYTES:,} bytes: it is not a file of vectors."
                     )
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{file} cannot be read: {type(error).__name__}: {error}.\n"
             "If the download is incomplete or damaged, download the file again."

@@ -17,11 +17,12 @@ from tqdm import tqdm
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.embeddings.binary_files import read_word2vec, require_dimension
 from newsreel.embeddings.corpus_trained import CorpusTrained, Documents, cached_vectors
 from newsreel.embeddings.embedding import Size
 from newsreel.embeddings.pretrained import Vectors, align
 from newsreel.embeddings.vector_files import read_once
-from newsreel.files.archives import content_key
+from newsreel.files.archives import content_key, require_regular
 from newsreel.text.tokens import SPECIAL_TOKENS, TokenizedCorpus
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ CHOICE_VERSION = 1  # raise it when the same file results in other vectors
 TEXT, BINARY, PICKLE = (".vec", ".txt"), ".bin", ".kv"
 PACKED = (".gz", ".zip")
 MAX_EPOCHS = 10  # for epochs=None
+OTHER_VECTORS = "Name another one, or omit the setting to learn the vectors from the corpus."
 MAX_SENTENCE = 10_000  # words of a sentence; gensim drops the rest
 
 
@@ -47,6 +49,7 @@ class Word2Vec(CorpusTrained):
     """
 
     path: str | None
+    trust_pickle: bool = False  # older run directories lack it
     algorithm: Literal["skipgram", "cbow"]
     dimension: Size
     window: Annotated[int, Ge(1), Le(1_000)]
@@ -62,6 +65,10 @@ class Word2Vec(CorpusTrained):
     words_to_read: ClassVar[int] = 80_000_000  # in all epochs together, for epochs=None
 
     def check(self, paths: Paths) -> None:
+        if self.trust_pickle and (self.path is None or suffix(Path(self.path)) != PICKLE):
+            raise UserError(
+                f"embedding.trust_pickle=true is for files of gensim (.kv), but embedding.path is {self.path}: omit it."
+            )
         if self.path is None:
             return
         if suffix(Path(self.path)) not in (*TEXT, BINARY, PICKLE):
@@ -69,10 +76,12 @@ class Word2Vec(CorpusTrained):
                 f"embedding.path={self.path}: the extension must be .bin ({self.binary_format}), .vec or .txt (text), "
                 "or .kv (saved by gensim)."
             )
-        if not user_path(self.path, "embedding.path").is_file():
+        require_regular(user_path(self.path, "embedding.path"), "embedding.path", OTHER_VECTORS)
+        if suffix(Path(self.path)) == PICKLE and not self.trust_pickle:
             raise UserError(
-                f"embedding.path={self.path}: there is no such file. Name another one, or omit the setting to learn "
-                "the vectors from the corpus."
+                f"embedding.path={self.path} is a pickle: loading it runs whatever code its author put into it.\n"
+                "If you trust its source, set embedding.trust_pickle=true. Otherwise use a .bin, .vec or .txt file, "
+                "which cannot run code; gensim writes one with save_word2vec_format."
             )
 
     def vectors(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> Vectors:
@@ -90,8 +99,19 @@ class Word2Vec(CorpusTrained):
         return cached_vectors(paths.cache, self.kind, identity, lambda _: self.read_vectors(file, vocabulary), what)
 
     def read_vectors(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
-        """The vectors of a file for the vocabulary's words. Raises UserError."""
-        vectors = self.choose(self.read(file), vocabulary)
+        """The vectors of a file for the vocabulary's words. Raises UserError if it is damaged or another format."""
+        is_binary = suffix(file) == BINARY
+        try:
+            vectors = self.read_binary(file, vocabulary) if is_binary else self.read_pickle(file, vocabulary)
+        except UserError:
+            raise
+        except Exception as error:  # gensim and unpickling can raise any exception
+            expected = self.binary_format if is_binary else "a file of gensim's KeyedVectors.save"
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"{file} cannot be read: {type(error).__name__}: {reason}.\n"
+                f"By its extension, it is {expected}. Download it again, or rename it."
+            ) from error
         wrong = np.flatnonzero(~np.isfinite(vectors.values).all(axis=1))
         if len(wrong):
             raise UserError(
@@ -100,29 +120,21 @@ class Word2Vec(CorpusTrained):
             )
         return vectors
 
-    def read(self, file: Path) -> "KeyedVectors":
-        """All vectors of a file, read by gensim. Raises UserError if it is damaged or its extension is wrong."""
-        try:
-            vectors = self.read_binary(str(file)) if suffix(file) == BINARY else read_pickle(str(file))
-        except Exception as error:  # gensim and unpickling can raise any exception
-            expected = self.binary_format if suffix(file) == BINARY else "a file of gensim's KeyedVectors.save"
-            reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{file} cannot be read: {type(error).__name__}: {reason}.\n"
-                f"By its extension, it is {expected}. Download it again, or rename it."
-            ) from error
-        if vectors.vector_size != self.dimension:
-            raise UserError(
-                f"{file} has vectors of {vectors.vector_size} values, but embedding.dimension is {self.dimension}.\n"
-                f"Set embedding.dimension={vectors.vector_size}, or name another file with embedding.path=…"
-            )
-        return vectors
+    def read_binary(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
+        words, values = read_word2vec(file, self.dimension, frozenset(vocabulary))
+        return align(vocabulary, words, values)
 
-    def read_binary(self, file: str) -> "KeyedVectors":
+    def read_pickle(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
+        """Vectors saved by gensim, alone or in a model. Runs the code in the file."""
         from gensim.models import KeyedVectors
 
-        # Some words of Google's vectors are truncated within a character; they match no word of the vocabulary
-        return KeyedVectors.load_word2vec_format(file, binary=True, unicode_errors="replace")
+        assert self.trust_pickle, "check() refuses the file"
+        saved = KeyedVectors.load(str(file))
+        vectors = getattr(saved, "wv", saved)
+        if not isinstance(vectors, KeyedVectors):
+            raise TypeError(f"it contains a {type(saved).__name__}")
+        require_dimension(file, vectors.vector_size, self.dimension)
+        return self.choose(vectors, vocabulary)
 
     def train(self, documents: Documents, vocabulary: Sequence[str]) -> Vectors:
         counts = documents.counts(len(vocabulary))  # (V,)
@@ -163,6 +175,9 @@ class Word2Vec(CorpusTrained):
             "workers": 1,
         }
 
+    def learning_settings(self) -> dict[str, object]:
+        return {name: value for name, value in super().learning_settings().items() if name != "trust_pickle"}
+
     def choose(self, vectors: "KeyedVectors", vocabulary: Sequence[str]) -> Vectors:
         """The vectors of the vocabulary's words."""
         rows = np.array([vectors.key_to_index.get(word, -1) for word in vocabulary], dtype=np.int64)
@@ -185,17 +200,6 @@ class Sentences:
             for start in range(0, len(ids), MAX_SENTENCE):
                 yield self.words[ids[start : start + MAX_SENTENCE]].tolist()
             self.bar.update()
-
-
-def read_pickle(file: str) -> "KeyedVectors":
-    """Vectors saved by gensim, alone or in a model."""
-    from gensim.models import KeyedVectors
-
-    saved = KeyedVectors.load(file)
-    vectors = getattr(saved, "wv", saved)
-    if not isinstance(vectors, KeyedVectors):
-        raise TypeError(f"it contains a {type(saved).__name__}")
-    return vectors
 
 
 def suffix(file: Path) -> str:

@@ -2,8 +2,10 @@
 
 import ast
 import json
+import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,7 +17,7 @@ SHOWN_CHARACTERS = 60
 WHOLE_NUMBER = re.compile(r"(-?\d+)\.0+")
 SEPARATED_INDICATORS = re.compile(r"[01](?:[ ,;|]+[01])+")
 NUMBERS_IN_BRACKETS = re.compile(r"\[[\d.\s]+\]")  # how NumPy prints arrays
-ITEMS_IN_BRACKETS = re.compile(r"\[.*,.*\]", re.DOTALL)
+MAX_LITERAL = 10_000  # characters of a text that Python's parser, which needs much memory, is asked about
 INDICATORS = {"0": False, "1": True, "false": False, "true": True}
 
 Unit = Literal["line", "row", "file"]
@@ -95,8 +97,8 @@ class Labels:
         if "" in names:
             raise self.error(position, value, "it contains an empty label: remove that from the list")
         if len(set(names)) < len(names) and (isinstance(value, list) or set(names) <= INDICATORS.keys()):
-            name = next(name for name in names if names.count(name) > 1)
-            raise self.error(position, value, f"it has the label {name!r} {names.count(name)} times: remove the copies")
+            name, count = Counter(names).most_common(1)[0]
+            raise self.error(position, value, f"it has the label {name!r} {count} times: remove the copies")
         return sorted(set(names))
 
     def separated(self, value: Any) -> list[str] | None:
@@ -144,6 +146,8 @@ class Labels:
                 )
         elif isinstance(item, int | float | Decimal) and not is_missing(item):
             kind = "a number"
+            if item in (math.inf, -math.inf):
+                raise self.error(position, value, "an infinite number is no label: write another value, or a text")
         else:
             raise self.error(position, value, "labels must be texts, numbers, true or false, or lists of these")
         self.require_same_kind("type", kind, position, value)
@@ -197,8 +201,10 @@ def is_list_as_text(text: str) -> bool:
     text = text.strip()
     if not text or text[0] not in "[({" or text[-1] not in "])}":
         return False
-    if NUMBERS_IN_BRACKETS.fullmatch(text) or ITEMS_IN_BRACKETS.fullmatch(text):
+    if NUMBERS_IN_BRACKETS.fullmatch(text) or (text[0] == "[" and text[-1] == "]" and "," in text):
         return True
+    if len(text) > MAX_LITERAL:
+        return False
     try:
         return isinstance(ast.literal_eval(text), list | tuple | set | dict)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -206,7 +212,9 @@ def is_list_as_text(text: str) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float | Decimal) and value != value)
+    if isinstance(value, Decimal):  # a signaling NaN cannot be compared
+        return value.is_nan()
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def as_names(value: Names) -> tuple[str, ...]:
@@ -224,7 +232,12 @@ def in_brackets(names: Sequence[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    return cut(json.dumps(value, ensure_ascii=False, default=str))
+    """The beginning of a value, for messages."""
+    start = value[: SHOWN_CHARACTERS + 1] if isinstance(value, str | list) else value
+    try:
+        return cut(json.dumps(start, ensure_ascii=False, default=str))
+    except RecursionError:
+        return f"a {type(value).__name__} of many levels"
 
 
 def cut(text: str) -> str:

@@ -9,27 +9,48 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from functools import partial
+from importlib.util import find_spec
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
-from newsreel.files.archives import OPENERS, UNREADABLE, open_bytes, read_file, uncompressed_name, unreadable
+from newsreel.files.archives import (
+    OPENERS,
+    UNREADABLE,
+    open_bytes,
+    read_file,
+    refuse_special,
+    require_inside,
+    uncompressed_name,
+    unreadable,
+)
 from newsreel.files.labels import MissingLabelsError, NamedColumns, Position, Unit, cut, shown
 
 CHUNK = 5_000  # documents held as Python objects at a time
 SHOWN_POSITIONS = 5
 SHOWN_COLUMNS = 20
-MAX_CSV_FIELD = 2**31 - 1  # characters; the csv module's default of 131,072 is too short for some documents
+MAX_DOCUMENT = 2**23  # characters, about twice the Bible; tokens need some 24 times as many bytes
+MAX_RECORD = 2**25  # characters of a line, or of a row of several lines
+MAX_ARRAY = 2**28  # characters of a JSON array, which is read as a whole
+MAX_EXCEL_BYTES = 2**32  # of memory to read a workbook
+EXCEL_PROGRAM = Path(__file__).with_name("excel_sheet.py")
+MAX_COMPARED = 1_000  # names of columns that are compared with the one that is missing
 LABEL_MARK = "__label__"  # before each label in fastText's format
+MARKED_LABEL = re.compile(rf"{LABEL_MARK}(\S*)\s*")
 UNLABELED_FOLDERS = ("unsup", "unlabeled", "unlabelled", "unsupervised")
 
 Row = tuple[Any, ...]  # Position, then the values of the wanted columns
@@ -68,8 +89,8 @@ class Layout:
                     "and no quote."
                 )
         try:
-            codecs.lookup(self.encoding)
-        except LookupError as error:
+            "".encode(self.encoding)  # unlike codecs.lookup, it refuses codecs of other things than text
+        except (LookupError, ValueError) as error:
             raise UserError(
                 f"{self.prefix}encoding={self.encoding} is not an encoding that Python knows, such as utf-8, latin-1, "
                 "cp1252 or utf-16."
@@ -108,7 +129,7 @@ def csv_rows(document: Document) -> Iterator[Row]:
     """The rows of a table whose first line names the columns. Quoted fields may contain line breaks."""
     path, layout = document.path, document.layout
     delimiter = layout.delimiter or ("\t" if layout.format == "tsv" else ",")
-    csv.field_size_limit(MAX_CSV_FIELD)
+    csv.field_size_limit(MAX_RECORD)  # the module's default of 131,072 is too short for some documents
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE
     begin = 1
     labels: set[Any] = set()
@@ -116,7 +137,8 @@ def csv_rows(document: Document) -> Iterator[Row]:
     with opened(path, layout, newline="") as file:
         # Spaces before a field are stripped anyway, and before a quote they would make it part of the text
         skips_spaces = delimiter == ","
-        reader = csv.reader(file, delimiter=delimiter, strict=True, quoting=quoting, skipinitialspace=skips_spaces)
+        lines = Lines(path, file)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting, skipinitialspace=skips_spaces)
         names: list[str] = []
         header: list[str] | None = None
         positions: list[int] = []
@@ -124,6 +146,7 @@ def csv_rows(document: Document) -> Iterator[Row]:
         try:
             for row in reader:
                 line, begin = begin, reader.line_num + 1
+                lines.end_record()
                 if not row:  # an empty line
                     continue
                 if not names:
@@ -234,11 +257,13 @@ def json_objects(document: Document) -> Iterator[tuple[int, Any]]:
     """The line and the value of each JSON value of a file."""
     names = [name for _, name in document.columns]
     with opened(document.path, document.layout, newline=None) as file:
-        for number, line in enumerate(file, start=1):
+        lines = Lines(document.path, file, is_whole=lambda line: line.lstrip().startswith("["))
+        for number, line in enumerate(lines, start=1):
+            lines.end_record()
             if line.isspace():
                 continue
             if line.lstrip().startswith("["):
-                yield from array_items(document.path, line + file.read(), number)
+                yield from array_items(document.path, whole_array(document.path, line, file), number)
                 return
             try:
                 yield number, json.loads(line)
@@ -247,6 +272,17 @@ def json_objects(document: Document) -> Iterator[tuple[int, Any]]:
                     f"{document.path}, line {number}: invalid JSON: {error}.\nEach line must hold one complete object, "
                     f"such as {json_example(names)}; or the file must be one array of objects."
                 ) from error
+
+
+def whole_array(path: Path, begin: str, file: IO[str]) -> str:
+    """A JSON array. begin: what has been read of it. Raises UserError if it is too long to be read as a whole."""
+    text = begin + file.read(MAX_ARRAY + 1 - len(begin))
+    if len(text) > MAX_ARRAY:
+        raise UserError(
+            f"{path} is a JSON array of more than {MAX_ARRAY:,} characters, the most that is read at once.\nWrite one "
+            "object per line (.jsonl), which is read piece by piece."
+        )
+    return text
 
 
 def array_items(path: Path, text: str, line: int) -> Iterator[tuple[int, Any]]:
@@ -305,36 +341,52 @@ def parquet_rows(document: Document) -> Iterator[Row]:
 def excel_rows(document: Document) -> Iterator[Row]:
     """The rows of the first sheet of an Excel workbook, read with fastexcel."""
     path, layout = document.path, document.layout
-    try:
-        import fastexcel
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: Excel files need the extra `excel`: pip install 'newsreel[excel]'") from error
-    try:
-        sheet = fastexcel.read_excel(path).load_sheet(0, header_row=None, dtypes="string").to_arrow()
-    except fastexcel.FastExcelError as error:
-        raise UserError(f"{path} cannot be read as Excel: {str(error).splitlines()[0]}.\nSave it as .xlsx.") from error
-    rows = zip(*[column.to_pylist() for column in sheet.columns], strict=True)
-    names = [str(number + 1) for number in range(sheet.num_columns)]
-    if layout.header:
-        names = [str(value or "").strip() for value in next(rows, ())]
+    rows = zip(*[column.to_pylist() for column in excel_sheet(path).columns], strict=True)
+    first = next(rows, ())
+    names = [str(value or "").strip() if layout.header else str(number) for number, value in enumerate(first, 1)]
     if not names:
         return
     positions = find_columns(str(path), names, document.columns, header_rule(layout))
-    for number, row in enumerate(rows, start=2 if layout.header else 1):
+    rows_of_documents = rows if layout.header else chain([first], rows)
+    for number, row in enumerate(rows_of_documents, start=2 if layout.header else 1):
         if any(value is not None for value in row):
             yield number, *[row[position] for position in positions]
+
+
+def excel_sheet(path: Path) -> pa.Table:
+    """The first sheet of a workbook, as texts. Raises UserError for one that is damaged or takes too much memory."""
+    if find_spec("fastexcel") is None:
+        raise UserError(f"{path}: Excel files need the extra `excel`: pip install 'newsreel[excel]'")
+    refuse_special(path)
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "sheet.arrow"
+        command = [sys.executable, "-P", str(EXCEL_PROGRAM), str(path), str(output), str(MAX_EXCEL_BYTES)]
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        if process.returncode < 0:  # it was ended by a signal, such as that of a failed allocation
+            raise UserError(
+                f"{path} cannot be read as Excel within {MAX_EXCEL_BYTES / 2**30:.0f} GiB of memory. If its first "
+                "sheet has a cell far from the table, remove it; or save the table as CSV."
+            )
+        if process.returncode:
+            reason = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise UserError(f"{path} cannot be read as Excel: {reason}.\nSave it as .xlsx.")
+        return pa.ipc.open_file(output.read_bytes()).read_all()
 
 
 def fasttext_rows(document: Document) -> Iterator[Row]:
     """The lines of fastText's format: labels, each with the prefix `__label__`, before the text."""
     path = document.path
     with opened(path, document.layout, newline=None) as file:
-        for number, line in enumerate(file, start=1):
+        lines = Lines(path, file)
+        for number, line in enumerate(lines, start=1):
+            lines.end_record()
             labels = []
             rest = line.lstrip()
-            while rest.startswith(LABEL_MARK):
-                label, rest = [*rest.split(maxsplit=1), ""][:2]
-                labels.append(label.removeprefix(LABEL_MARK))
+            begin = 0
+            while label := MARKED_LABEL.match(rest, begin):
+                labels.append(label[1])
+                begin = label.end()
+            rest = rest[begin:]
             if not labels and rest:
                 raise UserError(
                     f"{path}, line {number}: {shown(rest.strip())} has no label.\nA text file must have the format of "
@@ -348,7 +400,9 @@ def fasttext_rows(document: Document) -> Iterator[Row]:
 def line_rows(document: Document) -> Iterator[Row]:
     """One document per line."""
     with opened(document.path, document.layout, newline="\n") as file:
-        for number, line in enumerate(file, start=1):
+        lines = Lines(document.path, file)
+        for number, line in enumerate(lines, start=1):
+            lines.end_record()
             yield number, strip_newline(line)
 
 
@@ -365,24 +419,26 @@ def tree_rows(document: Document) -> Iterator[Row]:
             f"{folder} has no subfolders. It must have one for each label, with the label's documents: "
             f"{folder / '<label>' / '*.txt'}."
         )
-    files = [(label, file) for label in labels for file in files_of_label(label)]
+    files = [(label, file) for label in labels for file in files_of_label(label, folder)]
     require_one_extension(folder, [file for _, file in files])
     for label, file in files:
         yield f"{label.name}/{file.name}", decoded(file, document.layout), label.name
 
 
-def unlabeled_tree_rows(folder: Path, layout: Layout) -> Iterator[Row]:
-    """The documents of a folder of text files, without labels."""
-    for file in files_of_label(folder):
+def unlabeled_tree_rows(folder: Path, layout: Layout, root: Path) -> Iterator[Row]:
+    """The documents of a folder of text files, without labels. root: the folder that links must not leave."""
+    for file in files_of_label(folder, root):
         yield f"{folder.name}/{file.name}", decoded(file, layout)
 
 
 def subfolders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    require_inside(folder, children)
+    return children
 
 
-def files_of_label(label: Path) -> list[Path]:
-    """The files of a label's folder, sorted. Raises UserError if it has none, or folders."""
+def files_of_label(label: Path, root: Path) -> list[Path]:
+    """The files of a label's folder, sorted. Raises UserError if it has none, or folders, or links out of `root`."""
     children = sorted(child for child in label.iterdir() if not child.name.startswith("."))
     if not children:
         raise UserError(
@@ -394,6 +450,7 @@ def files_of_label(label: Path) -> list[Path]:
             f"{others[0]} is not a file, but a label's folder must contain nothing else: name the folder above the "
             f"labels, such as {label}, or move it elsewhere."
         )
+    require_inside(root, children)
     return children
 
 
@@ -454,11 +511,12 @@ def find_format(path: Path, layout: Layout) -> FormatName:
 
 
 def require_there(path: Path, setting: str) -> None:
-    """Raise UserError if the file or folder named by `setting` does not exist."""
+    """Raise UserError if the file or folder named by `setting` does not exist, or is a pipe, a socket or a device."""
     if not path.exists():
         near = get_close_matches(path.name, [sibling.name for sibling in path.parent.glob("*")], n=1)
         hint = f"; did you mean {path.with_name(near[0])}?" if near else ". Paths are relative to the current folder."
         raise UserError(f"{setting}={path}: there is no such file or folder{hint}")
+    refuse_special(path)
 
 
 def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: str = "") -> list[int]:
@@ -466,13 +524,50 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
     for setting, name in columns:
         existing = f"{where} has the columns {columns_in_words(names)}"
         if name not in names:
-            near = get_close_matches(name, names, n=1)
+            near = get_close_matches(name, [one for one in names[:MAX_COMPARED] if len(one) < MAX_COMPARED], n=1)
             hint = f"; did you mean {setting}={near[0]}?" if near else f": name one of them with {setting}=…"
             kind = MissingLabelsError if setting == "data.label" else UserError
             raise kind(f"{setting}={name}: {existing}{hint}" + (f"\n{rule}" if rule else ""))
         if names.count(name) > 1:
             raise UserError(f"{setting}={name}: {existing}; {names.count(name)} have this name. Rename all but one.")
     return [names.index(name) for _, name in columns]
+
+
+class Lines:
+    """The lines of a text file. Raises UserError if a record, which may have several lines, is too long.
+
+    is_whole: whether a line is read to its end whatever its length.
+    """
+
+    def __init__(self, path: Path, file: IO[str], is_whole: Callable[[str], bool] = lambda line: False) -> None:
+        self.path = path
+        self.file = file
+        self.is_whole = is_whole
+        self.number = 0  # of the last line
+        self.begin = 1  # first line of the record
+        self.size = 0  # characters of the record's lines
+
+    def end_record(self) -> None:
+        """Begin a new record after the last line."""
+        self.begin = self.number + 1
+        self.size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(MAX_RECORD + 1 - self.size)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.size += len(line)
+        if self.size > MAX_RECORD and not self.is_whole(line):
+            raise UserError(
+                f"{self.path}, line {self.begin}: the row that begins there has more than {MAX_RECORD:,} characters. "
+                "Is the file what its extension says, and are its line breaks and quotes complete? Divide larger "
+                "documents into several."
+            )
+        return line
 
 
 @contextmanager
@@ -500,7 +595,7 @@ def with_mark(encoding: str) -> str:
 def decoded(file: Path, layout: Layout) -> str:
     """The text of a whole file. Raises UserError."""
     try:
-        return read_file(file).decode(with_mark(layout.encoding))
+        return read_file(file, 4 * MAX_DOCUMENT).decode(with_mark(layout.encoding))
     except UnicodeDecodeError as error:
         raise undecodable(file, layout, error) from error
 
@@ -508,12 +603,15 @@ def decoded(file: Path, layout: Layout) -> str:
 def undecodable(path: Path, layout: Layout, error: UnicodeDecodeError) -> UserError:
     """The error for a text file in another encoding; for UTF-8, it names the first invalid line."""
     if codecs.lookup(layout.encoding).name == "utf-8":
-        with open_bytes(path) as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError as line_error:
-                    return line_not_utf8(str(path), number, line_error, layout)
+        try:
+            with open_bytes(path) as file:
+                for number, line in enumerate(iter(partial(file.readline, MAX_RECORD), b""), start=1):
+                    try:
+                        line.decode("utf-8")
+                    except UnicodeDecodeError as line_error:
+                        return line_not_utf8(str(path), number, line_error, layout)
+        except UNREADABLE as unpacking_error:
+            return unreadable(path, unpacking_error)
     return wrong_encoding(path, layout, error)
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from newsreel.core.errors import UserError
 from newsreel.files.labels import Columns, Labels, MissingLabelsError, Position, Unit, in_brackets, is_missing, shown
-from newsreel.files.readers import CHUNK, FOLDER, FORMATS, Document, Layout, Row, find_format, in_words
+from newsreel.files.readers import CHUNK, FOLDER, FORMATS, MAX_DOCUMENT, Document, Layout, Row, find_format, in_words
 
 SCHEMA = {"text": pl.String(), "labels": pl.List(pl.String()), "digest": pl.Binary()}
 
@@ -97,6 +97,7 @@ def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Ta
                 without_label.append(position)
             if not text:
                 without_text.append(position)
+            require_short(where, unit, position, text)
             if text and names is not None:
                 try:
                     yield position, text, names, sha256("\0".join([*names, "", text]).encode()).digest()
@@ -117,6 +118,15 @@ def collect(where: str, unit: Unit, rows: Iterable[Row], columns: Columns) -> Ta
     if not chunks:
         raise UserError(f"{where} has no documents. Training, validation and test need at least one each.")
     return Table(where, unit, labels.several, pl.concat(chunks))
+
+
+def require_short(where: str, unit: Unit, position: Position, text: str) -> None:
+    """Raise UserError if a document is too long."""
+    if len(text) > MAX_DOCUMENT:
+        raise UserError(
+            f"{where}, {unit} {position}: the document has {len(text):,} characters; at most {MAX_DOCUMENT:,} are "
+            "possible. Divide it into several documents, or shorten it."
+        )
 
 
 def require_complete(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from newsreel.batches.batch import Batch, DocumentDataset
 from newsreel.core.errors import UserError, suggest
-from newsreel.core.storage import replacing
+from newsreel.inference.output_files import replacing_output
 from newsreel.models.network import AttributionInputs, Network
 from newsreel.text.tokens import PAD, UNK, TextSpans, TokenSequences
 
@@ -224,7 +224,7 @@ def page(path: Path | None) -> Iterator[Callable[[Iterable[Explanation]], None]]
     if path is None:
         yield lambda explanations: None
         return
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with replacing_output(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(PAGE_BEGIN)
         numbers = count(1)
 

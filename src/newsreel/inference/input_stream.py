@@ -11,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
@@ -20,6 +21,7 @@ from newsreel.files.readers import (
     EXTENSIONS,
     FORMATS,
     LINES,
+    MAX_RECORD,
     Document,
     Layout,
     Row,
@@ -28,7 +30,7 @@ from newsreel.files.readers import (
     require_there,
     strip_newline,
 )
-from newsreel.files.tables import document_text, joined_text
+from newsreel.files.tables import document_text, joined_text, require_short
 
 MAX_DOCUMENTS = 4_096  # per chunk
 MAX_CHARACTERS = 2**23  # per chunk, without its last document
@@ -62,12 +64,13 @@ def standard_input() -> Source:
 
 
 class StreamLines:
-    """The lines of a stream, as they arrive."""
+    """The lines of a stream, as they arrive. Raises UserError for a line of more than MAX_RECORD bytes."""
 
     def __init__(self, stream: BufferedReader) -> None:
         self._stream = stream
         self._ready: deque[bytes] = deque()
         self._incomplete: list[bytes] = []  # parts of an incomplete line
+        self._size = 0  # bytes of these parts
 
     def __iter__(self) -> Iterator[bytes]:
         while self._ready or self._read():
@@ -84,10 +87,17 @@ class StreamLines:
             return bool(self._ready)
         if b"\n" not in block:
             self._incomplete.append(block)
+            self._size += len(block)
+            if self._size > MAX_RECORD:
+                raise UserError(
+                    f"standard input has a line of more than {MAX_RECORD:,} bytes: it must have one document per line. "
+                    "Divide larger documents into several."
+                )
             return True
         *lines, rest = b"".join([*self._incomplete, block]).split(b"\n")
         self._ready.extend(lines)
         self._incomplete = [rest] if rest else []
+        self._size = len(rest)
         return True
 
     def pause(self, patience: float) -> bool:
@@ -130,7 +140,10 @@ def file_source(path: Path, text: Sequence[str], keep: Sequence[str], layout: La
 def count_documents(path: Path) -> int | None:
     """Number of documents in a file, for a progress bar; None if counting is slow."""
     if path.name.lower().endswith(".parquet"):
-        return int(pq.read_metadata(path).num_rows)
+        try:
+            return int(pq.read_metadata(path).num_rows)
+        except (pa.ArrowException, OSError):  # damaged: the reader says so
+            return None
     if not path.name.lower().endswith((".txt", ".jsonl", ".ndjson")):
         return None
     with open_bytes(path) as file:
@@ -168,6 +181,7 @@ def check_row(source: Source, row: Row) -> Row:
             f"{source.where}, {source.unit} {number}: the document is {shown(value)}, but must be text.\n"
             "Set column=… to the column with the texts, or convert this value to text."
         )
+    require_short(source.where, source.unit, number, text)
     try:
         if not text.isascii():
             text.encode()

@@ -5,10 +5,12 @@ Axes: N documents, L labels.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
-from newsreel.core.storage import replacing
 from newsreel.corpora.corpus import Task
 from newsreel.inference.explain import Explanation
+from newsreel.inference.output_files import replacing_output
 
 JSON_ENDINGS = (".jsonl", ".ndjson")
 SEPARATOR = ";"  # between labels in a CSV field
+FORMULA = "^[=+\\-@\\t\\r\\n\\x00＝＋－＠]"  # beginnings of formulas (OWASP, CSV Injection)
 
 Write = Callable[["PredictionBatch"], None]
 
@@ -157,6 +160,14 @@ def check_output(path: Path | None, kept: Sequence[str], none: PredictionBatch, 
         )
 
 
+def require_csv(path: Path | None) -> None:
+    """Raise UserError if predictions are not written as CSV, the only format whose texts can become formulas."""
+    if path is None or path.suffix.lower() != ".csv":
+        raise UserError(
+            f"escape_formulas=true has an effect on CSV only, but output is {path}: omit it, or write a .csv file."
+        )
+
+
 def require_writable(setting: str, path: Path) -> None:
     """Raise UserError if the directory of the path in `setting` is not writable."""
     if not os.access(path.parent, os.W_OK):
@@ -164,16 +175,21 @@ def require_writable(setting: str, path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path | None) -> Iterator[Write]:
+def writing(path: Path | None, escape_formulas: bool = False) -> Iterator[Write]:
     """Context with a function that writes predictions, in the format of the extension; None: standard output.
 
-    The file appears when it is complete.
+    The file appears when it is complete. escape_formulas: whether CSV has an apostrophe before texts that a spreadsheet
+    would take for formulas.
     """
     if path is None:
         yield to_standard_output
         return
-    writers_by_ending = {".csv": csv_file, ".parquet": parquet_file}
-    with replacing(path) as partial, writers_by_ending.get(path.suffix.lower(), json_file)(partial) as write:
+    writers_by_ending: dict[str, Callable[[Path], AbstractContextManager[Write]]]
+    writers_by_ending = {".csv": partial(csv_file, escape_formulas=escape_formulas), ".parquet": parquet_file}
+    with (
+        replacing_output(path) as partial_path,
+        writers_by_ending.get(path.suffix.lower(), json_file)(partial_path) as write,
+    ):
         yield write
 
 
@@ -193,15 +209,25 @@ def json_file(path: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def csv_file(path: Path) -> Iterator[Write]:
+def csv_file(path: Path, escape_formulas: bool) -> Iterator[Write]:
     with path.open("wb") as file:
 
         def write(predictions: PredictionBatch) -> None:
             frame = predictions.frame()
             joined = [pl.col(name).list.join(SEPARATOR) for name, kind in frame.schema.items() if kind == pl.List]
-            frame.with_columns(joined).write_csv(file, include_header=not file.tell())
+            frame = frame.with_columns(joined)
+            if escape_formulas:
+                frame = without_formulas(frame)
+            frame.write_csv(file, include_header=not file.tell())
 
         yield write
+
+
+def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with an apostrophe before names and texts that a spreadsheet would take for formulas."""
+    texts = pl.col(pl.String)
+    escaped = frame.with_columns(pl.when(texts.str.contains(FORMULA)).then("'" + texts).otherwise(texts).name.keep())
+    return escaped.rename({name: f"'{name}" for name in frame.columns if re.match(FORMULA, name)})
 
 
 @contextmanager

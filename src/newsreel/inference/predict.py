@@ -4,7 +4,7 @@ Axes: N documents, L labels.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from annotated_types import Ge
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from newsreel.batches.batch import DocumentDataset
+from newsreel.batches.batch import MAX_DOCUMENT_TOKENS, DocumentDataset
 from newsreel.config.sections import check_section
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
@@ -22,12 +22,14 @@ from newsreel.core.paths import user_path
 from newsreel.files.readers import FormatName, Layout
 from newsreel.inference.explain import COMPLETENESS, Explainer, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
-from newsreel.inference.output_writers import PredictionBatch, check_output, require_writable, writing
+from newsreel.inference.output_files import require_distinct
+from newsreel.inference.output_writers import PredictionBatch, check_output, require_csv, require_writable, writing
 from newsreel.models.functional import logits_to_probs, require_finite
 from newsreel.runs.trained_run import TrainedRun, open_run
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 EXPLAIN_CHUNK_SIZE = 16  # documents, so that the first results appear soon
+TABLES_OF_RUNS = ("labels.csv", "metrics.csv", "predictions.parquet")
 LONG_DOCUMENT = 1_000  # tokens; without max_tokens, a batch is as large as `batch_size` documents of this length
 
 
@@ -46,6 +48,7 @@ class Request:
     encoding: str
     keep: Sequence[str]
     output: str | None
+    escape_formulas: bool
     top_k: Annotated[int, Ge(1)] | None
     explain: bool
     explain_label: str | None
@@ -98,8 +101,12 @@ class Predictor:
         if isinstance(texts, str):
             raise UserError(f"Expected a list of texts, got a single string, {texts[:30]!r}: write [text].")
         self.check_top_k(top_k)
-        parts = (texts[start : start + MAX_DOCUMENTS] for start in range(0, len(texts), MAX_DOCUMENTS))
-        return [row for part in parts for row in self.predict_batch(self.documents(part), top_k).rows()]
+        rows: list[dict[str, Any]] = []
+        for start in range(0, len(texts), MAX_DOCUMENTS):
+            documents = self.documents(texts[start : start + MAX_DOCUMENTS])
+            require_bounded(documents, lambda row, start=start: f"texts[{start + row}]")  # type: ignore[misc]
+            rows += self.predict_batch(documents, top_k).rows()
+        return rows
 
     def check_top_k(self, top_k: int | None) -> None:
         """Raise UserError if `top_k` is not between 1 and the number of labels."""
@@ -138,6 +145,17 @@ def batches_of_similar_length(lengths: np.ndarray, num_tokens: int) -> Iterator[
         start += size
 
 
+def require_bounded(documents: DocumentDataset, name: Callable[[int], str]) -> None:
+    """Raise UserError if a document has too many tokens for the memory of a network. name: of a document, by row."""
+    too_long = np.flatnonzero(documents.lengths > MAX_DOCUMENT_TOKENS)
+    if len(too_long):
+        row = int(too_long[0])
+        raise UserError(
+            f"{name(row)}: the document has {documents.lengths[row]:,} tokens, but at most {MAX_DOCUMENT_TOKENS:,} are "
+            "possible, since the run was trained without batches.max_tokens. Divide it into several documents."
+        )
+
+
 def find_device(accelerator: Accelerator) -> torch.device:
     """The device for an accelerator. Raises UserError for `gpu` without a GPU."""
     if accelerator == "gpu" and not is_gpu_available():
@@ -152,23 +170,30 @@ def predict(config: DictConfig) -> None:
         raise UserError("\n".join(problems))
     request = Request(**settings)
     source = open_source(request)
-    predictor = Predictor(open_run(user_path(str(request.run), "run")), request.accelerator)
+    run_dir = user_path(str(request.run), "run")
+    predictor = Predictor(open_run(run_dir), request.accelerator)
     run, labels = predictor.run, predictor.run.labels
     predictor.check_top_k(request.top_k)
     output = None if request.output is None else user_path(request.output, "output")
     html = None if request.html is None else user_path(request.html, "html")
     check_output(output, request.keep, predictor.predict_batch(predictor.documents([]), request.top_k), request.explain)
+    if request.escape_formulas:
+        require_csv(output)
     if html is not None:
         require_writable("html", html)
+    require_distinct({"input": source.path, "output": output, "html": html})
+    if output is not None and output.name in TABLES_OF_RUNS and output.parent.resolve() == run_dir.resolve():
+        raise UserError(f"output={output} is a file of the run, and would be replaced. Name another one.")
     explainer = None
     if request.explain:
         explainer = Explainer(
             predictor.network, run.tokenizer.tokens, labels.names, request.explain_label, request.explain_steps
         )
     num_incomplete = 0
-    with writing(output) as write, page(html) as draw, progress_bar(request, source) as bar:
+    with writing(output, request.escape_formulas) as write, page(html) as draw, progress_bar(request, source) as bar:
         for chunk in chunks(source, MAX_DOCUMENTS if explainer is None else EXPLAIN_CHUNK_SIZE):
             documents = predictor.documents([row[1] for row in chunk])
+            require_bounded(documents, lambda row, chunk=chunk: f"{source.where}, {source.unit} {chunk[row][0]}")  # type: ignore[misc]
             kept_columns = {name: [row[index] for row in chunk] for index, name in enumerate(request.keep, start=2)}
             predictions = replace(predictor.predict_batch(documents, request.top_k), kept_columns=kept_columns)
             if explainer is not None:

@@ -63,4 +63,12 @@ def unescaped(texts: pl.Series) -> pl.Series:
 
 def decode(text: str) -> str:
     """A text with its entities decoded; other words between `&` and `;` stay."""
-    return re.sub(ENTITY, lambda entity: unescape(entity[0]), text)
+    return re.sub(ENTITY, lambda entity: decode_entity(entity[0]), text)
+
+
+def decode_entity(entity: str) -> str:
+    """The character of an entity; the replacement character for a number of more digits than Python converts."""
+    try:
+        return unescape(entity)
+    except ValueError:
+        return "\N{REPLACEMENT CHARACTER}"
