@@ -33,6 +33,8 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from helpers.preloaded import PreloadedPopen
+from helpers.tampering import RUNS, TAMPERED
+from helpers.tiny_runs import train_tiny
 
 TRAIN = ["train.py", "data=synthetic", "data.num_documents=1200", "data.vocabulary_size=800", "data.mean_length=30",
          "data.difficulty=0.3", "model=bow", "training.max_epochs=3", "training.min_steps_per_epoch=1", "trainer=cpu",
@@ -40,6 +42,7 @@ TRAIN = ["train.py", "data=synthetic", "data.num_documents=1200", "data.vocabula
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 TIMEOUT_S = 120
 MAX_FILES, MAX_MEMORY = 64, 3 * 2**30  # of a command in the row of limits
+MAX_TAMPERED_MEMORY, MAX_TAMPERED_SECONDS = 2**30, 5.0  # to refuse a run directory, start included
 MAX_LINES = 8  # of an error message
 KINDS_OF_DAMAGE = ("flipped", "cut", "empty", "missing")
 TEXTS = "\n".join(["baba bafa niva", "", "x y z"] * 20)
@@ -533,6 +536,38 @@ def limits(world: World, table: Table) -> None:
             end("same")
 
 
+def tampered(world: World, table: Table) -> None:
+    """Run directories made to do harm: refused in words, with little memory and within seconds."""
+    originals = {}
+    for kind, overrides in RUNS.items():
+        originals[kind] = world.folder / f"original_{kind}"
+        train_tiny(originals[kind], *overrides)
+    for kind, name, tamper, _ in TAMPERED:
+        with table.injection("tampered run directories", name) as end:
+            copy = Path(shutil.copytree(originals[kind] / "run", world.folder / "tampered"))
+            tamper(copy)
+            started, process, memory = time.monotonic(), world.start("predict.py", f"run={copy}"), 0.0
+            while process.poll() is None:
+                memory = max(memory, peak_memory(process.pid))
+                time.sleep(0.02)
+            finish(process).require_told()
+            if (copy / "canary").exists() or (world.folder / "canary").exists():
+                raise Failure("code of the run directory was run")
+            if memory > MAX_TAMPERED_MEMORY or time.monotonic() - started > MAX_TAMPERED_SECONDS:
+                raise Failure(f"{memory / 2**20:.0f} MiB of memory, {time.monotonic() - started:.1f} s")
+            end("told")
+        shutil.rmtree(copy)
+
+
+def peak_memory(pid: int) -> float:
+    """Peak resident memory of a process in bytes, 0 if it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return max((float(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), default=0.0)
+
+
 ROWS: dict[str, Callable[[World, Table], None]] = {
     "signals": signals,
     "cache": cache,
@@ -544,6 +579,7 @@ ROWS: dict[str, Callable[[World, Table], None]] = {
     "clock": clock,
     "sweep": sweep,
     "limits": limits,
+    "tampered": tampered,
 }
 
 

@@ -133,7 +133,7 @@ def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(tmp_path:
     monkeypatch.setattr(RunCheckpoints, "_save_last", save)
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", write)
     monkeypatch.setattr(TextClassifier, "on_train_batch_start", step)
-    with pytest.raises(FileNotFoundError):  # the best checkpoint, which nobody wrote
+    with pytest.raises(UserError, match=r"best\.ckpt does not exist"):  # the best checkpoint, which nobody wrote
         train_tiny(tmp_path, "model=bow", *EPOCHS, "training.max_epochs=1", "trainer.checkpoint_every_s=2")
     assert times == pytest.approx([3.0, 3.1 + 6.0, 9.2 + 3.0 + 0.1])  # the last: after the epoch and best.ckpt
 

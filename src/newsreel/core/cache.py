@@ -1,6 +1,5 @@
 """An on-disk cache of expensive results, keyed by a digest of everything that they depend on."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -12,10 +11,9 @@ from typing import TypeVar
 from zipfile import BadZipFile
 
 import polars as pl
-import xxhash
 
 from newsreel.core.errors import UserError
-from newsreel.core.storage import build_once
+from newsreel.core.storage import build_once, file_digest
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +115,6 @@ def find_damage(path: Path) -> str:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"{DIGESTS_FILE} or a file in it cannot be read: {error}"
     return ""
-
-
-def file_digest(file: Path) -> str:
-    """The 128-bit XXH3 digest of a file's content, in hex: against damage, not against forgery."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, xxhash.xxh3_128).hexdigest()
 
 
 class CorruptCacheError(UserError):

@@ -1,6 +1,7 @@
 """Atomic writes of files and directories, and locks, safe against killed and concurrent processes."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
+import xxhash
 from filelock import FileLock, Timeout
 
 from newsreel.core.errors import UserError
@@ -138,3 +140,9 @@ def flush_to_disk(path: Path) -> None:
     """Flush a file to disk, so that a later rename cannot become durable before its content."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def file_digest(file: Path) -> str:
+    """The 128-bit XXH3 digest of a file's content, in hex: against damage, not against forgery."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, xxhash.xxh3_128).hexdigest()

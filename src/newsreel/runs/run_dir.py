@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import OmegaConf
 
-from newsreel.core.cache import file_digest
 from newsreel.core.errors import UserError
 from newsreel.core.json_files import read_json
-from newsreel.core.storage import check_zip
+from newsreel.core.storage import check_zip, file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,7 @@ BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 INITIAL_FILES = ("run.log", CONFIG_FILE, COMMAND_FILE)  # written before the documents are read
 TRAINED_WITH = (LABELS_FILE, "tokenizer.json", "ngrams.npz")  # files that weights cannot be used without
 FILES_KEY = "newsreel_files"  # checkpoint key of their digests; checkpoints of newsreel 0.2 and before have none
-MAX_CONFIG_BYTES = 2**18
+MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH = 2**18, 20
 TABLE_KEY_SUFFIX = "embedding.table.weight"  # of the parameter name of an embedding table in a checkpoint
 
 
@@ -40,7 +39,7 @@ def holds_run(run_dir: Path) -> bool:
     return (run_dir / CONFIG_FILE).exists() and any(path.name not in INITIAL_FILES for path in run_dir.iterdir())
 
 
-Metrics = dict[str, float | dict[str, Any]]  # the content of metrics.json
+Metrics = dict[str, int | float | dict[str, Any]]  # the content of metrics.json
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,13 @@ def check_yaml(file: Path) -> None:
         text = content.read(MAX_CONFIG_BYTES + 1)
     if len(text) > MAX_CONFIG_BYTES:
         raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} bytes")
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.CSafeLoader)):
-        raise ValueError("it has an alias (*name), which no run writes")
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has an alias (*name), which no run writes")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_CONFIG_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_CONFIG_DEPTH} levels deep")
 
 
 def read_weights(run_dir: Path) -> "dict[str, Tensor]":
