@@ -358,6 +358,14 @@ def test_names_in_zip_files_that_are_not_utf8_are_one_message(tmp_path: Path, pa
         list(rcv1_stories.ZipFile(str(tmp_path), "own.zip").stories([]))
 
 
+def test_files_without_a_name_in_zip_files_are_left_out(tmp_path: Path, paths: Paths) -> None:
+    file = tmp_path / "own.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("?name", b"nothing")
+    file.write_bytes(file.read_bytes().replace(b"?name", b"\0name"))  # a null character ends a name
+    assert "own.zip contains 0 files" in refusal(paths, train=file, **NAMED)
+
+
 def test_a_packed_file_that_is_cut_and_not_utf8_is_one_message(tmp_path: Path, paths: Paths) -> None:
     file = tmp_path / "own.csv.gz"
     file.write_bytes(gzip.compress(b"text,label\nfine,a\n" + b"\xff" * 9)[:-5])

@@ -83,7 +83,8 @@ def zip_member(path: Path) -> str:
     """The name of the only file in a zip file. Raises UserError if it contains several or none, or if it is no zip."""
     try:
         with zipfile.ZipFile(path) as archive:
-            files = [info for info in archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
+            named = [info for info in archive.infolist() if info.filename]  # is_dir fails for an empty name
+            files = [info for info in named if not info.is_dir() and not is_hidden(info.filename)]
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError, NotImplementedError) as error:
         raise unreadable(path, error) from error
     if len(files) != 1:
