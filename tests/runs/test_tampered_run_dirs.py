@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from helpers.shared_runs import CLASSES, LSTM, SharedRuns
-from helpers.tampering import RUNS, TAMPERED, Change
+from helpers.tampering import RUNS, TAMPERED, Change, change_config
+from helpers.tiny_runs import go_on
 from newsreel.core.errors import UserError
 from newsreel.core.paths import working_directory
 from newsreel.inference.predict import Predictor
@@ -80,3 +81,13 @@ def test_predictions_that_are_no_numbers_are_refused(shared_runs: SharedRuns, mo
     monkeypatch.setattr(run.classifier.network, "forward", lambda *_: overflow)
     with pytest.raises(UserError, match=r"gives no probabilities for 1 of 2 documents, but NaN: its weights"):
         Predictor(run)(["a", "b"])
+
+
+def test_a_pickle_that_a_run_trusts_is_not_opened_for_who_resumes_it(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    folder = shared_runs.copy(tmp_path / "run", *LSTM)
+    change_config("embedding.trust_pickle", True)(folder)
+    change_config("embedding.path", "vectors.kv")(folder)
+    with pytest.raises(UserError, match=r"opens vectors\.kv, a pickle, .* add \+embedding\.trust_pickle=true"):
+        go_on(folder, "training.max_epochs=9")
+    with pytest.raises(UserError, match=r"embedding\.trust_pickle is not a setting"):  # of this embedding
+        go_on(folder, "training.max_epochs=9", "+embedding.trust_pickle=true")

@@ -28,6 +28,7 @@ CHANGEABLE = (  # settings that metrics do not depend on, or only in the last di
     "paths.corpora_dir",
     "paths.cache_dir",
 )
+TRUST = "+embedding.trust_pickle=true"
 Settings = dict[str, Any]
 
 
@@ -39,7 +40,8 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
     """
     run_dir = run_dir.resolve()
     check_format(run_dir)
-    config = read_config(run_dir, "training", "trainer", "paths")
+    config = read_config(run_dir, "embedding", "training", "trainer", "paths")
+    overrides = require_trust(overrides, config["embedding"], run_dir)
     previous = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
     changes = changed_settings(overrides, composed, config)
     limit_threads(config)
@@ -74,6 +76,16 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
             experiment, run_dir, command.choices, list(command.overrides), started, resumed, command.hydra_overrides
         )
         return run_or_spawn(spec, state)
+
+
+def require_trust(overrides: list[str], embedding: Settings, run_dir: Path) -> list[str]:
+    """The overrides without TRUST. Raises UserError if the run opens a pickle and they do not have it."""
+    if embedding.get("trust_pickle") and TRUST not in overrides:
+        raise UserError(
+            f"{run_dir} opens {embedding.get('path')}, a pickle, which runs any code that its author put into it. If "
+            f"you trust the run and the file, add {TRUST}."
+        )
+    return [override for override in overrides if override != TRUST]
 
 
 def changed_settings(overrides: list[str], composed: Settings, config: Settings) -> list[str]:
