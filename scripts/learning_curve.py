@@ -2,8 +2,9 @@
 
 All documents are cut from the 25,000 training reviews: 1,000 validation and 1,000 held-out documents, and nested
 training samples drawn with each seed; the test reviews are not read. `sentences` are single sentences, one per review.
-Every model is trained with the default settings and with those of a large corpus, in its own process, unless that has
-been done. The reference is scikit-learn's LinearSVC with default settings on its TF-IDF.
+Every model is trained with the default settings and with those of a large corpus, in its own process, unless its score
+is in learning_curve.json beside the page or its run is finished; remove a score from that file to measure it again. The
+reference is scikit-learn's LinearSVC with default settings on its TF-IDF.
 """
 
 import argparse
@@ -11,8 +12,8 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
@@ -41,14 +42,17 @@ FAMILIES = {
 AS_LARGE = "training.min_steps_per_epoch=1"  # what the default settings are with many documents
 AS_LARGE_LEARNED = "embedding.adapt_below=0"  # in addition, of models on learned rows
 SETTINGS = ("as large", "default")
+KINDS = ("reviews", "sentences")
 FAST = ("trainer=cpu", "trainer.threads=1", "logger=none", "evaluation.figures=false")  # without effect on accuracy
 REFERENCE = "LinearSVC"
+SCORES_FILE = "learning_curve.json"  # in the directory of the page
 NUM_HELD_OUT = 1000  # documents for validation, and as many to test on
 SENTENCE_WORDS = (15, 25)
 SPLITS = ("validation", "test")
 HEAD = """# Accuracy by number of training documents
 
-Made by `python scripts/learning_curve.py`, which trains what is missing and writes this page and its figure.
+Made by `python scripts/learning_curve.py`, which trains what is missing in [its scores](learning_curve.json) and writes
+them, this page and its figure.
 All documents are from IMDB's 25,000 training reviews: samples of them for training, 1,000 others for validation (which
 choose the epoch) and 1,000 more to measure on; the test reviews are not read. `reviews` are whole reviews, `sentences`
 single ones of 15 to 25 words, one per review. Half of the documents are positive, so a guess has 0.5.
@@ -62,6 +66,17 @@ default settings on its TF-IDF. A dash: not run.
 
 ![Accuracy by number of training documents](images/learning_curve.png)
 """
+
+
+@dataclass(frozen=True, order=True)
+class RunKey:
+    """What one accuracy was measured with."""
+
+    kind: str  # reviews | sentences
+    family: str  # one of FAMILIES, or the reference
+    setting: str  # one of SETTINGS; empty for the reference
+    size: int  # number of training documents
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -187,15 +202,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Train models on samples of IMDB; write accuracy by sample size.")
     parser.add_argument("overrides", nargs="*", help="key=value settings for all runs, such as paths.corpora_dir=…")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="to train now")
-    parser.add_argument("--kinds", nargs="+", choices=("reviews", "sentences"), default=["reviews", "sentences"])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="to train with now")
     parser.add_argument("--sizes", nargs="+", type=int, default=[200, 1000, 5000], help="training documents")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--output", type=Path, default=Path("outputs/learning_curve"), help="directory of the runs")
-    parser.add_argument("--docs", type=Path, default=PROJECT / "docs", help="directory of the page and images/")
+    parser.add_argument(
+        "--docs", type=Path, default=PROJECT / "docs", help="directory of the page, its scores and images/"
+    )
     arguments = parser.parse_intermixed_args()
     output = arguments.output.resolve()
     failures = 0
+    recorded = read_scores(arguments.docs / SCORES_FILE)
     try:
         for kind in arguments.kinds:
             documents = read_documents(kind, arguments.overrides)
@@ -204,10 +222,12 @@ def main() -> int:
                 write_samples(documents, arguments.sizes, seed, sample)
                 for size in arguments.sizes:
                     reference = sample.parent / f"{REFERENCE}-{size}-{seed}.json"
-                    if not reference.exists():
+                    if RunKey(kind, REFERENCE, "", size, seed) not in recorded and not reference.exists():
                         write_atomically(reference, json.dumps(reference_accuracy(sample, size)))
                     for family in arguments.families:
                         for setting in arguments.settings:
+                            if RunKey(kind, family, setting, size, seed) in recorded:
+                                continue
                             options = [*FAMILIES[family].split(), f"seed={seed}", *arguments.overrides]
                             options += large_settings(family) if setting == "as large" else []
                             folder = run_folder(output, kind, family, setting, size, seed)
@@ -217,7 +237,9 @@ def main() -> int:
         return USER_MISTAKE
     except KeyboardInterrupt:  # the page has the runs before
         failures += 1
-    curves, seeds = collect(output)
+    scores = recorded | collect(output)
+    write_scores(arguments.docs / SCORES_FILE, scores)
+    curves, seeds = curves_of(scores), sorted({key.seed for key in scores})
     write_atomically(arguments.docs / "images" / "learning_curve.png", draw(curves))
     write_atomically(arguments.docs / "learning_curve.md", page(curves, seeds))
     print(page(curves, seeds))
@@ -232,24 +254,46 @@ def run_folder(output: Path, kind: str, family: str, setting: str, size: int, se
     return output / kind / f"{family}-{setting}".replace(", ", "_").replace(" ", "_") / f"{size}-{seed}"
 
 
-def collect(output: Path) -> tuple[dict[str, list[Curve]], list[int]]:
-    """The curves of all finished runs under a directory, by kind of documents, and their seeds."""
-    curves: dict[str, list[Curve]] = {}
-    seeds = set()
-    for kind in ("reviews", "sentences"):
-        rows = [Curve(family, setting) for family in FAMILIES for setting in SETTINGS]
-        for curve in rows:
-            folder = run_folder(output, kind, curve.name, curve.setting, 0, 0).parent
-            for file in sorted(folder.glob("*/metrics.json")):
-                size, _, seed = file.parent.name.partition("-")
-                curve.add(int(size), json.loads(file.read_text())["test/accuracy"])
-                seeds.add(int(seed))
-        reference = Curve(REFERENCE, "")
-        for file in sorted((output / kind).glob(f"{REFERENCE}-*.json")):
-            reference.add(int(file.stem.split("-")[1]), json.loads(file.read_text()))
-        if reference.scores:
-            curves[kind] = [*rows, reference]
-    return curves, sorted(seeds)
+def read_scores(file: Path) -> dict[RunKey, float]:
+    """The accuracies that `write_scores` wrote; none if there is no such file."""
+    records = json.loads(file.read_text()) if file.exists() else []
+    return {RunKey(**{name: record[name] for name in RunKey.__annotations__}): record["accuracy"] for record in records}
+
+
+def write_scores(file: Path, scores: Mapping[RunKey, float]) -> None:
+    """Write a JSON list with one accuracy per line."""
+    lines = [json.dumps({**asdict(key), "accuracy": round(scores[key], 4)}) for key in sorted(scores)]
+    write_atomically(file, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def collect(output: Path) -> dict[RunKey, float]:
+    """The accuracies of all finished runs under a directory, and those of the reference."""
+    scores = {}
+    for kind in KINDS:
+        for family in FAMILIES:
+            for setting in SETTINGS:
+                folder = run_folder(output, kind, family, setting, 0, 0).parent
+                for file in folder.glob("*/metrics.json"):
+                    size, _, seed = file.parent.name.partition("-")
+                    key = RunKey(kind, family, setting, int(size), int(seed))
+                    scores[key] = float(json.loads(file.read_text())["test/accuracy"])
+        for file in (output / kind).glob(f"{REFERENCE}-*.json"):
+            _, size, seed = file.stem.split("-")
+            scores[RunKey(kind, REFERENCE, "", int(size), int(seed))] = float(json.loads(file.read_text()))
+    return scores
+
+
+def curves_of(scores: Mapping[RunKey, float]) -> dict[str, list[Curve]]:
+    """One curve per family and setting, and that of the reference, by kind of documents."""
+    curves = {}
+    for kind in sorted({key.kind for key in scores}):
+        rows = {(family, setting): Curve(family, setting) for family in FAMILIES for setting in SETTINGS}
+        rows[REFERENCE, ""] = Curve(REFERENCE, "")
+        for key in sorted(scores):
+            if key.kind == kind:
+                rows[key.family, key.setting].add(key.size, scores[key])
+        curves[kind] = list(rows.values())
+    return curves
 
 
 if __name__ == "__main__":

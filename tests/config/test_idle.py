@@ -36,6 +36,12 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
             "binary",
             f"{GIVEN_VECTORS} has no effect: the vectors are read from embedding.path",
         ),
+        ("embedding.ratio_scale=5", "binary", None),
+        (
+            "embedding.ratio_scale=5 embedding.adapt_below=0",
+            "binary",
+            "embedding.ratio_scale=5 has no effect: embedding.adapt_below=0 starts no row with ratios",
+        ),
         ("batches.truncation=tail", "binary", None),
         ("model.dropout=0.3 embedding.max_norm=2 seed=3", "binary", None),
         (

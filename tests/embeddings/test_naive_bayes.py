@@ -53,6 +53,18 @@ def test_rows_of_few_documents_add_the_ratios_of_their_words_in_one_direction() 
     assert torch.cosine_similarity(rows[2], rows[3], dim=0).item() == pytest.approx(-1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("task", "label"), [("binary", int), ("multilabel", lambda label: [label])])
+def test_random_values_are_scaled_by_the_ratios_of_their_words(task: Any, label: Any) -> None:
+    tokenized, corpus = parts([(text, label(target)) for text, target in DOCUMENTS], task=task)
+    ratios = training_ratios(tokenized, corpus, ROW_SMOOTHING)
+    size = ratios.square().mean(dim=1).sqrt()
+    torch.manual_seed(0)
+    settings = {**SETTINGS, "initial_std": None, "ratio_scale": 10.0}
+    norms = Learned(**settings, adapt_below=5).build(tokenized, corpus, NOWHERE).rows().norm(dim=1)
+    assert norms.tolist() == pytest.approx((size * (10**2 + 2**2) ** 0.5).tolist(), rel=0.1)  # 2: without the scale
+    assert norms[1] == 0  # <unk>
+
+
 def test_rows_of_more_documents_are_random_ones_alone() -> None:
     rows = []
     for below in (0, 4):

@@ -6,7 +6,21 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from learning_curve import NUM_HELD_OUT, Curve, collect, draw, page, reference_accuracy, sentences, write_samples
+import learning_curve
+from learning_curve import (
+    NUM_HELD_OUT,
+    Curve,
+    RunKey,
+    collect,
+    curves_of,
+    draw,
+    page,
+    read_scores,
+    reference_accuracy,
+    sentences,
+    write_samples,
+    write_scores,
+)
 from newsreel.core.errors import UserError
 
 REVIEWS = pl.DataFrame(
@@ -57,8 +71,7 @@ def test_the_page_has_means_and_deviations_of_finished_runs(tmp_path: Path) -> N
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps({"test/accuracy": accuracy}))
     (tmp_path / "reviews" / "LinearSVC-200-1.json").write_text("0.75")
-    curves, seeds = collect(tmp_path)
-    assert seeds == [1, 2]
+    curves = curves_of(collect(tmp_path))
     rows = {(curve.name, curve.setting): curve.cell(200) for curve in curves["reviews"] if curve.scores}
     assert rows == {
         ("lstm", "as large"): "0.5000",
@@ -66,7 +79,49 @@ def test_the_page_has_means_and_deviations_of_finished_runs(tmp_path: Path) -> N
         ("LinearSVC", ""): "0.7500",
     }
     assert Curve("lstm", "default").cell(200) == "–"
-    text = page(curves, seeds)
+    text = page(curves, [1, 2])
     assert "| lstm" in text
     assert "Seeds: 1, 2" in text
     assert draw(curves).startswith(b"\x89PNG")
+
+
+def test_written_scores_are_read_again_with_one_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    assert read_scores(file) == {}
+    scores = {
+        RunKey("reviews", "lstm", "default", 1000, 1): 0.75,
+        RunKey("reviews", "lstm", "default", 200, 1): 0.7250000238418579,
+    }
+    write_scores(file, scores)
+    assert file.read_text().splitlines() == [
+        "[",
+        '{"kind": "reviews", "family": "lstm", "setting": "default", "size": 200, "seed": 1, "accuracy": 0.725},',
+        '{"kind": "reviews", "family": "lstm", "setting": "default", "size": 1000, "seed": 1, "accuracy": 0.75}',
+        "]",
+    ]
+    assert read_scores(file) == {**scores, RunKey("reviews", "lstm", "default", 200, 1): 0.725}
+
+
+def test_recorded_scores_stay_on_the_page_and_are_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tmp_path / "docs"
+    (docs / "images").mkdir(parents=True)
+    write_scores(docs / "learning_curve.json", {RunKey("reviews", "bow", "default", 20, 1): 0.9125})
+    trained = []
+
+    def finish_run(folder: Path, sample: Path, size: int, options: list[str]) -> float:
+        trained.append((folder.parent.name, size))
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text('{"test/accuracy": 0.8375}')
+        return 0.8375
+
+    monkeypatch.setattr(learning_curve, "read_documents", lambda kind, overrides: REVIEWS)
+    monkeypatch.setattr(learning_curve, "run_accuracy", finish_run)
+    only = ["--families", "bow", "--kinds", "reviews", "--settings", "default", "--sizes", "20", "40", "--seeds", "1"]
+    monkeypatch.setattr("sys.argv", ["learning_curve.py", *only, "--output", f"{tmp_path}", "--docs", f"{docs}"])
+    assert learning_curve.main() == 0
+    assert trained == [("bow-default", 40)]
+    [row] = [line for line in (docs / "learning_curve.md").read_text().splitlines() if line.startswith("| bow ")]
+    assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.9125", "0.8375"]
+    assert read_scores(docs / "learning_curve.json")[RunKey("reviews", "bow", "default", 40, 1)] == 0.8375

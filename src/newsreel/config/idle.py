@@ -58,6 +58,11 @@ IDLE = (
         "the vectors are read from embedding.path instead of learned",
     ),
     Idle(
+        ("embedding.ratio_scale",),
+        lambda config, task: config["embedding"]["adapt_below"] == 0,
+        "embedding.adapt_below=0 starts no row with ratios",
+    ),
+    Idle(
         ("tokenizer.max_size", "tokenizer.min_document_count"),
         lambda config, task: config["tokenizer"].get("num_buckets") is not None,
         "tokenizer.num_buckets hashes all n-grams, so there is no vocabulary to limit",

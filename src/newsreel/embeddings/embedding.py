@@ -254,11 +254,15 @@ class Learned(Regularized):
     adapt_below: with fewer training documents, N < M = `adapt_below`, few rows can be learned before a network knows
     its documents by heart. A row then starts with 2 r · D / √(L E) in addition, where r are L log-count ratios of the
     word (`training_ratios`) and D an (L, E) matrix from N(0, 1), and the word dropout p is p^((N / M)^(1/4)).
+    ratio_scale: if not None, the random values of such a row are multiplied by `ratio_scale` ‖r‖ / √L. Words that say
+    nothing about the labels start near zero, where they cannot win a maximum over the document by chance, and the
+    others in different directions, so that filters differ in the words that they find.
     """
 
     dimension: Size
     initial_std: Annotated[float, Gt(0)] | None
     adapt_below: Annotated[int, Ge(0)] = 0  # older run directories lack it
+    ratio_scale: Annotated[float, Gt(0)] | None = None  # older run directories lack it
 
     def build(self, tokenized: TokenizedCorpus, corpus: Corpus, paths: Paths) -> TableEmbedding:
         std = self.dimension**-0.5 if self.initial_std is None else self.initial_std
@@ -268,6 +272,8 @@ class Learned(Regularized):
             return self.table(rows)
         ratios = training_ratios(tokenized, corpus, ROW_SMOOTHING)  # (V, L)
         num_labels = ratios.shape[1]
+        if self.ratio_scale is not None:
+            rows *= self.ratio_scale / num_labels**0.5 * ratios.norm(dim=1, keepdim=True)
         scale = RATIO_SCALE / (num_labels * self.dimension) ** 0.5
         rows += scale * ratios @ torch.randn(num_labels, self.dimension)
         return replace(self, word_dropout=self.word_dropout**relative_size**0.25).table(rows)
