@@ -43,6 +43,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 TIMEOUT_S = 120
 MAX_FILES, MAX_MEMORY = 64, 3 * 2**30  # of a command in the row of limits
 MAX_TAMPERED_MEMORY, MAX_TAMPERED_SECONDS = 2**30, 5.0  # to refuse a run directory, start included
+SUFFIXES = {"prediction": ".jsonl", "look at a corpus": ".html"}
 MAX_LINES = 8  # of an error message
 KINDS_OF_DAMAGE = ("flipped", "cut", "empty", "missing")
 TEXTS = "\n".join(["baba bafa niva", "", "x y z"] * 20)
@@ -197,7 +198,7 @@ def signals(world: World, table: Table) -> None:
     seconds = time.monotonic() - started
     for sent in SIGNALS:
         for number in range(10):
-            moment = moments.uniform(0.05, 1) * seconds
+            moment = max(0.3, moments.uniform(0, 1) * seconds)
             with table.injection(f"training, {sent.name}", f"after {moment:.2f} s") as end:
                 run, cache = world.folder / f"{sent.name}{number}", world.folder / f"cache{sent.name}{number}"
                 process = world.start(*TRAIN, f"hydra.run.dir={run}", cache=cache)
@@ -221,7 +222,7 @@ def signals(world: World, table: Table) -> None:
     for name, start in commands.items():
         for sent in SIGNALS:
             for number in range(4):
-                moment = moments.uniform(0.05, 2)
+                moment = moments.uniform(0.3, 2)
                 with table.injection(f"{name}, {sent.name}", f"after {moment:.2f} s") as end:
                     output = world.folder / f"{name[:4]}{sent.name}{number}"
                     process = start(output)
@@ -232,8 +233,9 @@ def signals(world: World, table: Table) -> None:
                         end("same")
                         continue
                     require_stopped(ended, sent, "")
-                    if list(world.folder.glob(f"{output.name}*")):
-                        raise Failure(f"{output} was written in part")
+                    results = output / "metrics.json" if name == "evaluation" else Path(f"{output}{SUFFIXES[name]}")
+                    if results.exists():
+                        raise Failure(f"{results} was written, though the command was stopped")
                     finish(start(output)).require(0)
                     end("stopped")
 

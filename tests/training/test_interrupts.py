@@ -1,7 +1,6 @@
 """Signals in every phase of a run."""
 
 import logging
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ HOOKS = ["on_fit_start", "on_train_batch_end", "on_validation_batch_end", "on_fi
 
 
 def send(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)  # os.kill may deliver it to another thread, after this one has gone on
 
 
 def stops(tmp_path: Path, sent: signal.Signals, callbacks: list[Callback]) -> int:
