@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -20,6 +21,7 @@ def call(folder: Path, environment: dict[str, str], script: str, *arguments: str
     output, errors = io.StringIO(), io.StringIO()
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    at_sigpipe = signal.getsignal(signal.SIGPIPE)  # predict.py lets it end the process
     status: int | str | None = 0
     with (
         chdir(folder),
@@ -35,6 +37,7 @@ def call(folder: Path, environment: dict[str, str], script: str, *arguments: str
             status = stopped.code
         finally:
             GlobalHydra.instance().clear()
+            signal.signal(signal.SIGPIPE, at_sigpipe)
             for handler in root.handlers:
                 if handler not in handlers:
                     handler.close()
