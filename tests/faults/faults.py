@@ -234,6 +234,9 @@ def signals(world: World, table: Table) -> None:
                         continue
                     require_stopped(ended, sent, "")
                     results = output / "metrics.json" if name == "evaluation" else Path(f"{output}{SUFFIXES[name]}")
+                    if results.exists() and ended.status == -signal.SIGKILL:  # killed after the last file
+                        end("same")
+                        continue
                     if results.exists():
                         raise Failure(f"{results} was written, though the command was stopped")
                     finish(start(output)).require(0)
