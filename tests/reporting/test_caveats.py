@@ -7,8 +7,9 @@ import numpy as np
 from helpers.predictions import predictions
 from newsreel.batches.batch import DocumentDataset
 from newsreel.corpora.overlap import TrainingOverlap
+from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.caveats import TrainingLoss, caveats, loss_notes, majority_notes, training_notes
+from newsreel.reporting.caveats import TrainingLoss, caveats, loss_notes, majority_label, majority_notes, training_notes
 from newsreel.text.tokens import TokenSequences
 
 
@@ -29,7 +30,10 @@ def of_classes(targets: list[int], preds: list[int]) -> Predictions:
 def told(found: Predictions, texts: DocumentDataset, **options: Any) -> str:
     none = np.zeros(len(found.targets), dtype=bool)
     overlap = TrainingOverlap(("train",), none, none, none)
-    return "\n".join(caveats(found, texts, **{"overlap": overlap, "seed": 7, "drops_unknown": True, **options}))
+    context = ScoreContext.of(found, majority_label(found))
+    return "\n".join(
+        caveats(found, context, texts, **{"overlap": overlap, "seed": 7, "drops_unknown": True, **options})
+    )
 
 
 def test_every_limit_is_told_with_its_figures() -> None:

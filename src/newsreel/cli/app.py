@@ -6,7 +6,6 @@ Imports torch lazily, so that `--help` and errors in the command line are fast.
 import os
 import re
 import shutil
-import signal
 import sys
 import time
 import traceback
@@ -91,7 +90,7 @@ def run(application: Callable[[], object]) -> None:
             application()
         sys.stdout.flush()
     except (KeyboardInterrupt, Stopped) as stopped:
-        signalled = stopped if isinstance(stopped, Stopped) else Stopped(signal.SIGINT)
+        signalled = Stopped.of(stopped)
         status = signalled.code
         if is_rank_zero and not signalled.is_logged:
             print("Stopped before the end. Run the same command again.", file=sys.stderr)

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import polars as pl
 
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.storage import build_once, file_digest
 
 log = logging.getLogger(__name__)
@@ -121,9 +121,8 @@ class CorruptCacheError(UserError):
     """A directory of the cache cannot be read."""
 
     def __init__(self, what: str, path: Path, reason: Exception) -> None:
-        first_line = str(reason).partition("\n")[0]
         super().__init__(
-            f"{what[0].upper()}{what[1:]} in {path} cannot be read: {type(reason).__name__}: {first_line}.\n"
+            f"{what[0].upper()}{what[1:]} in {path} cannot be read: {type(reason).__name__}: {first_line(reason)}.\n"
             "Another version of newsreel or of a library may have written them. Delete this directory; the next run "
             "rebuilds it."
         )

@@ -61,6 +61,10 @@ def explain(error: Exception) -> str:
     )
 
 
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def suggest(key: str, known: Sequence[str], prefix: str = "") -> str:
     """A hint at the known name that was probably meant, or at all of them."""
     if f"{prefix}{key}" in RENAMED_SETTINGS:

@@ -18,13 +18,18 @@ def read_json(file: Path, kind: type[T]) -> T:
     Raises FileNotFoundError, and UserError for any other content.
     """
     try:
-        if (size := file.stat().st_size) > MAX_JSON_BYTES:
-            raise ValueError(f"it has {size:,} bytes, and at most {MAX_JSON_BYTES:,} are read")
-        return parse_json(file.read_bytes(), kind)
+        return parse_json(read_json_bytes(file), kind)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not as a run has written it: {error}") from error
+
+
+def read_json_bytes(file: Path) -> bytes:
+    """The content of a file. Raises ValueError if it has more than MAX_JSON_BYTES, and OSError."""
+    if (size := file.stat().st_size) > MAX_JSON_BYTES:
+        raise ValueError(f"it has {size:,} bytes, and at most {MAX_JSON_BYTES:,} are read")
+    return file.read_bytes()
 
 
 def parse_json(content: bytes, kind: type[T]) -> T:

@@ -14,7 +14,7 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 from tqdm import tqdm
 
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.paths import user_path
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.binary_files import read_word2vec, require_dimension
@@ -107,9 +107,8 @@ class Word2Vec(CorpusTrained):
             raise
         except Exception as error:  # gensim and unpickling can raise any exception
             expected = self.binary_format if is_binary else "a file of gensim's KeyedVectors.save"
-            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{file} cannot be read: {type(error).__name__}: {reason}.\n"
+                f"{file} cannot be read: {type(error).__name__}: {first_line(error)}.\n"
                 f"By its extension, it is {expected}. Download it again, or rename it."
             ) from error
         wrong = np.flatnonzero(~np.isfinite(vectors.values).all(axis=1))

@@ -3,19 +3,19 @@
 Axes: B documents, T tokens, V words of the vocabulary, H outputs of the first layer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Len, Lt
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
-from newsreel.embeddings.embedding import Embedding, Size
+from newsreel.embeddings.embedding import Embedding
 from newsreel.embeddings.naive_bayes import WEIGHT_SMOOTHING, log_count_ratios
-from newsreel.models.network import MAX_LAYERS, AttributionInputs, Network, mlp
+from newsreel.models.network import AttributionInputs, HiddenSizes, Network, mlp
 from newsreel.text.tokens import UNK
 
 Weighting = Literal["binary", "count", "tf", "tfidf", "nb"]
@@ -46,7 +46,7 @@ class BagOfWords(Network):
         *,
         weighting: Weighting,
         sublinear_tf: bool,
-        hidden_sizes: Annotated[Sequence[Size], Len(0, MAX_LAYERS)],
+        hidden_sizes: HiddenSizes,
         dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()

@@ -3,15 +3,14 @@
 Axes: B documents, T tokens, T0 positions that the network reads, E embedding dimensions.
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Le, Len, Lt
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
-from newsreel.embeddings.embedding import Embedding, Size
-from newsreel.models.network import MAX_LAYERS, Network, glorot_linear, mlp
+from newsreel.embeddings.embedding import Embedding
+from newsreel.models.network import HiddenSizes, Network, glorot_linear, mlp
 from newsreel.text.tokens import PAD
 
 
@@ -28,7 +27,7 @@ class FlattenMLP(Network):
         num_outputs: int,
         *,
         num_tokens: Annotated[int, Ge(1), Le(100_000)],
-        hidden_sizes: Annotated[Sequence[Size], Len(0, MAX_LAYERS)],
+        hidden_sizes: HiddenSizes,
         dropout: Annotated[float, Ge(0), Lt(1)],
     ) -> None:
         super().__init__()

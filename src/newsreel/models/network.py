@@ -6,15 +6,16 @@ Axes: B documents, T tokens, S variants of one document.
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Len
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
-from newsreel.embeddings.embedding import Embedding
+from newsreel.embeddings.embedding import Embedding, Size
 
-MAX_LAYERS = 100
+HiddenSizes = Annotated[Sequence[Size], Len(0, 100)]  # of the layers of an `mlp` before its output
 
 
 class AttributionInputs(NamedTuple):

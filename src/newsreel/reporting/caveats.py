@@ -27,14 +27,18 @@ UNREAD = {"head": "their ends are", "tail": "their beginnings are", "head_tail":
 
 
 def caveats(
-    predictions: Predictions, documents: DocumentDataset, overlap: TrainingOverlap, seed: int, drops_unknown: bool
+    predictions: Predictions,
+    context: ScoreContext,
+    documents: DocumentDataset,
+    overlap: TrainingOverlap,
+    seed: int,
+    drops_unknown: bool,
 ) -> list[str]:
     """Sentences to read before relying on a run.
 
-    predictions, documents, overlap: of the test split. drops_unknown: whether the tokenizer drops out-of-vocabulary
-    tokens.
+    predictions, context, documents, overlap: of the test split. drops_unknown: whether the tokenizer drops
+    out-of-vocabulary tokens.
     """
-    context = ScoreContext.of(predictions, majority_label(predictions))
     return [
         label_set_caveat(predictions),
         sampling_caveat(predictions, context, seed),

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from newsreel.core.cache import DAMAGE
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.evaluation.statistics import MAX_P, Outcomes, holm, p_value
 from newsreel.runs.records import Run
 
@@ -95,8 +95,7 @@ def read_documents(run: Run) -> TestedDocuments:
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing") from error
     except DAMAGE as error:
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"{file} cannot be read ({type(error).__name__}: {first_line})") from error
+        raise UserError(f"{file} cannot be read ({type(error).__name__}: {first_line(error)})") from error
 
 
 def outcomes_of(documents: pl.DataFrame) -> Outcomes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import OmegaConf
 
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.json_files import read_json
 from newsreel.core.storage import check_zip, file_digest
 
@@ -164,10 +164,6 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
 def digests_of_files(run_dir: Path) -> dict[str, str]:
     """Digests of the files that the weights of a run depend on, for its checkpoints."""
     return {name: file_digest(run_dir / name) for name in TRAINED_WITH if (run_dir / name).exists()}
-
-
-def first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def config_choices(choices: Mapping[str, str]) -> dict[str, str | None]:

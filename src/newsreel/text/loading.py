@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 from polars.exceptions import PolarsError
 
 from newsreel.core.errors import UserError
-from newsreel.core.json_files import read_json
+from newsreel.core.json_files import parse_json, read_json_bytes
 from newsreel.text.character_ngrams import FittedCharacterNgrams
 from newsreel.text.characters import FittedCharacters
 from newsreel.text.ngrams import FittedNgrams
@@ -38,10 +38,11 @@ def load_tokenizer(folder: Path) -> FittedTokenizer:
     """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or invalid."""
     file = folder / TOKENIZER_FILE
     try:
-        saved = read_json(file, Saved)
+        content = read_json_bytes(file)
+        saved = parse_json(content, Saved)
         if saved.kind not in KINDS:
             raise ValueError(f"kind is {saved.kind!r}, and must be one of {', '.join(KINDS)}")
-        tokenizer = KINDS[saved.kind].restore(file.read_bytes(), folder)
+        tokenizer = KINDS[saved.kind].restore(content, folder)
         tokenizer.encode([PROBE])  # a pattern or a model that cannot be used
     except UserError:
         raise

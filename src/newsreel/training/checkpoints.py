@@ -17,11 +17,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from newsreel.batches.datamodule import TextDataModule
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.storage import replacing
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
-from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, first_line, read_checkpoint
+from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, read_checkpoint
 from newsreel.training.callbacks.history import History
 from newsreel.training.lightning_private import accumulates_gradients, add_epoch_sums, epoch_sums, num_logged_steps
 
@@ -97,10 +97,15 @@ def restoring(resume: ResumeState | None, history: History) -> Iterator[None]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically, with digests of the files that they need, and keeps the previous `last.ckpt`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: dict[str, str] = {}  # of files that are written once, before the training
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint[FILES_KEY] = digests_of_files(path.parents[1])
+        self.digests = self.digests or digests_of_files(path.parents[1])
+        checkpoint[FILES_KEY] = self.digests
         with replacing(path) as partial:
             with partial.open("wb") as file, causes_of_failed_writes():
                 torch.save(checkpoint, file)

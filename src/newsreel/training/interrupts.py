@@ -3,14 +3,13 @@
 import logging
 import shlex
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from newsreel.core.dist import dist_env
-from newsreel.core.signals import Stopped
+from newsreel.core.signals import Stopped, set_handler
 from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def resumable(run_dir: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stopped:
-        signalled = stopped if isinstance(stopped, Stopped) else Stopped(signal.SIGINT)
+        signalled = Stopped.of(stopped)
         if dist_env().is_rank_zero and not signalled.is_logged and (run_dir / CONFIG_FILE).exists():
             log.error(describe_stop(run_dir))
             signalled.is_logged = True
@@ -61,7 +60,6 @@ def stopped_by_signals(trainer: "Trainer") -> Iterator[None]:
             raise Stopped(signal.SIGTERM) from None
         raise
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, at_sigint)
+        set_handler(signal.SIGINT, at_sigint)
     if trainer.received_sigterm:
         raise Stopped(signal.SIGTERM)

@@ -75,7 +75,8 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     corpus, rule = parts.corpus, parts.classifier.decisions
     predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
     overlap = find_training_overlap(corpus, spec.experiment.paths.cache)
-    test_metrics = collect_test_metrics(parts.trainer.callback_metrics, predictions, overlap)
+    context = ScoreContext.of(predictions, majority_label(predictions))
+    test_metrics = collect_test_metrics(parts.trainer.callback_metrics, predictions, context, overlap)
     predictions.write(spec.run_dir / "predictions.parquet")
     if corpus.task == "multilabel":
         thresholds = json.dumps(rule.describe(corpus.label_names), indent=1)
@@ -84,7 +85,7 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     drawn = draw(spec, parts, predictions)
     log_samples(parts.trainer, predictions)
     log_final_metrics(parts.trainer, spec.experiment.config, spec.choices, spec.all_overrides, results)
-    report = build_report(spec, parts, predictions, overlap, results, drawn)
+    report = build_report(spec, parts, predictions, context, overlap, results, drawn)
     write_report(report)
     write_atomically(spec.run_dir / METRICS_FILE, json.dumps(results, indent=2) + "\n")
     log.info("\n" + report.table())
@@ -94,15 +95,14 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
 
 
 def collect_test_metrics(
-    metrics: Mapping[str, Any], predictions: Predictions, overlap: TrainingOverlap
+    metrics: Mapping[str, Any], predictions: Predictions, context: ScoreContext, overlap: TrainingOverlap
 ) -> dict[str, float]:
     """The metrics of the test, and what the monitored one is to be read beside. metrics: as the trainer has them."""
     metric = predictions.corpus.metric
     without = score_without(predictions, overlap) if overlap.either.any() else None
-    context = ScoreContext.of(predictions, majority_label(predictions)).results()
     return {
         **round_metrics(metrics, "test/"),
-        **round_metrics({f"test/{name}": value for name, value in context.items()}, "test/"),
+        **round_metrics({f"test/{name}": value for name, value in context.results().items()}, "test/"),
         **({f"test/{metric}_without_overlap": round(without, 7)} if without is not None else {}),
         "overlap/exact": int(overlap.exact.sum()),
         "overlap/near": int(overlap.near.sum()),
@@ -157,6 +157,7 @@ def build_report(
     spec: RunSpec,
     parts: TrainedParts,
     predictions: Predictions,
+    context: ScoreContext,
     overlap: TrainingOverlap,
     results: dict[str, Any],
     figures: list[str],
@@ -181,7 +182,7 @@ def build_report(
         experiment.training.checkpoint,
         predictions,
         figures,
-        caveats(predictions, test_documents, overlap, experiment.seed, bags),
+        caveats(predictions, context, test_documents, overlap, experiment.seed, bags),
         published=str(experiment.published),
         view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,

@@ -1,12 +1,11 @@
 """SIGTERM while a trainer works."""
 
 import signal
-import threading
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from newsreel.core.signals import stop
+from newsreel.core.signals import set_handler, stop
 from newsreel.training.lightning_private import mark_sigterm_received
 
 
@@ -21,9 +20,7 @@ class SigtermCallback(Callback):
         def handler(*_: Any) -> None:
             mark_sigterm_received(trainer)
 
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        set_handler(signal.SIGTERM, handler)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, stop)
+        set_handler(signal.SIGTERM, stop)
