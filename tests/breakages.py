@@ -231,7 +231,8 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "embeddings/test_naive_bayes.py"),
     ("word_dropout_not_adapted", "embeddings/embedding.py", "self.word_dropout**relative_size**0.25",
      "self.word_dropout", "embeddings/test_naive_bayes.py"),
-    ("last_epoch_tested", "training/run.py", "ckpt_path=best", "ckpt_path=None", "training/test_train.py"),
+    ("last_epoch_tested", "training/run.py", "    classifier.load_state_dict(read_weights(spec.run_dir))\n", "",
+     "training/test_train.py"),
     # inference
     ("labels_by_place", "inference/eval_data.py", "corpus[split] if same else", "corpus[split] if True else",
      "inference/test_evaluate.py"),
@@ -247,7 +248,8 @@ BREAKAGES = [Breakage(*fields) for fields in (
     ("mistakes_exit_1", "cli/app.py", "USER_MISTAKE if expected else CRASHED", "CRASHED", "cli/test_entry.py"),
     ("run_written_over", "cli/train.py", "dist_env().is_rank_zero and holds_run(run_dir)", "False",
      "cli/test_entry.py"),
-    ("run_not_locked", "cli/train.py", "with lock_on_rank_zero(run_dir):", "if True:", "cli/test_entry.py"),
+    ("run_not_locked", "cli/train.py", "resumable(run_dir), lock_on_rank_zero(run_dir):", "resumable(run_dir):",
+     "cli/test_entry.py"),
 )]
 # fmt: on
 
