@@ -41,8 +41,9 @@ class TextDataModule(LightningDataModule):
         self.passes = passes
         self.start = (0, 0)
         self.shard = (0, 1)
-        for split in corpus.splits:
-            self.require_bounded(split)
+        for split, rows in corpus.splits.items():
+            if rows.table in tokenized.tables:  # unlabelled documents are not
+                self.require_bounded(split)
 
     def require_bounded(self, split: str) -> None:
         """Raise UserError if a batch that is padded to the longest document of a split would not fit into memory."""
