@@ -2,8 +2,9 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -13,6 +14,13 @@ from helpers.project import Command
 from helpers.shared_runs import SharedRuns
 from newsreel.corpora import npm
 from newsreel.corpora.corpus import Paths
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """No test cuts the power, which is what the program waits for the disk for."""
+    with mock.patch.object(os, "fsync"):
+        yield
 
 
 @pytest.fixture

@@ -256,6 +256,13 @@ CHANGES = {  # by the section of the config
     "model": ["dropout=0.9", "pooling=last", "num_layers=2", "recurrent_dropout=0.5", "layer_norm=true"],
     "embedding": ["dropout=0.9", "word_dropout=0.9", "max_norm=0.01"],
 }  # fmt: skip
+STOOD_FOR = {  # by another row, or by a test of what the setting does
+    "training.optimizer=rmsprop", "training.optimizer=adamw", "training.learning_rate=0.1", "training.max_epochs=2",
+    "training.schedule=constant", "batches.batch_size=20", "batches.truncation=head_tail", "data.limit=10",
+    "data.seed=5", "trainer.accumulate_grad_batches=2", "trainer.precision=bf16-mixed",
+    "data.validation_fraction=0.3", "model.pooling=last", "model.num_layers=2", "evaluation.thresholds=top_k",
+    "evaluation.thresholds=fixed",
+}  # fmt: skip
 ROWS = [(WATCHED, f"{section}.{change}") for section, changes in CHANGES.items() for change in changes]
 ROWS += [(SEVERAL, f"evaluation.{change}") for change in ("thresholds=global", "thresholds=top_k", "thresholds=fixed")]
 ROWS += [(SEVERAL, "evaluation.shrinkage=0"), (SEVERAL, "training.initial_accumulator=0.001")]
@@ -263,7 +270,14 @@ ROWS += [(SEVERAL, "evaluation.shrinkage=0"), (SEVERAL, "training.initial_accumu
 
 @pytest.mark.parametrize(
     ("base", "change"),
-    [pytest.param(*row, id=row[1], marks=needs_bfloat16_lstm if "bf16" in row[1] else []) for row in ROWS],
+    [
+        pytest.param(
+            *row,
+            id=row[1],
+            marks=[*[pytest.mark.slow] * (row[1] in STOOD_FOR), *[needs_bfloat16_lstm] * ("bf16" in row[1])],
+        )
+        for row in ROWS
+    ],
 )
 def test_every_setting_changes_something(shared_runs: SharedRuns, base: list[str], change: str) -> None:
     before, after = shared_runs.results(*base), train_tiny(shared_runs.folder, *base, change, folder=change)

@@ -20,7 +20,6 @@ from newsreel.runs.run_dir import read_weights
 PLAIN = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.patience=null"]
 SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
 SGD = ["training.optimizer=sgd", "training.learning_rate=0.5"]  # whose steps grow with the gradients, unlike Adam's
-BEST = Path("checkpoints") / "best.ckpt"
 
 
 @pytest.mark.slow
@@ -30,7 +29,7 @@ def test_a_compiled_run_is_as_an_eager_one_for_every_command(tmp_path: Path) -> 
     expected = pytest.approx(figures(plain, "test"), abs=1e-4)
     assert figures(compiled, "test") == expected
     folder = tmp_path / "run"
-    assert list(read_weights(folder / BEST)) == list(read_weights(tmp_path / "plain" / BEST))
+    assert list(read_weights(folder)) == list(read_weights(tmp_path / "plain"))
     assert figures(evaluated(tmp_path / "evaluation", f"run={folder}"), "test") == expected
     documents = ["w1 w2 w3", ""]
     for row, other in zip(newsreel.load(folder)(documents), newsreel.load(tmp_path / "plain")(documents), strict=True):
@@ -110,7 +109,7 @@ def test_half_precision_learns_what_full_precision_does(tmp_path: Path, shared_r
     for name in ("test/accuracy", "test/loss"):
         assert half[name] == pytest.approx(full[name], abs=0.05)
     assert half["test/loss"] != full["test/loss"]
-    weights = read_weights(tmp_path / "run" / BEST)
+    weights = read_weights(tmp_path / "run")
     assert {tensor.dtype for name, tensor in weights.items() if name.startswith("network.")} == {torch.float32}
     measured = evaluated(tmp_path / "evaluation", f"run={tmp_path / 'run'}")
     assert figures(measured, "test") == pytest.approx(figures(half, "test"), abs=1e-6)
