@@ -46,11 +46,12 @@ def test_a_training_leaves_one_folder_that_no_other_writes_over(
         (["model=lstmm"], f"{', '.join(sorted(MODELS))}; did you mean model=lstm?"),
         (["model.hiden_size=3"], "model.hiden_size is not a setting; did you mean model.hidden_size?"),
         (["modle=lstm"], "modle"),
-        (["model"], "missing EQUAL"),
+        pytest.param(["model"], "missing EQUAL", marks=pytest.mark.slow),
         (["data=files", "data.separator=;"], "needs quotes inside the shell's quotes: \"data.separator=';'\""),
-        (
+        pytest.param(
             ["model.dropout=it's ]"],
             """needs quotes inside the shell's quotes: 'model.dropout='"'"'it\\'"'"'s ]'"'"''""",
+            marks=pytest.mark.slow,
         ),
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
         (["data.source=local"], "The corpus 'imdb' was not found"),
@@ -58,6 +59,7 @@ def test_a_training_leaves_one_folder_that_no_other_writes_over(
         (["data=files", "data.train=train.csv.rar"], "train.csv.rar: unknown file extension"),
         ([*QUICK, "seed=-1", "hydra.run.dir=mine/deep"], "seed is -1: it must be at least 0"),
         ([*QUICK, "paths.output_dir=file"], "Not a directory"),
+        pytest.param([*QUICK, "paths.cache_dir=file"], "Not a directory", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_get_one_message_status_2_and_no_folder(
