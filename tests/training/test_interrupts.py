@@ -19,8 +19,10 @@ from newsreel.training.run import train_run
 
 HOOKS = ["on_fit_start", "on_train_batch_end", "on_validation_batch_end", "on_fit_end", "on_test_start",
          "on_test_batch_end", "on_test_end"]  # fmt: skip
-SIGINT = pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.slow)  # for which one of the rows below stands
-SIGNALS = pytest.mark.parametrize("sent", [pytest.param(signal.SIGTERM, id="SIGTERM"), SIGINT])
+SIGINT = pytest.param(signal.SIGINT, marks=pytest.mark.slow)  # for which one hook stands
+SIGNALS = pytest.mark.parametrize("sent", [signal.SIGTERM, SIGINT])
+STOPPED = [*((hook, signal.SIGTERM) for hook in HOOKS), ("on_train_batch_end", signal.SIGINT)]
+REST = [pytest.param(hook, signal.SIGINT, marks=pytest.mark.slow) for hook in HOOKS if hook != "on_train_batch_end"]
 
 
 def send(number: signal.Signals) -> None:
@@ -35,13 +37,7 @@ def stops(tmp_path: Path, sent: signal.Signals, callbacks: list[Callback]) -> in
     return stopped.value.code
 
 
-@pytest.mark.parametrize(
-    ("hook", "sent"),
-    [
-        *((hook, signal.SIGTERM) for hook in HOOKS),
-        *(pytest.param(hook, signal.SIGINT, marks=[pytest.mark.slow] * (hook != "on_test_start")) for hook in HOOKS),
-    ],
-)
+@pytest.mark.parametrize(("hook", "sent"), [*STOPPED, *REST])
 def test_a_signal_in_any_phase_of_the_trainer_ends_with_its_status(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: str, sent: signal.Signals
 ) -> None:

@@ -265,13 +265,6 @@ def test_a_moved_run_goes_on_and_relative_paths_start_where_it_began(tmp_path: P
     assert Path.cwd() == tmp_path
 
 
-def test_other_documents_are_refused(lstm: Path) -> None:
-    config = lstm / "killed5" / "config.yaml"
-    config.write_text(config.read_text().replace("difficulty: 0.5", "difficulty: 0.4"))
-    with pytest.raises(UserError, match="The documents differ from those"):
-        go_on(config.parent)
-
-
 COMMAND = [*SMALL_LSTM, *EPOCHS, "data.num_documents=1000", "trainer.checkpoint_every_s=0", "trainer.threads=1"]
 
 
