@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.documents import make_corpus, tokenized_corpus
-from helpers.project import NOWHERE
+from helpers.documents import NOWHERE, make_corpus, tokenized_corpus
 from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
 
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.documents import make_corpus, tokenized_corpus
-from helpers.project import NOWHERE
+from helpers.documents import NOWHERE, make_corpus, tokenized_corpus
 from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Learned
 from newsreel.embeddings.naive_bayes import ROW_SMOOTHING, training_ratios

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.documents import make_corpus, tokenized_corpus
-from helpers.project import NOWHERE
+from helpers.documents import NOWHERE, make_corpus, tokenized_corpus
 from helpers.vectors import TABLE
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import TableEmbedding

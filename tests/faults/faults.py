@@ -33,7 +33,8 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from helpers.preloaded import PreloadedPopen
-from helpers.tampering import RUNS, TAMPERED
+from helpers.shared_runs import RUNS
+from helpers.tampering import TAMPERED
 from helpers.tiny_runs import train_tiny
 
 TRAIN = ["train.py", "data=synthetic", "data.num_documents=1200", "data.vocabulary_size=800", "data.mean_length=30",

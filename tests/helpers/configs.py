@@ -33,10 +33,14 @@ def compose_config(name: str, *overrides: str) -> DictConfig:
     return config
 
 
+def own(config: DictConfig) -> DictConfig:
+    """Without the section `hydra`, as a command gets it."""
+    return OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Resolved, without the section `hydra`."""
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    values: Any = OmegaConf.to_container(own, resolve=True)
+    """The same, resolved."""
+    values: Any = OmegaConf.to_container(own(config), resolve=True)
     return {str(key): value for key, value in values.items()}
 
 

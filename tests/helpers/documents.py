@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from newsreel.corpora.corpus import Corpus, Task
+from newsreel.corpora.corpus import Corpus, Paths, Task
 from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
 
+NOWHERE = Paths(corpora_dir="nowhere", cache_dir="nowhere", output_dir="nowhere")  # for what reads and writes no file
 READING: dict[str, Any] = {"limit": None, "train_limit": None, "validation_fraction": 0.25, "split_seed": 0}
 
 

@@ -91,7 +91,7 @@ class HubServer(ThreadingHTTPServer):
 def hub_stand_in(folder: Path, dataset: str, cut_after: int | None = None) -> Iterator[HubServer]:
     """Serve `folder` as the data set; the first Parquet download breaks off after `cut_after` bytes, if given."""
     with HubServer(folder, dataset, cut_after) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server
         finally:  # its thread would go round and round, and slow all later tests

@@ -35,6 +35,9 @@ def call(folder: Path, environment: dict[str, str], script: str, *arguments: str
             runpy.run_path(str(PROJECT / script), run_name="__main__")
         except SystemExit as stopped:
             status = stopped.code
+            if isinstance(status, str):  # a message, which Python prints
+                print(status, file=errors)
+                status = 1
         finally:
             GlobalHydra.instance().clear()
             signal.signal(signal.SIGPIPE, at_sigpipe)

@@ -12,12 +12,10 @@ import numpy as np
 import torch
 import yaml
 
-from helpers.shared_runs import CLASSES, LSTM, SUBWORDS, TOPICS
 from newsreel.runs.run_dir import FILES_KEY
 
 Change = Callable[[Path], object]
 BEST = "checkpoints/best.ckpt"
-RUNS = {"lstm": LSTM, "topics": TOPICS, "classes": CLASSES, "subwords": SUBWORDS}
 
 
 def text(name: str, content: str | bytes) -> Change:
@@ -201,3 +199,10 @@ TAMPERED: list[tuple[str, str, Change, str]] = [
     ("lstm", "weights are a list", change_weights(lambda c: c.update(state_dict=[])), "best.ckpt cannot be read"),
     ("lstm", "no weights", change_weights(lambda c: c.update(state_dict={})), "in only one of them"),
 ]  # fmt: skip
+VARIANTS = {  # of which another case is of the same kind
+    "config is a list", "config is binary", "many layers", "other length", "module beside", "relative module",
+    "labels are nested", "number as label", "repeated label", "titles for some", "overrides are a text",
+    "directory is a number", "rule of a wrong type", "tokens are numbers", "repeated token", "order out of range",
+    "n-grams of another order", "empty checkpoint", "plain pickle", "infinity", "other numbers", "text for weights",
+    "weights are a list",
+}  # fmt: skip

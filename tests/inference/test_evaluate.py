@@ -16,6 +16,7 @@ from helpers.tiny_runs import evaluated, figures, train_tiny
 from newsreel.core.errors import UserError
 
 BOW = ["model=bow"]
+TOP_K = [*TOPICS, "evaluation.thresholds=top_k"]
 
 
 def scores(folder: Path) -> np.ndarray:
@@ -33,7 +34,9 @@ def write_films(file: Path, labels: tuple[str, ...] = ("dull", "fine"), num_docu
     return file
 
 
-@pytest.mark.parametrize("overrides", [LSTM, CLASSES, TOPICS, [*TOPICS, "evaluation.thresholds=top_k"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", [LSTM, CLASSES, pytest.param(TOPICS, marks=pytest.mark.slow), TOP_K], ids=" ".join
+)
 def test_a_moved_run_has_the_figures_and_predictions_of_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_runs: SharedRuns, overrides: list[str]
 ) -> None:
@@ -145,7 +148,7 @@ def test_runs_that_cannot_answer_together_are_named(tmp_path: Path, shared_runs:
     first, other_documents = shared_runs.run(*TOPICS), [*TOPICS, "data.seed=7"]
     for overrides, message in (
         ([*TOPICS, "data.num_labels=3"], "have different labels: multilabel with 3"),
-        ([*TOPICS, "evaluation.thresholds=top_k"], "cannot be averaged"),
+        (TOP_K, "cannot be averaged"),
         (other_documents, "have different test documents"),
     ):
         with pytest.raises(UserError, match=message):

@@ -31,10 +31,10 @@ FAST = [
     [*TOPICS, "evaluation.thresholds=top_k"],
     ["model=gru", *SMALL, "model.directions=backward", "model.pooling=last",
      "tokenizer=subwords", "embedding.max_norm=0.3"],
-    ["model=kim_cnn", "model.num_filters=4", "embedding.dimension=8", "tokenizer.punctuation=keep"],
     HIERARCHY,
 ]  # fmt: skip
 SLOW = [
+    ["model=kim_cnn", "model.num_filters=4", "embedding.dimension=8", "tokenizer.punctuation=keep"],
     ["model=bow", "model.weighting=tfidf"],
     ["model=bow", "embedding=learned", "embedding.dimension=8", "embedding.max_norm=0.3", "tokenizer=subwords"],
     [*TOPICS, "batches.max_tokens=9"],
@@ -108,9 +108,12 @@ ODD = ["Crème brûlée, İSTANBUL!", " <br />a\t\u2028b&eacute; ", "日本 語�
     [
         ["tokenizer=characters", "model=cnn", "model.num_filters=4", "embedding.dimension=8", "batches.max_tokens=9"],
         ["tokenizer=character_ngrams", "tokenizer.min_n=4", "tokenizer.max_n=6", "tokenizer.min_document_count=1"],
-        ["tokenizer=character_ngrams", "tokenizer.num_buckets=50", "tokenizer.analyzer=char"],
+        pytest.param(
+            ["tokenizer=character_ngrams", "tokenizer.num_buckets=50", "tokenizer.analyzer=char"],
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=lambda row: " ".join(row),
+    ids=" ".join,
 )
 def test_classify_py_reads_the_characters_of_any_text_as_the_run_does(tmp_path: Path, overrides: list[str]) -> None:
     file = tmp_path / "texts.jsonl"

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 import newsreel
+from helpers.configs import compose_anew, compose_config, own
 from helpers.preloaded import PreloadedPopen
-from helpers.project import CONFIGS, Command
+from helpers.project import Command
 from helpers.shared_runs import RUNS, SharedRuns
 from helpers.tiny_runs import read_tiny
 from newsreel.cli.app import quote_literals
@@ -44,8 +44,7 @@ def folder(shared_runs: SharedRuns, tmp_path_factory: pytest.TempPathFactory) ->
 def ask(*overrides: str) -> None:
     """What the command does with its arguments."""
     texts = ("run", "text", "input", "column", "delimiter", "output", "explain_label", "html")
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        predict(compose("predict", quote_literals(overrides, texts)))
+    predict(own(compose_config("predict", *quote_literals(overrides, texts))))
 
 
 def read_lines(text: str) -> list[dict[str, Any]]:
@@ -300,10 +299,9 @@ def test_files_of_the_run_are_not_replaced(folder: Path, tmp_path: Path) -> None
 
 
 def test_texts_are_taken_as_they_stand() -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for text in ('It\'s a "film", {really}: a=b [no] #1', "null", "", "${seed} \\${x} \\", "\\\n'\\'", "1", "ça\t"):
-            (argument,) = quote_literals([f"text={text}"], ("text",))
-            assert compose("predict", [argument]).text == text
+    for text in ('It\'s a "film", {really}: a=b [no] #1', "null", "", "${seed} \\${x} \\", "\\\n'\\'", "1", "ça\t"):
+        (argument,) = quote_literals([f"text={text}"], ("text",))
+        assert compose_anew("predict", argument).text == text
     assert quote_literals(["top_k=3", "text"], ("text",)) == ["top_k=3", "text"]
 
 

@@ -25,8 +25,13 @@ def test_a_corpus_of_files_is_described_on_the_terminal_and_on_a_page(command_he
     assert "<b>" not in page
 
 
-@pytest.mark.parametrize("tokenizer", [["tokenizer=subwords", "tokenizer.max_size=300"],
-                                       ["tokenizer=ngrams", "model=bow"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        pytest.param(["tokenizer=subwords", "tokenizer.max_size=300"], marks=pytest.mark.slow),
+        ["tokenizer=ngrams", "model=bow"],
+    ],
+)
 def test_other_tokenizers_have_no_words_to_count(command_here: Command, tmp_path: Path, tokenizer: list[str]) -> None:
     done = command_here("scripts/corpus.py", *SYNTHETIC, *tokenizer, "output=here/page.html", "num_documents=1")
     assert done.returncode == 0, done.stderr
@@ -38,8 +43,8 @@ def test_other_tokenizers_have_no_words_to_count(command_here: Command, tmp_path
     ("arguments", "message"),
     [
         (["near_jaccard=0.2"], "near_jaccard is 0.2: it must be at least 0.6"),
-        (["num_documents=0"], "num_documents is 0: it must be at least 1"),
-        (["batches.max_token=3"], "max_token"),
+        pytest.param(["num_documents=0"], "num_documents is 0: it must be at least 1", marks=pytest.mark.slow),
+        pytest.param(["batches.max_token=3"], "max_token", marks=pytest.mark.slow),
     ],
 )
 def test_settings_that_do_not_exist_or_are_out_of_range(

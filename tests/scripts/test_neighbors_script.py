@@ -53,7 +53,7 @@ def test_words_of_an_embedding_and_of_a_run(command_here: Command, shared_runs: 
         ),
         (["run=nowhere"], "nowhere/tokenizer.json is not the tokenizer of a run"),
         ([*TINY, "embedding=one_hot"], "embedding=one_hot has no word vectors"),
-        ([*TINY, "num_neighbors=0"], "num_neighbors is 0: it must be at least 1"),
+        pytest.param([*TINY, "num_neighbors=0"], "num_neighbors is 0: it must be at least 1", marks=pytest.mark.slow),
         ([*TINY, "word=qqqq"], "'qqqq' is not among"),
     ],
 )

@@ -19,8 +19,8 @@ def test_images_stand_side_by_side_at_the_same_height(tmp_path: Path) -> None:
     assert PICTURE.stat().st_size < 100_000
 
 
-def test_a_directory_without_figures_is_an_error(command: Command, tmp_path: Path) -> None:
-    done = command("scripts/readme_figure.py", str(tmp_path), "--output", str(tmp_path / "report.png"))
+def test_a_directory_without_figures_is_an_error(command_here: Command, tmp_path: Path) -> None:
+    done = command_here("scripts/readme_figure.py", str(tmp_path), "--output", str(tmp_path / "report.png"))
     assert done.returncode != 0
     assert "has no learning_curves.png and no confusions.png" in done.stderr
     assert not (tmp_path / "report.png").exists()

@@ -8,16 +8,21 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback
 
+from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import evaluated, go_on, tiny_spec, without_times
 from newsreel.core.signals import Stopped, stop_at_sigterm
 from newsreel.corpora.synthetic import Synthetic
+from newsreel.models.classifier import TextClassifier
 from newsreel.training import results, run
 from newsreel.training.interrupts import resumable
 from newsreel.training.run import train_run
 
-SIGNALS = pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 HOOKS = ["on_fit_start", "on_train_batch_end", "on_validation_batch_end", "on_fit_end", "on_test_start",
          "on_test_batch_end", "on_test_end"]  # fmt: skip
+SIGINT = pytest.param(signal.SIGINT, marks=pytest.mark.slow)  # for which one hook stands
+SIGNALS = pytest.mark.parametrize("sent", [signal.SIGTERM, SIGINT])
+STOPPED = [*((hook, signal.SIGTERM) for hook in HOOKS), ("on_train_batch_end", signal.SIGINT)]
+REST = [pytest.param(hook, signal.SIGINT, marks=pytest.mark.slow) for hook in HOOKS if hook != "on_train_batch_end"]
 
 
 def send(number: signal.Signals) -> None:
@@ -32,8 +37,7 @@ def stops(tmp_path: Path, sent: signal.Signals, callbacks: list[Callback]) -> in
     return stopped.value.code
 
 
-@SIGNALS
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize(("hook", "sent"), [*STOPPED, *REST])
 def test_a_signal_in_any_phase_of_the_trainer_ends_with_its_status(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: str, sent: signal.Signals
 ) -> None:
@@ -52,14 +56,14 @@ def test_a_signal_in_any_phase_of_the_trainer_ends_with_its_status(
     ids=["documents", "model", "report"],
 )
 def test_so_does_one_outside_the_trainer(
-    tmp_path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture, owner: Any, name: str, sent: signal.Signals
+    tmp_path: Path, monkeypatch: Any, caplog: Any, shared_runs: SharedRuns, owner: Any, name: str, sent: signal.Signals
 ) -> None:
     monkeypatch.setattr(owner, name, lambda *_: send(sent))
     assert stops(tmp_path, sent, []) == 128 + sent
     assert "To resume the run" in caplog.messages[-1]
     monkeypatch.undo()
     resumed = go_on(tmp_path / "run")
-    assert without_times(resumed) == without_times(train_run(tiny_spec(tmp_path, "model=bow", folder="whole")))
+    assert without_times(resumed) == without_times(shared_runs.results("model=bow"))
 
 
 def test_a_signal_after_the_results_says_that_they_are_complete(
@@ -71,12 +75,12 @@ def test_a_signal_after_the_results_says_that_they_are_complete(
 
 
 @SIGNALS
-def test_an_evaluation_that_is_stopped_writes_nothing(tmp_path: Path, monkeypatch: Any, sent: signal.Signals) -> None:
-    train_run(tiny_spec(tmp_path, "model=bow"))
-    from newsreel.models.classifier import TextClassifier
-
+def test_an_evaluation_that_is_stopped_writes_nothing(
+    tmp_path: Path, monkeypatch: Any, shared_runs: SharedRuns, sent: signal.Signals
+) -> None:
+    run_dir = shared_runs.run("model=bow")
     monkeypatch.setattr(TextClassifier, "on_test_epoch_start", lambda *_: send(sent), raising=False)
     with stop_at_sigterm(), pytest.raises(Stopped) as stopped:
-        evaluated(tmp_path / "evaluation", f"run={tmp_path / 'run'}")
+        evaluated(tmp_path / "evaluation", f"run={run_dir}")
     assert stopped.value.code == 128 + sent
     assert not (tmp_path / "evaluation").exists()

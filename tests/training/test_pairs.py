@@ -22,8 +22,8 @@ SMALL = {  # what makes an embedding small, by its name
 }
 TWO_STEPS = ["data.num_documents=50", "data.validation_fraction=0.1", "batches.batch_size=18", "batches.max_tokens=20",
              "training.max_epochs=1"]  # fmt: skip
-# every model and every embedding; those that look one-hot words up and those that do not, on both kinds of embedding
-FAST = {*zip(MODELS, cycle(EMBEDDINGS), strict=False), ("bow", "learned"), ("lstm", "one_hot"), ("kim_cnn", "one_hot")}
+# every model and every embedding; a model that looks one-hot words up
+FAST = {*zip(MODELS, cycle(EMBEDDINGS), strict=False), ("kim_cnn", "one_hot")}
 PAIRS = [pytest.param(*pair, marks=[] if pair in FAST else [pytest.mark.slow]) for pair in product(MODELS, EMBEDDINGS)]
 
 
@@ -48,7 +48,12 @@ def test_a_pair_trains_two_steps_and_predicts(folder: Path, model: str, embeddin
 
 
 @pytest.mark.parametrize(
-    ("model", "needs_rows"), [("cnn", True), ("flatten", True), ("kim_cnn", True), ("bow", False), ("lstm", False)]
+    ("model", "needs_rows"),
+    [
+        ("cnn", True),
+        ("lstm", False),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in [("flatten", True), ("kim_cnn", True), ("bow", False)]),
+    ],
 )
 def test_a_model_looks_long_one_hot_words_up_or_says_what_they_would_take(model: str, needs_rows: bool) -> None:
     sizes = ["batches.batch_size=32", "batches.max_tokens=600", "tokenizer.max_size=20000"]

@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,10 +31,10 @@ from newsreel.training.resume import changed_settings
 UNEVEN = ["data.num_documents=65", "batches.batch_size=20", "training.patience=null", "data.difficulty=0.3"]
 STILL = [*UNEVEN, *SMALL_LSTM, "model.dropout=0", "embedding.dropout=0", "embedding.word_dropout=0"]
 TRAININGS = {
-    "stand-in": [*STILL, "batches.batch_size=2", "training.max_epochs=1"],
-    "accumulated and balanced": [*STILL, "trainer.accumulate_grad_batches=3", "data.num_labels=3",
-                                 "training.class_balance=1"],
-    "sparse and several labels": [*UNEVEN, "model=bow", "model.dropout=0", "data.num_labels=5", "data.multilabel=true"],
+    "stand-in and balanced": [*STILL, "batches.batch_size=2", "training.max_epochs=1", "data.num_labels=3",
+                              "training.class_balance=1"],
+    "sparse, accumulated, several labels": [*UNEVEN, "model=bow", "model.dropout=0", "data.num_labels=5",
+                                            "data.multilabel=true", "trainer.accumulate_grad_batches=3"],
 }  # fmt: skip
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 
@@ -50,6 +51,11 @@ def take_all(trainings: list[tuple[Any, ...]]) -> None:
         _worker(*training)
 
 
+def preloaded() -> AbstractContextManager[Any]:
+    """Processes that begin with Lightning imported. `process_work`, run as a program, starts them as users do."""
+    return mock.patch.object(multiprocessing, "get_context", return_value=SERVER)
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of trainings in two processes."""
@@ -57,7 +63,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainings = [parts(folder, name, *overrides) for name, overrides in TRAININGS.items()]
     trainings += [parts(folder, name, *DROPOUT, f"training.max_epochs={n}") for name, n in (("whole", 2), ("short", 1))]
     trainings += [parts(folder, "short", *DROPOUT, is_resumed=True)]
-    with mock.patch.object(multiprocessing, "get_context", return_value=SERVER):  # which has imported Lightning
+    with preloaded():
         spawn(take_all, 2, trainings)
     return folder
 
@@ -94,7 +100,7 @@ def test_a_stopped_run_of_two_processes_ends_with_the_same_numbers(together: Pat
 
 
 def test_the_folder_is_that_of_one_process_and_opens_in_one(together: Path) -> None:
-    name = "accumulated and balanced"
+    name = "stand-in and balanced"
     folder = together / name
     names = {path.name for path in folder.iterdir()}
     assert names == {path.name for path in (together / "whole").iterdir()} >= {"metrics.json", "report.md"}
@@ -191,12 +197,12 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path, sent: sign
 
 
 def test_what_one_process_dies_of_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"One of the 2 processes of the training was killed by signal 9"):
+    with preloaded(), pytest.raises(UserError, match=r"One of the 2 processes of the training was killed by signal 9"):
         spawn(process_work.die_in_one, 2)
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
-    with pytest.raises(UserError, match=r"^no$"):
+    with preloaded(), pytest.raises(UserError, match=r"^no$"):
         spawn(process_work.refuse_in_one, 2)
-    with pytest.raises(ProcessError, match=r"process 1 of 2 failed:(.|\n)*ZeroDivisionError: by hand"):
+    with preloaded(), pytest.raises(ProcessError, match=r"process 1 of 2 failed:(.|\n)*ZeroDivisionError: by hand"):
         spawn(process_work.fail_in_one, 2)
 
 
