@@ -27,7 +27,7 @@ from newsreel.core.storage import write_atomically
 from newsreel.core.terminal import print_every_character
 from newsreel.runs.environment import git_commit, processor_name
 
-BASELINE = "28315a3"  # before the work on speed
+BASELINE = "e32077b"  # before the work on speed
 RESULTS_FILE, PAGE_FILE = "benchmark.json", "benchmark.md"  # in the directory of the page
 PACKAGES = ("torch", "lightning", "polars")
 

@@ -29,7 +29,8 @@ $ python scripts/benchmark.py fit-lstm --baseline <commit>  # another version fo
 Leave the machine alone meanwhile. Each peer has its own environment in `.venv/bench`, built at first use; its program
 is a file in `scripts/bench/peers`, with the settings that its own documentation recommends. `baseline` is this project
 at an earlier commit. A whole command is timed from its start to its exit, with imports, and with the report and the
-figures that newsreel writes. scikit-learn and fastText, which need no validation, also train on the validation documents.
+figures that newsreel writes. scikit-learn and fastText, which choose nothing by validation, train on the validation
+documents too.
 """
 UNITS = {
     "wall_s": "s",

@@ -84,7 +84,7 @@ class Session:
             )
             done.seconds = time.perf_counter() - started
         if done.returncode:
-            raise MeasurementError(f"{shlex.join(command[1:])} has failed: {last_line(done.stderr)}")
+            raise MeasurementError(f"{describe(command)} has failed: {last_line(done.stderr)}")
         return done  # type: ignore[no-any-return]
 
     def _write_documents(self, data: str) -> Path:
@@ -121,13 +121,18 @@ def figures_of(done: subprocess.CompletedProcess[str]) -> dict[str, float]:
     """The figures in the last line that a program has printed, and its time. Raises MeasurementError."""
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
-        raise MeasurementError(f"{shlex.join(done.args[1:])} has printed no figures: {last_line(done.stderr)}")
+        raise MeasurementError(f"{describe(done.args)} has printed no figures: {last_line(done.stderr)}")
     return {**json.loads(lines[-1]), **time_of(done)}
 
 
 def time_of(done: Any) -> dict[str, float]:
     """The whole time of a command, and its inverse."""
     return {"wall_s": done.seconds, "commands_per_s": 1 / done.seconds}
+
+
+def describe(command: Sequence[str]) -> str:
+    """A command without the folders of this machine."""
+    return shlex.join(Path(word).name if "=" not in word else word for word in command if f"dir={os.sep}" not in word)
 
 
 def last_line(output: str) -> str:
