@@ -113,9 +113,8 @@ def failure_lines(result: Result) -> list[str]:
 
 
 def describe(row: Row) -> str:
-    settings = getattr(row.ours, "settings", "")
-    names = f"{row.ours.name} and {row.peer.name}"
-    return f"- `{row.key}`: {row.description}. {names}" + (f"; `{settings}`" if settings else "") + "."
+    settings = f"`{getattr(row.ours, 'settings', '')}`"
+    return f"- `{row.key}`: {row.description}" + ("" if settings in row.description else f"; {settings}")
 
 
 def measured_lines(results: Mapping[str, Result]) -> list[str]:
