@@ -17,6 +17,7 @@ from bench.environments import build_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "scripts"
+SHORT_EPOCHS = "training.min_steps_per_epoch=1"
 BUSY = "import numpy as np\na = np.ones((300, 300))\nwhile True: a @ a"  # one core's work without end
 
 
@@ -47,12 +48,14 @@ class Session:
         return self.folder / f"{name}{self._num_folders}"
 
     def limited(self, settings: str) -> list[str]:
-        """The settings as a list, with the session's limit of documents."""
+        """The settings as a list, with the session's limit of documents, and short epochs then."""
         options = settings.split()
         if self.limit is None:
             return options
         key = "data.num_documents" if "data=synthetic" in options else "data.limit"
-        return [*(option for option in options if not option.startswith(f"{key}=")), f"{key}={self.limit}"]
+        replaced = (f"{key}=", "data.train_limit=")
+        kept = [option for option in options if not option.startswith(replaced)]
+        return [*kept, f"{key}={self.limit}", SHORT_EPOCHS]
 
     def python(self, environment: str) -> Path:
         """The interpreter of a peer, whose environment is built at first use. Raises PeerError."""

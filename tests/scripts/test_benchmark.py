@@ -196,8 +196,14 @@ def test_figures_of_a_run_are_those_of_its_metrics() -> None:
 
 def test_the_limit_of_a_trial_replaces_that_of_the_settings(tmp_path: Path) -> None:
     session = Session(tmp_path, tmp_path, limit=7, baseline="HEAD")
-    assert session.limited("data=imdb data.limit=1000 seed=1") == ["data=imdb", "seed=1", "data.limit=7"]
-    assert session.limited("data=synthetic data.num_documents=900") == ["data=synthetic", "data.num_documents=7"]
+    short = "training.min_steps_per_epoch=1"
+    assert session.limited("data=imdb data.limit=1000 data.train_limit=9 seed=1") == [
+        "data=imdb",
+        "seed=1",
+        "data.limit=7",
+        short,
+    ]
+    assert session.limited("data=synthetic data.num_documents=900") == ["data=synthetic", "data.num_documents=7", short]
 
 
 def test_speed_counts_from_the_second_epoch() -> None:
