@@ -74,7 +74,7 @@ def figures_of_run(metrics: dict[str, Any]) -> Figures:
     num_training = metrics["documents/train"] * metrics.get("train/passes_per_epoch", 1)
     num_documents = sum(metrics[f"documents/{split}"] for split in ("train", "validation", "test"))
     speed = metrics["throughput/train_documents_per_s"]
-    scores = {name: metrics[f"test/{name}"] for name in ("accuracy", "micro_f1") if f"test/{name}" in metrics}
+    scores = {name: metrics[f"test/{name}"] for name in ("accuracy", "f1_micro") if f"test/{name}" in metrics}
     return {
         "documents_per_s": speed,
         "epoch_s": num_training / speed if speed else 0.0,

@@ -9,7 +9,7 @@ from typing import Any
 
 from newsreel.core.storage import write_atomically
 
-SCORES = ("accuracy", "micro_f1")  # names of figures that say how good a trained model is
+SCORES = ("accuracy", "f1_micro")  # how good a trained model is: of these figures, the first that there is
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Side:
 
     def add(self, figures: Mapping[str, float], figure: str) -> None:
         self.values.append(figures[figure])
-        self.scores.extend(figures[name] for name in SCORES if name in figures)
+        self.scores.extend([figures[name] for name in SCORES if name in figures][:1])
 
     @property
     def median(self) -> float:

@@ -98,7 +98,7 @@ def main() -> None:
         trainer.fit(model, loaders["train"], loaders["val"])
         results = trainer.test(model, loaders["test"], verbose=False)
     speed = documents_per_s(len(datasets["train"]), clock.times)
-    print_figures(documents_per_s=speed, epoch_s=len(datasets["train"]) / speed, micro_f1=float(results[0]["Micro-F1"]))
+    print_figures(documents_per_s=speed, epoch_s=len(datasets["train"]) / speed, f1_micro=float(results[0]["Micro-F1"]))
 
 
 if __name__ == "__main__":
