@@ -74,12 +74,13 @@ class Session:
 
         Raises MeasurementError if it fails.
         """
+        corpora_dir = Path(os.environ.get("NEWSREEL_CORPORA_DIR", "corpora")).expanduser().resolve()
         with busy_processes(num_busy):
             started = time.perf_counter()
             done: Any = subprocess.run(
                 command,
                 cwd=self.folder,
-                env={**os.environ, **variables},
+                env={**os.environ, "NEWSREEL_CORPORA_DIR": str(corpora_dir), **variables},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
