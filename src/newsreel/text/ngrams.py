@@ -20,6 +20,7 @@ from annotated_types import Ge, Le
 from newsreel.core.cache import Cache, digest
 from newsreel.core.json_files import parse_json
 from newsreel.core.storage import check_zip, write_atomically
+from newsreel.core.threads import map_in_threads
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import (
     SPECIAL_TOKENS,
@@ -46,7 +47,8 @@ MaxN = Annotated[int, Ge(1), Le(10)]
 ENCODING_VERSION = 2  # raise it when the same settings result in other tokens
 NGRAMS_FILE = "ngrams.npz"
 DOCUMENTS_AT_A_TIME = 5_000  # to encode
-PAIRS_AT_A_TIME = 2**25  # of n-gram and document, to count
+PAIRS_AT_A_TIME = 2**22  # of n-gram and document, to count
+KEYS_AT_A_TIME = 2**20  # to look up
 NONE = -1  # in place of a number: the n-gram does not exist
 
 
@@ -89,17 +91,16 @@ class NgramTokenizer(RuleTokenizer):
         vocabulary = words.tokenizer.tokens
         documents = sequences.documents()
         numbers = numbers_of_words(sequences.ids)
-        counted = count_documents(numbers, documents)
+        words_found, word_counts = count_documents(numbers, documents)
         counts = [np.zeros(len(vocabulary), dtype=np.int64)]  # by order: number of training documents of each n-gram
-        counts[0][counted["number"].to_numpy()] = counted["documents"].to_numpy()
+        counts[0][words_found] = word_counts
         orders: list[np.ndarray] = []
         for order in range(2, self.max_n + 1):
             keys = keys_of(numbers, sequences.ids, documents, order, len(vocabulary))
-            counted = (
-                count_documents(keys, documents).filter(pl.col("documents") >= self.min_document_count).sort("number")
-            )
-            orders.append(counted["number"].to_numpy())
-            counts.append(counted["documents"].to_numpy())
+            ngrams, ngram_counts = count_documents(keys, documents)
+            frequent = ngram_counts >= self.min_document_count
+            orders.append(ngrams[frequent])
+            counts.append(ngram_counts[frequent])
             numbers = look_up(orders[-1], keys)
         assert isinstance(words.tokenizer, FittedWords)
         return FittedNgrams(words.tokenizer.rules, list(vocabulary), orders, number_tokens(counts, self.max_size))
@@ -223,9 +224,12 @@ class NgramVocabulary(ComputedTokens):
 
 def encoded_chunks(fitted: FittedNgrams, table: TokenSequences) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Token ids and lengths of a table's documents, in chunks."""
-    for start in range(0, len(table), DOCUMENTS_AT_A_TIME):
+
+    def encode(start: int) -> tuple[np.ndarray, np.ndarray]:
         encoded = fitted.encode_words(table.select(np.arange(start, min(start + DOCUMENTS_AT_A_TIME, len(table)))))
-        yield encoded.ids, encoded.lengths
+        return encoded.ids, encoded.lengths
+
+    return map_in_threads(encode, range(0, len(table), DOCUMENTS_AT_A_TIME), pl.thread_pool_size())
 
 
 def numbers_of_words(word_ids: np.ndarray) -> np.ndarray:
@@ -252,19 +256,88 @@ def look_up(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """(T,) indices of keys in the (M,) sorted ones; NONE for missing keys."""
     if not len(sorted_keys):
         return np.full(len(keys), NONE, dtype=np.int64)
-    indices = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return np.where(sorted_keys[indices] == keys, indices, NONE)
+
+    def look_up_chunk(start: int) -> np.ndarray:
+        """Keys in ascending order find their places several times as fast as in any order."""
+        chunk = keys[start : start + KEYS_AT_A_TIME]
+        positions, ascending = sort_keys(chunk)
+        indices = np.minimum(sorted_keys.searchsorted(ascending), len(sorted_keys) - 1)
+        result = np.full(len(chunk), NONE, dtype=np.int64)
+        result[positions] = np.where(sorted_keys[indices] == ascending, indices, NONE)
+        return result
+
+    chunks = list(map_in_threads(look_up_chunk, range(0, len(keys), KEYS_AT_A_TIME), pl.thread_pool_size()))
+    return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int64)
 
 
-def count_documents(numbers: np.ndarray, documents: np.ndarray) -> pl.DataFrame:
-    """The number of documents with each number other than NONE: columns `number` and `documents`."""
-    num_parts = -(-len(numbers) // PAIRS_AT_A_TIME)
-    parts = []
-    for part in range(num_parts):  # all occurrences of a number are in one part, so that memory stays bounded
-        selected = (numbers != NONE) & (numbers % num_parts == part)
-        pairs = pl.DataFrame({"number": numbers[selected], "document": documents[selected]})
-        parts.append(pairs.unique().group_by("number").agg(pl.len().cast(pl.Int64).alias("documents")))
-    return pl.concat(parts) if parts else pl.DataFrame(schema={"number": pl.Int64, "documents": pl.Int64})
+def sort_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the keys other than NONE in ascending order of the keys, and these keys."""
+    positions = np.flatnonzero(keys != NONE)
+    present = keys[positions]
+    num_bits = len(keys).bit_length()
+    if int(present.max(initial=0)).bit_length() + num_bits > 63:
+        order = present.argsort()
+        return positions[order], present[order]
+    pairs = (present << num_bits) | positions  # numbers sort faster than their indices do
+    pairs.sort()
+    return pairs & ((1 << num_bits) - 1), pairs >> num_bits
+
+
+def count_documents(numbers: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The (M,) numbers other than NONE in ascending order, and the (M,) numbers of documents with each.
+
+    numbers: (T,) at least NONE. documents: (T,) the document of each number, in ascending order.
+    """
+    largest = int(numbers.max(initial=NONE))
+    max_documents = 2 ** max(0, 62 - (largest + 1).bit_length())  # so that pairs fit into 63 bits
+    bounds = chunk_bounds(documents, max_documents)
+
+    def count_chunk(bound: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        chunk, owners = numbers[slice(*bound)], documents[slice(*bound)]
+        num_bits = int(owners[-1] - owners[0]).bit_length()
+        pairs = (chunk << num_bits) | (owners - owners[0])
+        pairs = pairs[chunk != NONE]
+        pairs.sort()
+        return run_lengths(pairs[starts_of_runs(pairs)] >> num_bits)
+
+    return add_counts(list(map_in_threads(count_chunk, bounds, pl.thread_pool_size())))
+
+
+def chunk_bounds(documents: np.ndarray, max_documents: int) -> list[tuple[int, int]]:
+    """Bounds of chunks of whole documents, each of at most `max_documents` and, if several, some PAIRS_AT_A_TIME."""
+    bounds = []
+    start = 0
+    while start < len(documents):
+        end = int(np.searchsorted(documents, documents[min(start + PAIRS_AT_A_TIME, len(documents)) - 1], "right"))
+        end = min(end, int(np.searchsorted(documents, int(documents[start]) + max_documents)))
+        bounds.append((start, end))
+        start = end
+    return bounds
+
+
+def starts_of_runs(ascending: np.ndarray) -> np.ndarray:
+    """(T,) whether each value is the first one of its run of equal values."""
+    starts = np.ones(len(ascending), dtype=bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=starts[1:])
+    return starts
+
+
+def run_lengths(ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The (M,) distinct values of ascending ones, and how often each occurs."""
+    begins = np.flatnonzero(starts_of_runs(ascending))
+    return ascending[begins], np.diff(begins, append=len(ascending))
+
+
+def add_counts(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values in ascending order with the sums of their counts in all parts."""
+    if len(parts) == 1:
+        return parts[0]
+    values = np.concatenate([np.empty(0, dtype=np.int64), *(values for values, _ in parts)])
+    counts = np.concatenate([np.empty(0, dtype=np.int64), *(counts for _, counts in parts)])
+    order = values.argsort(kind="stable")
+    values = values[order]
+    begins = np.flatnonzero(starts_of_runs(values))
+    return values[begins], np.add.reduceat(counts[order], begins) if len(begins) else counts
 
 
 def number_tokens(counts: list[np.ndarray], max_size: int | None) -> list[np.ndarray]:

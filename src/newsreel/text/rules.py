@@ -48,8 +48,14 @@ class TextRules:
         if self.strip_html:
             texts = texts.str.replace_all(HTML_TAG, " ")
         if self.normalization is not None:
-            texts = texts.str.normalize(self.normalization)
+            texts = normalized(texts, self.normalization)
         return texts.str.to_lowercase() if self.lowercase else texts
+
+
+def normalized(texts: pl.Series, form: Literal["NFC", "NFKC"]) -> pl.Series:
+    """The texts in a Unicode normal form; texts of ASCII characters alone are in it already."""
+    other = texts.str.len_bytes() != texts.str.len_chars()
+    return texts.scatter(other.arg_true(), texts.filter(other).str.normalize(form)) if other.any() else texts
 
 
 def unescaped(texts: pl.Series) -> pl.Series:

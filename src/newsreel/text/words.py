@@ -14,6 +14,7 @@ from annotated_types import Ge
 from newsreel.core.cache import Cache
 from newsreel.core.errors import UserError
 from newsreel.core.json_files import parse_json
+from newsreel.core.threads import map_in_threads
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.description import UNSPACED
 from newsreel.text.rules import TextRules
@@ -197,14 +198,16 @@ def number_words(
     rules: WordRules, corpus: Corpus, table: str, numbers: dict[str, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Type numbers of all words and number of words of each document, in chunks. Adds new types to `numbers`."""
-    for texts in corpus.texts(table):
+
+    def find_words(texts: list[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """The types of some texts, the index among them of each word, and the number of words of each text."""
         words, offsets = flatten(rules.words(pl.Series(texts, dtype=pl.String)))
-        types = words.unique(maintain_order=True)
-        ids = np.array([numbers.setdefault(word, len(numbers)) for word in types.to_list()], dtype=np.int32)
-        chunk = words.to_frame("word").join(
-            pl.DataFrame({"word": types, "id": ids}), on="word", how="left", maintain_order="left"
-        )
-        yield chunk["id"].to_numpy(), np.diff(offsets)
+        encoded = words.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(), np.diff(offsets)
+
+    for types, indices, lengths in map_in_threads(find_words, corpus.texts(table), pl.thread_pool_size()):
+        ids = np.array([numbers.setdefault(word, len(numbers)) for word in types], dtype=np.int32)
+        yield ids[indices], lengths
 
 
 def write_sequences(folder: Path, name: str, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> None:
