@@ -31,9 +31,24 @@ def test_values_start_as_spread_out_as_asked() -> None:
     assert learned(dimension=400, initial_std=0.3).rows()[1:].std().item() == pytest.approx(0.3, rel=0.1)
 
 
-def test_max_norm_bounds_the_rows_in_use() -> None:
+def test_max_norm_bounds_the_rows_and_leaves_shorter_ones() -> None:
     assert learned(max_norm=0.1)(TOKEN_IDS).norm(dim=2).max() <= 0.1 + 1e-6
     assert learned()(TOKEN_IDS).norm(dim=2).max() > 0.1
+    limited = learned(max_norm=1.0)
+    with torch.no_grad():
+        limited.table.weight.copy_(torch.diag(torch.tensor([0.0, 0.5, 3.0, 1.0, 2.0, 0.1]))[: len(limited.rows())])
+    limited.limit_norms()
+    assert limited.rows().norm(dim=1).tolist() == pytest.approx([0, 0.5, 1, 1, 1, 0.1][: len(limited.rows())])
+    before = limited.rows().clone()
+    limited.limit_norms()  # once more changes no bit
+    assert torch.equal(limited.rows(), before)
+
+
+def test_max_norm_applies_to_the_weights_of_a_checkpoint() -> None:
+    weights = learned().state_dict()
+    limited = learned(max_norm=0.1)
+    limited.load_state_dict(weights)
+    assert limited.rows().norm(dim=1).max() <= 0.1 + 1e-6
 
 
 def test_dropout_zeroes_values_and_word_dropout_rows_while_training_only() -> None:

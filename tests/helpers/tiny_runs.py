@@ -24,6 +24,7 @@ QUICK = [
     *("trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"),
 ]
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
+SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
 
 
 def tiny(*overrides: str) -> list[str]:

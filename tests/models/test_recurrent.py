@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from newsreel.embeddings.dropout import dropout_mask, mask_generator
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
 from newsreel.models.recurrent import RecurrentNetwork, reversed_order
 
@@ -103,11 +104,11 @@ def test_a_one_hot_network_trains_a_row_of_gate_inputs_for_each_word() -> None:
 def test_dropped_recurrent_weights_are_the_same_at_every_step(cell: str) -> None:
     made = network(cell=cell, directions="both", recurrent_dropout=0.5)
     kept = made(TOKEN_IDS, LENGTHS)
-    torch.manual_seed(5)
-    logits = made.train()(TOKEN_IDS, LENGTHS)
+    with mask_generator([5]):
+        logits = made.train()(TOKEN_IDS, LENGTHS)
     logits.sum().backward()
-    torch.manual_seed(5)
-    masks = [torch.nn.functional.dropout(torch.ones_like(part.weight_hh_l0), 0.5) > 0 for part in made.layers[0]]
+    with mask_generator([5]):
+        masks = [dropout_mask(part.weight_hh_l0.shape, 0.5, part.weight_hh_l0) > 0 for part in made.layers[0]]
     assert not torch.equal(made(TOKEN_IDS, LENGTHS), logits)  # each batch drops others
     assert torch.equal(made.eval()(TOKEN_IDS, LENGTHS), kept)
 

@@ -13,7 +13,7 @@ from torch import nn
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny
 from newsreel.core.errors import UserError
-from newsreel.models.classifier import TextClassifier, gradient_norm
+from newsreel.models.classifier import TextClassifier, clip_gradients, gradient_norm
 from newsreel.training.loggers import build_logger
 
 SHOWN = ["model=bow", "training.learning_rate=0.03", "model.hidden_sizes=[4]", "evaluation.hierarchy=none"]
@@ -29,6 +29,23 @@ def test_the_gradient_norm_is_that_of_all_gradients_together() -> None:
     (table(torch.tensor([1, 1, 3])).sum() + (bias * torch.tensor([4.0, 1.0])).sum()).backward()
     norm = gradient_norm([table.weight, bias, unused])
     assert norm.item() == pytest.approx((2 * 2**2 + 2 * 1**2 + 4**2 + 1**2) ** 0.5)  # word 1 came twice
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_gradients_are_clipped_as_by_torch_also_sparse_ones(max_norm: float) -> None:
+    gradients = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        table, layer = nn.Embedding(6, 3, sparse=sparse), nn.Linear(3, 2)
+        parameters = [*table.parameters(), *layer.parameters()]
+        (layer(table(torch.tensor([1, 1, 4]))) * 3).sum().backward()
+        if sparse:
+            clip_gradients(parameters, max_norm)
+        else:
+            nn.utils.clip_grad_norm_(parameters, max_norm)
+        gradients.append([weights.grad.to_dense() for weights in parameters if weights.grad is not None])
+    for dense, clipped in zip(*gradients, strict=True):
+        torch.testing.assert_close(clipped, dense)
 
 
 @pytest.mark.parametrize(

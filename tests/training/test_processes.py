@@ -238,7 +238,6 @@ def test_the_environment_says_which_process_this_is(
             0,
             r"batches\.batch_size is 1, but 2 processes share the batch and each needs at least one",
         ),
-        ("embedding.max_norm=3", 0, r"embedding\.max_norm is 3, but rows are rescaled when they are looked up"),
         ("trainer.devices=4", 2, r"trainer\.devices is 4, but torch finds 2 GPUs: "),
         ("trainer.devices=0", 0, r"trainer\.devices is 0: it must be at least 1 and at most 1024, or null"),
     ],

@@ -38,6 +38,7 @@ TRAININGS = {
     "accumulated": [*SMALL_LSTM, "trainer.accumulate_grad_batches=3"],
     "worker": [*SMALL_LSTM, "batches.num_workers=1"],
     "no progress": STUCK,
+    "threads": [*SMALL_LSTM, "embedding.dropout=0.3", "embedding.max_norm=1", "trainer.threads=3"],
     "several passes": ["model=bow", "model.dropout=0.3", "training.min_steps_per_epoch=9"],  # 2 passes of 8 steps
 }
 
@@ -99,7 +100,9 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
     assert_ends_alike(lstm, step)
 
 
-@pytest.mark.parametrize(("name", "step"), [("several labels", 12), ("accumulated", 2), ("several passes", 11)])
+@pytest.mark.parametrize(
+    ("name", "step"), [("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11)]
+)
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:
     train_with_snapshots(tmp_path, *TRAININGS[name], at=[step])
     assert_ends_alike(tmp_path, step)

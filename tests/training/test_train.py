@@ -18,11 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.own_files import write_csv
 from helpers.shared_runs import LEARNABLE, SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny, without_times
+from helpers.tiny_runs import SMALL_CNN, SMALL_LSTM, read_tiny, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
 from newsreel.models.classifier import TextClassifier
+from newsreel.runs.run_dir import read_weights
 from newsreel.text.loading import load_tokenizer
 
 SHOWN = [*LEARNABLE, "logger=tensorboard", "evaluation.figures=true"]
@@ -267,6 +268,24 @@ def test_every_setting_changes_something(shared_runs: SharedRuns, base: list[str
     before, after = shared_runs.results(*base), train_tiny(shared_runs.folder, *base, change, folder=change)
     names = ["loss"] if base == WATCHED else ["f1_micro", "f1_macro", "loss"]
     assert any(after[f"test/{name}"] != before[f"test/{name}"] for name in names)
+
+
+@pytest.mark.parametrize("model", [SMALL_LSTM, SMALL_CNN], ids=["lstm", "cnn"])
+def test_scores_do_not_depend_on_the_number_of_threads(tmp_path: Path, model: list[str]) -> None:
+    before = torch.get_num_threads()
+    runs = {}
+    for threads in (1, 2, 4):
+        overrides = [*model, "embedding.dropout=0.3", f"trainer.threads={threads}"]
+        results = without_times(train_tiny(tmp_path, *overrides, folder=f"threads{threads}"))
+        assert results["environment"].pop("threads") == threads
+        predictions = pl.read_parquet(tmp_path / f"threads{threads}" / "predictions.parquet")
+        runs[threads] = results, read_weights(tmp_path / f"threads{threads}"), predictions
+    torch.set_num_threads(before)
+    results, weights, predictions = runs.pop(1)
+    for other_results, other_weights, other_predictions in runs.values():
+        assert other_results == results
+        assert all(map(torch.equal, other_weights.values(), weights.values()))
+        assert other_predictions.equals(predictions)
 
 
 def test_what_a_run_did_is_told_in_plain_lines_and_in_its_report(tmp_path: Path, caplog: Any) -> None:

@@ -11,14 +11,13 @@ import newsreel
 from helpers.configs import composed
 from helpers.machine import needs_bfloat16_lstm
 from helpers.shared_runs import LEARNABLE, SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, evaluated, exported, figures, go_on, train_tiny
+from helpers.tiny_runs import SMALL_CNN, SMALL_LSTM, evaluated, exported, figures, go_on, train_tiny
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.models.cnn import max_pool
 from newsreel.runs.run_dir import read_weights
 
 PLAIN = [*SMALL_LSTM, "regularize=false", "training.gradient_clip=null", "training.patience=null"]
-SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
 SGD = ["training.optimizer=sgd", "training.learning_rate=0.5"]  # whose steps grow with the gradients, unlike Adam's
 
 
@@ -81,12 +80,6 @@ def test_a_cpu_without_half_precision_says_so_before_any_work(tmp_path: Path, mo
     with pytest.raises(UserError, match=r"bf16-mixed, and this CPU cannot compute the model in it: could not create a"):
         train_tiny(tmp_path, *SMALL_LSTM, "trainer.precision=bf16-mixed")
     assert not (tmp_path / "run" / "labels.json").exists()
-
-
-def test_sparse_gradients_are_not_compiled() -> None:
-    with pytest.raises(UserError, match="torch cannot compile the sparse gradients that newsreel uses with adagrad"):
-        read_experiment(composed("model=bow", "trainer.compile=true"))
-    read_experiment(composed("model=bow", "trainer.compile=true", "training.optimizer=adam"))
 
 
 @pytest.mark.parametrize("model", [[*PLAIN, *SGD], ["model=bow", "regularize=false"]], ids=["lstm", "bow"])

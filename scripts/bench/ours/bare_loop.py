@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
-from torch.nn.utils import clip_grad_norm_
 
 from bench.ours.experiment import experiment_of
 from bench.peers.documents import documents_per_s, print_figures
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Experiment
-from newsreel.models.classifier import TextClassifier
+from newsreel.models.classifier import TextClassifier, clip_gradients
 from newsreel.runs.environment import default_threads
 from newsreel.training.run import build_model, load_documents
 from newsreel.training.spec import RunSpec
@@ -51,7 +50,7 @@ def train_epoch(
         optimizer.zero_grad()
         classifier.loss(classifier(batch.token_ids, batch.lengths), batch.targets).backward()
         if max_norm is not None:
-            clip_grad_norm_(parameters, max_norm)
+            clip_gradients(parameters, max_norm)
         optimizer.step()
 
 
@@ -63,9 +62,10 @@ def main() -> None:
     num_epochs = max(2, experiment.training.max_epochs)
     optimizer = build_optimizer(classifier, math.ceil(len(batches) * num_epochs))
     times = [time.perf_counter()]
-    for _ in range(num_epochs):
-        train_epoch(classifier.train(), batches, optimizer, experiment.training.gradient_clip)
-        times.append(time.perf_counter())
+    with classifier.runner.threads(torch.get_num_threads()):
+        for _ in range(num_epochs):
+            train_epoch(classifier.train(), batches, optimizer, experiment.training.gradient_clip)
+            times.append(time.perf_counter())
     num_documents = sum(batch.num_documents for batch in batches)
     speed = documents_per_s(num_documents, times)
     print_figures(documents_per_s=speed, epoch_s=num_documents / speed)

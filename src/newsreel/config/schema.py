@@ -205,11 +205,6 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         problems.append("trainer.histograms is true, but only logger=tensorboard can show them: omit one of them")
     problems += check_processes(config)
     training = config["training"]
-    if config["trainer"]["compile"] and TrainingSettings(**training).sparse_gradients:
-        problems.append(
-            "trainer.compile is true, but torch cannot compile the sparse gradients that newsreel uses with adagrad: "
-            "set trainer.compile=false, or another training.optimizer"
-        )
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
@@ -275,9 +270,4 @@ def check_processes(config: Settings) -> list[str]:
         )
     if trainer["accelerator"] == "gpu" and not num_gpus and is_gpu_available():
         problems.append(f"trainer.devices is {devices}, but only NVIDIA and AMD GPUs support it: use trainer=gpu")
-    if config["embedding"].get("max_norm") is not None:
-        problems.append(
-            f"embedding.max_norm is {config['embedding']['max_norm']}, but rows are rescaled when they are looked up, "
-            "which would differ between processes: set embedding.max_norm=null, or trainer.devices=1"
-        )
     return problems

@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
 from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.embeddings.dropout import Dropout, dropout_mask, keep_mask
 from newsreel.embeddings.naive_bayes import ROW_SMOOTHING, training_ratios
 from newsreel.text.tokens import PAD, TokenizedCorpus
 
@@ -104,7 +105,7 @@ class TableEmbedding(Embedding):
     dropout: fraction of the values of each word's row that is zeroed in training.
     word_dropout: fraction of the words whose whole row is zeroed in training. Gal and Ghahramani (2016) drop types;
     this drops single occurrences.
-    max_norm: rows with a larger L2 norm are rescaled to it when they are looked up.
+    max_norm: rows with a larger L2 norm are rescaled to it, at the start and after each optimizer step.
     """
 
     def __init__(
@@ -121,17 +122,37 @@ class TableEmbedding(Embedding):
         self.num_words, self.dimension = weights.shape
         with torch.no_grad():
             weights[PAD].zero_()
-        self.table = nn.Embedding(self.num_words, self.dimension, padding_idx=PAD, max_norm=max_norm, _weight=weights)
+        self.table = nn.Embedding(self.num_words, self.dimension, padding_idx=PAD, _weight=weights)
         self.table.requires_grad_(trainable)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.word_dropout = word_dropout
+        self.max_norm = max_norm
+        if max_norm is not None:
+            self.limit_norms()
+            self.register_load_state_dict_post_hook(lambda module, _: module.limit_norms())  # type: ignore[no-untyped-call]
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        embedded = self.table(token_ids)  # (B, T, E)
-        if self.training and self.word_dropout:
-            mask = torch.rand(token_ids.shape, device=token_ids.device) >= self.word_dropout  # (B, T)
-            embedded = embedded * mask[:, :, None]
-        return self.dropout(embedded)  # type: ignore[no-any-return]  # (B, T, E)
+        embedded: Tensor = self.table(token_ids)  # (B, T, E)
+        if not self.training or not self.word_dropout:
+            return self.dropout(embedded)  # type: ignore[no-any-return]
+        mask = keep_mask(token_ids.shape, self.word_dropout, embedded)[:, :, None]  # (B, T, 1)
+        if self.dropout.probability:
+            mask = dropout_mask(embedded.shape, self.dropout.probability, embedded).mul_(mask)  # (B, T, E)
+        return embedded * mask
+
+    def limit_norms(self) -> None:
+        """Rescale the rows that have a gradient, or all rows, to `max_norm`."""
+        weights = self.table.weight.detach()
+        if self.max_norm is None or weights.is_meta:
+            return
+        gradient = self.table.weight.grad
+        changed = torch.arange(len(weights), device=weights.device)
+        if gradient is not None and gradient.is_sparse:
+            changed = gradient.coalesce().indices()[0]
+        rows = weights.index_select(0, changed)
+        norms = rows.norm(dim=1, keepdim=True)
+        limited = torch.where(norms > self.max_norm * (1 + 1e-6), rows * (self.max_norm / norms), rows)
+        weights.index_copy_(0, changed, limited)
 
     def bag_layer(self, num_outputs: int) -> BagLayer:
         return TableBagLayer(self, num_outputs)
@@ -155,14 +176,9 @@ class TableBagLayer(BagLayer):
     def forward(self, token_ids: Tensor, token_weights: Tensor) -> Tensor:
         table = self.embedding.table
         if self.training and self.embedding.word_dropout:
-            token_weights = token_weights * (torch.rand_like(token_weights) >= self.embedding.word_dropout)
+            token_weights = token_weights * keep_mask(token_weights.shape, self.embedding.word_dropout, token_weights)
         document = F.embedding_bag(
-            token_ids,
-            table.weight,
-            mode="sum",
-            per_sample_weights=token_weights,
-            max_norm=table.max_norm,
-            sparse=table.sparse,
+            token_ids, table.weight, mode="sum", per_sample_weights=token_weights, sparse=table.sparse
         )  # (B, E)
         return self.linear(self.embedding.dropout(document))  # type: ignore[no-any-return]  # (B, H)
 

@@ -189,7 +189,7 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine, 
         corpus, tokenized, run.experiment.batches, run.experiment.seed, pin_memory=device.type != "cpu"
     )
     loader = data.evaluation_dataloader(split)
-    with stopped_by_signals(tester):
+    with run.classifier.runner.threads(torch.get_num_threads()), stopped_by_signals(tester):
         tester.test(run.classifier, loader, verbose=False)
     metrics = round_metrics(tester.callback_metrics, "test/")
     metrics = {name.removeprefix("test/"): value for name, value in metrics.items()}

@@ -89,6 +89,7 @@ class Predictor:
         self.run = run
         self.device = find_device(accelerator)
         self.network = run.classifier.network.to(self.device)
+        self.runner = run.classifier.runner
         batches = run.experiment.batches
         self.batch_tokens = batches.batch_size * (batches.max_tokens or LONG_DOCUMENT)
 
@@ -126,10 +127,11 @@ class Predictor:
         """Classify tokenized documents."""
         labels = self.run.labels
         scores = torch.zeros(len(documents), len(labels.names))  # (N, L)
-        for rows in batches_of_similar_length(documents.lengths, self.batch_tokens):
-            batch = documents[rows]
-            logits = self.network(batch.token_ids.to(self.device), batch.lengths.to(self.device))
-            scores[rows] = logits_to_probs(logits.float(), labels.task).cpu()
+        with self.runner.threads(torch.get_num_threads()):
+            for rows in batches_of_similar_length(documents.lengths, self.batch_tokens):
+                batch = documents[rows]
+                logits = self.runner(batch.token_ids.to(self.device), batch.lengths.to(self.device))
+                scores[rows] = logits_to_probs(logits.float(), labels.task).cpu()
         require_finite(scores)
         preds = self.run.classifier.decisions(scores)
         return PredictionBatch(labels.task, labels.names, scores.numpy(), preds.numpy(), top_k)

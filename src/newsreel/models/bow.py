@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
+from newsreel.embeddings.dropout import Dropout
 from newsreel.embeddings.embedding import Embedding
 from newsreel.embeddings.naive_bayes import WEIGHT_SMOOTHING, log_count_ratios
 from newsreel.models.network import AttributionInputs, HiddenSizes, Network, mlp
@@ -38,6 +39,7 @@ class BagOfWords(Network):
 
     needs_dense_embeddings = False
     order_invariant = True
+    micro_batch_size = None  # its work is in the optimizer
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class BagOfWords(Network):
         sizes = [*hidden_sizes, num_outputs]
         self.bag = embedding.bag_layer(sizes[0])
         self.rest = mlp(sizes, dropout)
-        self.word_dropout = nn.Dropout(dropout)
+        self.word_dropout = Dropout(dropout)
         self.idf: Tensor
         self.ratios: Tensor
         if weighting == "tfidf":

@@ -12,19 +12,23 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from newsreel.batches.batch import Batch, shard_size
 from newsreel.corpora.corpus import Task
+from newsreel.embeddings.embedding import TableEmbedding
 from newsreel.models.decisions import DecisionRule
 from newsreel.models.functional import logits_to_probs, task_loss
+from newsreel.models.lazy_adam import LazyAdam
 from newsreel.models.loss import Loss
+from newsreel.models.micro_batches import MicroBatchRunner
 from newsreel.models.network import Network
 from newsreel.models.optimization import TrainingSettings, schedule_factor
 
-OPTIMIZERS = {
-    "adam": torch.optim.Adam,
+OPTIMIZERS: dict[str, Any] = {
+    "adam": LazyAdam,
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
     "rmsprop": torch.optim.RMSprop,
@@ -93,18 +97,60 @@ def append_rows(buffer: Tensor, size: int, rows: Tensor) -> Tensor:
     return buffer
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together, including sparse ones."""
+class MeanLoss(Metric):
+    """The mean of batch losses, each weighted by its number of documents, over all processes.
+
+    torchmetrics' MeanMetric either hides the NaN of a diverged training or ignores the weights (1.9).
+    """
+
+    total: Tensor
+    num_documents: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("num_documents", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, num_documents: int) -> None:
+        if num_documents:
+            self.total += loss * num_documents
+            self.num_documents += num_documents
+
+    def compute(self) -> Tensor:
+        return self.total / self.num_documents
+
+
+def batch_metric(task: Task, num_labels: int) -> Metric:
+    """The training metric: accuracy, or micro-F1 for `multilabel`."""
+    if task == "multilabel":
+        return MultilabelF1Score(num_labels, average="micro", validate_args=False)
+    return MulticlassAccuracy(num_labels, average="micro", validate_args=False)
+
+
+def gradient_values(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    """The gradients of parameters that have one; of sparse ones, which are coalesced, the values."""
     values = []
     for weights in parameters:
         if weights.grad is None:
             continue
         if weights.grad.is_sparse:
             weights.grad = weights.grad.coalesce()  # the optimizer would do it anyway
-            values.append(weights.grad.values())
-        else:
-            values.append(weights.grad)
-    return get_total_norm(values)
+        values.append(weights.grad.values() if weights.grad.is_sparse else weights.grad)
+    return values
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """L2 norm of all gradients together, including sparse ones."""
+    return get_total_norm(gradient_values(parameters))
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
+    """Scale all gradients together to an L2 norm of at most `max_norm`, as `clip_grad_norm_`, which takes no sparse
+    ones.
+    """
+    values = gradient_values(parameters)
+    factor = (max_norm / (get_total_norm(values) + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(values, factor)
 
 
 class TextClassifier(LightningModule):
@@ -123,29 +169,27 @@ class TextClassifier(LightningModule):
         """metric: the metric of `measure` that training monitors. hyperparameters: plain values, for checkpoints."""
         super().__init__()
         self.network = network
-        for module in network.modules():
-            if isinstance(module, nn.Embedding):
-                module.sparse = training.sparse_gradients
+        self.runner = MicroBatchRunner(network)
+        self.tables = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+        for table in self.tables:
+            table.sparse = training.sparse_gradients
         self.loss = loss
         self.task: Task = loss.task
         self.decisions = decisions
         self.measure = measure
         self.metric = metric
         self.training_settings = training
-        num_labels = len(decisions.thresholds)
-        self.train_metric = (
-            MultilabelF1Score(num_labels, average="micro")
-            if self.task == "multilabel"
-            else MulticlassAccuracy(num_labels, average="micro")
-        )
+        self.train_loss = MeanLoss()
+        self.train_metric = batch_metric(self.task, len(decisions.thresholds))
+        self.eval_loss = MeanLoss()
+        self.last_loss = torch.tensor(0.0)  # of this process's shard of the last batch
         self.outputs = EvalBuffer()  # of the split evaluated last
         self.save_hyperparameters(hyperparameters, logger=False)
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
-            for module in self.network.modules():
-                if isinstance(module, nn.Embedding):
-                    module.sparse = False  # NCCL reduces dense gradients only
+            for table in self.tables:
+                table.sparse = False  # NCCL reduces dense gradients only
 
     @property
     def num_parameters(self) -> int:
@@ -154,51 +198,84 @@ class TextClassifier(LightningModule):
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T), (B,) → (B, num_outputs) logits."""
-        return self.network(token_ids, lengths)  # type: ignore[no-any-return]
+        return self.runner(token_ids, lengths)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         logits = self(batch.token_ids, batch.lengths)
-        weight = self._ddp_loss_scale(batch)
+        size = self._shard_size(batch)  # 0 for a placeholder batch
         loss: Tensor = self.loss(logits, batch.targets)
-        if weight:  # 0 for a placeholder batch
-            preds = self.decisions(logits_to_probs(logits.detach().float(), self.task))
-            self.train_metric(preds.long(), batch.targets.long())
-        size = batch.num_documents
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
-        self.log("train/loss_epoch", weight * loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        self.log(f"train/{self.metric}", self.train_metric, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        learning_rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("train/learning_rate", learning_rate, batch_size=size)
-        return weight * loss
+        with torch.no_grad():
+            preds = self.decisions(logits_to_probs(logits.float(), self.task)).long()
+            self.last_loss = loss.detach()
+            self.train_loss.update(loss, size)
+            if size:
+                self.train_metric.update(preds, batch.targets.long())
+            if self._is_logged:
+                self._log_step(loss, preds, batch.targets.long())
+        # This factor on the mean of the shard makes the mean over processes that of the batch
+        return size * self.trainer.world_size / batch.num_documents * loss
 
-    def _ddp_loss_scale(self, batch: Batch) -> float:
-        """Factor on the mean loss of this process's shard that makes the mean over processes that of the batch."""
-        size = self.trainer.world_size
-        return shard_size(batch.num_documents, self.global_rank, size) * size / batch.num_documents
+    def _shard_size(self, batch: Batch) -> int:
+        """Number of documents of a batch in this process's shard."""
+        return shard_size(batch.num_documents, self.global_rank, self.trainer.world_size)
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether loggers get the values of this step."""
+        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
+
+    def _log_step(self, loss: Tensor, preds: Tensor, targets: Tensor) -> None:
+        """Log loss and metric of this process's shard of a batch, and the learning rate."""
+        metric = batch_metric(self.task, len(self.decisions.thresholds)).to(self.device)
+        values = {"train/loss_step": loss, f"train/{self.metric}_step": metric(preds, targets)}
+        self.log_dict(values, prog_bar=True, on_step=True, on_epoch=False)
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], on_step=True, on_epoch=False)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the gradient norm, before clipping, on the steps that are logged."""
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        """Log the gradient norm, before clipping."""
+        if self._is_logged:
             self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Log the means of the epoch after its last batch."""
+        if not self.trainer.is_last_batch:
+            return
+        values = {"train/loss_epoch": self.train_loss, f"train/{self.metric}_epoch": self.train_metric}
+        self.log_dict(
+            {name: metric.compute() for name, metric in values.items()}, on_step=False, on_epoch=True, batch_size=1
+        )
+        for metric in values.values():
+            metric.reset()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if gradient_clip_val is not None:
+            clip_gradients(self.network.parameters(), gradient_clip_val)
+
     def on_validation_epoch_start(self) -> None:
-        self.outputs = EvalBuffer(self.global_rank, self.trainer.world_size)
+        self._start_evaluation()
 
     def on_test_epoch_start(self) -> None:
+        self._start_evaluation()
+
+    def _start_evaluation(self) -> None:
         self.outputs = EvalBuffer(self.global_rank, self.trainer.world_size)
+        self.eval_loss.reset()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._evaluate(batch, "val")
+        self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._evaluate(batch, "test")
+        self._evaluate(batch)
 
-    def _evaluate(self, batch: Batch, stage: str) -> None:
+    def _evaluate(self, batch: Batch) -> None:
         logits = self(batch.token_ids, batch.lengths).float()
-        size = batch.num_documents
-        self.outputs.append(logits_to_probs(logits, self.task), batch.targets, size)
-        loss = self._ddp_loss_scale(batch) * task_loss(logits, batch.targets, self.task)
-        self.log(f"{stage}/loss", loss, batch_size=size, sync_dist=True)
+        self.outputs.append(logits_to_probs(logits, self.task), batch.targets, batch.num_documents)
+        self.eval_loss.update(task_loss(logits, batch.targets, self.task), self._shard_size(batch))
 
     def on_validation_epoch_end(self) -> None:
         scores, targets = self._all_outputs()
@@ -216,7 +293,7 @@ class TextClassifier(LightningModule):
     def _log_metrics(self, stage: str, scores: Tensor, targets: Tensor) -> None:
         """Log the metrics of a split; every process has all outputs."""
         preds = self.decisions(scores.to(self.device)).cpu()
-        metrics = self.measure(scores, preds, targets)
+        metrics = {"loss": float(self.eval_loss.compute()), **self.measure(scores, preds, targets)}
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, batch_size=len(scores))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -227,7 +304,23 @@ class TextClassifier(LightningModule):
         options |= MOMENTS.get(settings.optimizer, {})
         if settings.optimizer == "adagrad":
             options["initial_accumulator_value"] = settings.initial_accumulator
-        optimizer = OPTIMIZERS[settings.optimizer](self.network.parameters(), **options)
+        optimizer = OPTIMIZERS[settings.optimizer](self._parameter_groups(), **options)
+        for module in self.network.modules():
+            if isinstance(module, TableEmbedding) and module.max_norm is not None:
+                optimizer.register_step_post_hook(lambda *_, embedding=module: embedding.limit_norms())
         num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, lambda step: schedule_factor(settings, step, num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters; Adam has the tables of which a step changes few rows in a group of their own."""
+        parameters = list(self.network.parameters())
+        settings = self.training_settings
+        if settings.optimizer != "adam" or not settings.sparse_gradients:
+            return [{"params": parameters}]
+        tables = {table.weight for table in self.tables}
+        groups: list[dict[str, Any]] = [
+            {"params": [weights for weights in parameters if weights not in tables]},
+            {"params": [weights for weights in parameters if weights in tables], "lazy": True},
+        ]
+        return [group for group in groups if group["params"]]

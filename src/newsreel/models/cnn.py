@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le, Len, Lt
 from torch import Tensor, nn
 
+from newsreel.embeddings.dropout import Dropout
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, token_mask
@@ -43,8 +44,8 @@ class StackedCNN(Network):
         sizes = [embedding.dimension, *[num_filters] * (num_layers - 1)]
         self.convolutions = nn.ModuleList(MaskedConvolution(size, num_filters, kernel_size) for size in sizes)
         self.pool_size = pool_size
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.input_dropout = Dropout(input_dropout)
+        self.dropout = Dropout(dropout)
         self.pooling = MaskedPooling(pooling, num_filters)
         sizes = [self.pooling.num_parts * num_filters, *hidden_sizes]
         self.hidden = nn.Sequential(
@@ -80,7 +81,7 @@ class KimCNN(Network):
         self.convolutions = nn.ModuleList(
             MaskedConvolution(embedding.dimension, num_filters, kernel_size) for kernel_size in kernel_sizes
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(len(kernel_sizes) * num_filters, num_outputs)
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -99,14 +100,14 @@ class MaskedConvolution(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, E, T), (B,) → (B, F, T') with zeros after each document's windows, (B,) numbers of windows."""
-        states = states * token_mask(lengths, states.shape[2])[:, None]  # padding may have any values
+        states = states * token_mask(lengths, states.shape[2])[:, None].to(states.dtype)  # padding may have any values
         missing = states.new_zeros(states.shape[0], states.shape[1], self.kernel_size)[:, :, states.shape[2] :]
         states = torch.cat(
             [states, missing], dim=2
         )  # (B, E, ≥ kernel_size), without an `if`, which a trace would freeze
         num_windows = (lengths - self.kernel_size + 1).clamp(min=1)
         windows = self.convolution(states).relu()  # (B, F, T')
-        return windows * token_mask(num_windows, windows.shape[2])[:, None], num_windows
+        return windows * token_mask(num_windows, windows.shape[2])[:, None].to(windows.dtype), num_windows
 
 
 def max_pool(states: Tensor, size: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
+from newsreel.embeddings.dropout import Dropout
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import HiddenSizes, Network, glorot_linear, mlp
 from newsreel.text.tokens import PAD
@@ -34,7 +35,7 @@ class FlattenMLP(Network):
         self.embedding = embedding
         self.num_tokens = num_tokens
         first, *sizes = [num_tokens * embedding.dimension, *hidden_sizes, num_outputs]
-        self.layers = nn.Sequential(nn.Dropout(dropout), glorot_linear(first, sizes[0]), *mlp(sizes, dropout))
+        self.layers = nn.Sequential(Dropout(dropout), glorot_linear(first, sizes[0]), *mlp(sizes, dropout))
 
     @property
     def output_bias(self) -> Tensor:

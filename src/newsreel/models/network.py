@@ -13,6 +13,7 @@ from annotated_types import Len
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
+from newsreel.embeddings.dropout import Dropout
 from newsreel.embeddings.embedding import Embedding, Size
 
 HiddenSizes = Annotated[Sequence[Size], Len(0, 100)]  # of the layers of an `mlp` before its output
@@ -38,6 +39,7 @@ class Network(nn.Module):
     # `bag_layer` or `projected` instead do not need them.
     needs_dense_embeddings: ClassVar[bool] = True
     order_invariant: ClassVar[bool] = False  # whether logits are independent of token order
+    micro_batch_size: int | None = 16  # most documents of a micro-batch on CPU; None: batches are not divided
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -95,5 +97,5 @@ def mlp(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     """ReLU, dropout and a linear layer between consecutive sizes; empty for a single size."""
     layers: list[nn.Module] = []
     for size, next_size in pairwise(sizes):
-        layers += [nn.ReLU(), nn.Dropout(dropout), glorot_linear(size, next_size)]
+        layers += [nn.ReLU(), Dropout(dropout), glorot_linear(size, next_size)]
     return nn.Sequential(*layers)

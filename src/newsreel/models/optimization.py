@@ -29,11 +29,11 @@ class TrainingSettings(LossSettings):
 
     @property
     def sparse_gradients(self) -> bool:
-        """Whether embedding tables use sparse gradients.
+        """Whether embedding tables use sparse gradients, and a step changes only the rows that its batch looks up.
 
-        Adagrad does not change rows without a gradient, so this affects the cost of a step but not its result.
+        Without weight decay, Adagrad never changes the others; for Adam see LazyAdam.
         """
-        return self.optimizer == "adagrad" and not self.weight_decay and self.gradient_clip is None
+        return self.optimizer in ("adagrad", "adam") and not self.weight_decay
 
     def passes_per_epoch(self, num_batches: int, batches_per_step: int) -> int:
         """Passes over the training documents that give an epoch at least `min_steps_per_epoch` optimizer steps.

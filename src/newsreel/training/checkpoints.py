@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torchmetrics import Metric
 
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.core.errors import UserError, first_line
@@ -23,7 +24,7 @@ from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
 from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, read_checkpoint
 from newsreel.training.callbacks.history import History
-from newsreel.training.lightning_private import accumulates_gradients, add_epoch_sums, epoch_sums, num_logged_steps
+from newsreel.training.lightning_private import accumulates_gradients, num_logged_steps
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class RunCheckpoints(Checkpoint):
         self.every_seconds = every_seconds
         self.corpus = corpus
         self.best = -math.inf
-        self._mid_epoch_state: dict[str, Any] | None = None  # state of a checkpoint within an epoch, to be restored
+        self._mid_epoch_state: dict[str, Any] | None = None  # of a checkpoint within an epoch, to be restored
         self._saved_at = 0.0  # seconds of the monotonic clock
         self._duration_s = 0.0  # of the last checkpoint
 
@@ -162,16 +163,14 @@ class RunCheckpoints(Checkpoint):
         if self._mid_epoch_state is not None:
             set_random_states(self._mid_epoch_state["random"][trainer.global_rank])
             assert isinstance(pl_module, TextClassifier)
-            metric = pl_module.train_metric
-            for name, value in self._mid_epoch_state["train_metric"].items():
-                setattr(metric, name, value.to(pl_module.device))
+            for metric, state in zip(epoch_metrics(pl_module), self._mid_epoch_state["epoch_metrics"], strict=True):
+                for name, value in state.items():
+                    setattr(metric, name, value.to(pl_module.device))
+            self._mid_epoch_state = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._mid_epoch_state is not None:
-            add_epoch_sums(trainer, self._mid_epoch_state["sums"])
-            self._mid_epoch_state = None
         if self._is_due(trainer):
             self._save_last(trainer)
 
@@ -212,8 +211,7 @@ class RunCheckpoints(Checkpoint):
                 "epoch": epochs.processed,
                 "num_batches": loop.epoch_loop.batch_progress.current.ready,
                 "log_step": num_logged_steps(trainer) + 1,
-                "sums": epoch_sums(trainer),
-                "train_metric": dict(pl_module.train_metric.metric_state),
+                "epoch_metrics": [dict(metric.metric_state) for metric in epoch_metrics(pl_module)],
             }
         checkpoint[STATE_KEY] = state
 
@@ -238,6 +236,11 @@ class RunCheckpoints(Checkpoint):
                         f"note        this training has already stopped after {stopped['wait_count']} epochs without a "
                         f"better {self.monitor}: to train longer, raise training.patience"
                     )
+
+
+def epoch_metrics(classifier: TextClassifier) -> tuple[Metric, ...]:
+    """The metrics that accumulate over an epoch of training."""
+    return classifier.train_loss, classifier.train_metric
 
 
 def update_learning_rates(trainer: Trainer) -> None:

@@ -24,11 +24,15 @@ def require_compiler(accelerator: str) -> None:
 def compile_network(network: Network) -> None:
     """Compile a network in place, at its first call; parameter names do not change.
 
+    It gets whole batches, and its gradients are dense: torch cannot compile sparse ones, nor in several threads.
     Recurrent layers and convolutions are not compiled: torch skips the former by itself, and would recompile the
     gradients of the latter for every number of tokens (torch 2.13).
     """
     torch.compiler.reset()  # the runs of a sweep share a process, and torch limits the recompilations of a function
+    network.micro_batch_size = None
     for module in network.modules():
+        if isinstance(module, nn.Embedding):
+            module.sparse = False
         if isinstance(module, nn.Conv1d):
             eager_forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]
             module.forward = eager_forward  # type: ignore[method-assign]

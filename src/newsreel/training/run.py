@@ -69,12 +69,13 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     prepared = time.perf_counter()
 
     checkpoint = None if resume is None else str(resume.checkpoint)
-    with stopped_by_signals(trainer), restoring(resume, history):
+    threads = torch.get_num_threads() if trainer.strategy.root_device.type == "cpu" else 1
+    with classifier.runner.threads(threads), stopped_by_signals(trainer), restoring(resume, history):
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     fitted = time.perf_counter()
     loader = data.test_dataloader()
     classifier.load_state_dict(read_weights(spec.run_dir))
-    with stopped_by_signals(trainer):
+    with classifier.runner.threads(threads), stopped_by_signals(trainer):
         trainer.test(classifier, loader, verbose=False)
     if not env.is_rank_zero:
         return {}
@@ -142,9 +143,10 @@ def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, da
     num_documents = len(corpus.splits["train"].rows)
     if corpus.task == "multilabel":
         network.init_bias_from_priors((counts + 0.5) / (num_documents + 1))
+    classifier = build_classifier(experiment, network, Labels.of(corpus), counts, num_documents)
     if experiment.trainer.compile:
         compile_network(network)
-    return build_classifier(experiment, network, Labels.of(corpus), counts, num_documents)
+    return classifier
 
 
 def log_model(spec: RunSpec, trainer: Trainer, classifier: TextClassifier) -> None:

@@ -128,10 +128,6 @@ class Classification(nn.Module):
         super().__init__()
         self.network = deepcopy(network).eval().requires_grad_(False)
         self.task: Task = task
-        for module in self.network.modules():
-            if isinstance(module, nn.Embedding) and module.max_norm is not None:
-                module(torch.arange(module.num_embeddings))  # applies max_norm to all rows once
-                module.max_norm = None
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) token ids, with any padding, (B,) lengths → (B, L) probabilities."""

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from newsreel.core.errors import UserError
+from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ class History(Callback):
         if self.lines_within_epochs and now - self._line_at > LINE_EVERY_SECONDS:
             self._line_at = now
             fraction = (batch_idx + 1) / float(trainer.num_training_batches)
-            loss = float(trainer.callback_metrics["train/loss_step"])
+            assert isinstance(pl_module, TextClassifier)
+            loss = float(pl_module.last_loss)
             speed = self._epoch_documents / (now - self._epoch_started)
             self._log_line(
                 f"  epoch {trainer.current_epoch + 1}: {fraction:4.0%}  loss {loss:.4f}  {speed:,.0f} documents/s"
