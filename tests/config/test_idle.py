@@ -43,6 +43,14 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
             "embedding.ratio_scale=5 has no effect: embedding.adapt_below=0 starts no row with ratios",
         ),
         ("batches.truncation=tail", "binary", None),
+        (
+            "model=bow training.learning_rate=0.5 training.schedule=cosine",
+            "binary",
+            "training.learning_rate=0.5 training.schedule=cosine has no effect: training.solver=newton computes the",
+        ),
+        ("model=bow training.learning_rate=0.5 training.solver=minibatch", "binary", None),
+        ("model=bow training.l2_path=[1]", "binary", None),
+        ("training.l2_path=[1]", "binary", "training.l2_path=[1] has no effect: training.solver=minibatch"),
         ("model.dropout=0.3 embedding.max_norm=2 seed=3", "binary", None),
         (
             "regularize=false model.dropout=0.3 embedding.max_norm=2 model.hidden_size=3",

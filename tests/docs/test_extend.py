@@ -112,5 +112,5 @@ def test_the_page_on_corpora(follow: Follow) -> None:
     file = root / "corpora" / "sms_spam" / "SMSSpamCollection"
     file.parent.mkdir(parents=True)
     file.write_text("".join(f"ham\tsee you at {hour}\nspam\twin {hour} prizes now\n" for hour in range(100)))
-    results = train(root, "data=sms_spam", "model=bow")
+    results = train(root, "data=sms_spam", "model=bow", "training.solver=minibatch")
     assert [results[f"documents/{split}"] for split in ("train", "validation", "test")] == [144, 16, 40]

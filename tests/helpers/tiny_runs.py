@@ -23,6 +23,7 @@ QUICK = [
     *("training.max_epochs=2", "training.min_steps_per_epoch=1"),
     *("trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"),
 ]
+MINIBATCH_BOW = ["model=bow", "training.solver=minibatch"]  # whose training takes gradient steps
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
 SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embedding.dimension=8"]
 

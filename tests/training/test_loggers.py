@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import metadata
 from torch import nn
 
 from helpers.shared_runs import SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, read_tiny, train_tiny
+from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, read_tiny, train_tiny
 from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier, clip_gradients, gradient_norm
 from newsreel.training.loggers import build_logger
@@ -50,7 +50,7 @@ def test_gradients_are_clipped_as_by_torch_also_sparse_ones(max_norm: float) -> 
 
 @pytest.mark.parametrize(
     "model",
-    [[*SMALL_LSTM, "training.gradient_clip=0.001"], ["model=bow"]],
+    [[*SMALL_LSTM, "training.gradient_clip=0.001"], MINIBATCH_BOW],
     ids=["lstm", "bow"],
 )
 def test_gradient_norms_are_logged_with_the_steps_that_are_before_clipping(
@@ -118,7 +118,7 @@ def test_documents_stand_in_tensorboard_with_what_was_said_of_them(shared_runs: 
 
 
 def test_a_table_has_a_row_for_each_time_that_figures_were_logged(tmp_path: Path) -> None:
-    results = train_tiny(tmp_path, "model=bow", "logger=csv")
+    results = train_tiny(tmp_path, *MINIBATCH_BOW, "logger=csv")
     assert not (tmp_path / "run" / "tensorboard").exists()
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

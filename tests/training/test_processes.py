@@ -33,8 +33,10 @@ STILL = [*UNEVEN, *SMALL_LSTM, "model.dropout=0", "embedding.dropout=0", "embedd
 TRAININGS = {
     "stand-in and balanced": [*STILL, "batches.batch_size=2", "training.max_epochs=1", "data.num_labels=3",
                               "training.class_balance=1"],
-    "sparse, accumulated, several labels": [*UNEVEN, "model=bow", "model.dropout=0", "data.num_labels=5",
-                                            "data.multilabel=true", "trainer.accumulate_grad_batches=3"],
+    "sparse, accumulated, several labels": [*UNEVEN, "model=bow", "model.dropout=0", "training.solver=minibatch",
+                                            "data.num_labels=5", "data.multilabel=true",
+                                            "trainer.accumulate_grad_batches=3"],
+    "newton": [*UNEVEN, "model=bow", "data.num_labels=5", "data.multilabel=true", "training.max_epochs=3"],
 }  # fmt: skip
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 

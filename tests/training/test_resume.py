@@ -19,19 +19,19 @@ import polars as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from helpers.files import truncate
 from helpers.preloaded import PreloadedPopen
 from helpers.shared_runs import SharedRuns
-from helpers.tiny_runs import SMALL_LSTM, go_on, tiny, train_tiny, without_times
+from helpers.tensorboard import scalars
+from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, go_on, tiny, train_tiny, without_times
 from newsreel.core.errors import UserError
 from newsreel.models.classifier import TextClassifier
 from newsreel.training.checkpoints import AtomicCheckpointIO, RunCheckpoints
 
 EPOCHS = ["training.max_epochs=2", "training.patience=null", "batches.batch_size=9"]  # of 8 steps
 STEADY = ["training.schedule=constant", "training.warmup_fraction=0", "training.patience=null"]
-STUCK = ["model=bow", "training.learning_rate=1e-12"]  # the first epoch is the best
+STUCK = [*MINIBATCH_BOW, "training.learning_rate=1e-12"]  # the first epoch is the best
 TRAININGS = {
     "lstm": SMALL_LSTM,
     "several labels": ["model=bow", "data.num_labels=5", "data.multilabel=true", "model.dropout=0.3"],
@@ -39,6 +39,7 @@ TRAININGS = {
     "worker": [*SMALL_LSTM, "batches.num_workers=1"],
     "no progress": STUCK,
     "threads": [*SMALL_LSTM, "embedding.dropout=0.3", "embedding.max_norm=1", "trainer.threads=3"],
+    "newton": ["model=bow", "training.max_epochs=4", "data.num_labels=3"],  # one step an epoch
     "several passes": ["model=bow", "model.dropout=0.3", "training.min_steps_per_epoch=9"],  # 2 passes of 8 steps
 }
 
@@ -101,7 +102,8 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
 
 
 @pytest.mark.parametrize(
-    ("name", "step"), [("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11)]
+    ("name", "step"),
+    [("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11), ("newton", 2)],
 )
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:
     train_with_snapshots(tmp_path, *TRAININGS[name], at=[step])
@@ -116,7 +118,7 @@ def test_so_does_every_run_at_every_step(tmp_path: Path, name: str) -> None:
 
 
 def test_checkpoints_can_come_only_with_the_epochs(tmp_path: Path) -> None:
-    assert train_with_snapshots(tmp_path, "model=bow", "trainer.checkpoint_every_s=null") == [8, 16]
+    assert train_with_snapshots(tmp_path, *MINIBATCH_BOW, "trainer.checkpoint_every_s=null") == [8, 16]
 
 
 def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(tmp_path: Path, monkeypatch: Any) -> None:
@@ -139,7 +141,7 @@ def test_checkpoints_within_epochs_take_a_fiftieth_of_the_time_at_most(tmp_path:
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", write)
     monkeypatch.setattr(TextClassifier, "on_train_batch_start", step)
     with pytest.raises(UserError, match=r"best\.ckpt does not exist"):  # the best checkpoint, which nobody wrote
-        train_tiny(tmp_path, "model=bow", *EPOCHS, "training.max_epochs=1", "trainer.checkpoint_every_s=2")
+        train_tiny(tmp_path, *MINIBATCH_BOW, *EPOCHS, "training.max_epochs=1", "trainer.checkpoint_every_s=2")
     assert times == pytest.approx([3.0, 3.1 + 6.0, 9.2 + 3.0 + 0.1])  # the last: after the epoch and best.ckpt
 
 
@@ -206,8 +208,12 @@ def test_more_epochs_are_those_of_a_run_that_had_them_from_the_start(tmp_path: P
 
 
 def test_more_epochs_take_the_rates_that_the_schedule_has_for_them(tmp_path: Path) -> None:
-    falling = ["training.warmup_fraction=0", "training.learning_rate=0.003", "logger=tensorboard"]
-    train_tiny(tmp_path, "model=bow", *EPOCHS, *falling, "training.max_epochs=1")
+    falling = [
+        "training.warmup_fraction=0",
+        "training.learning_rate=0.003",
+        "logger=tensorboard",
+    ]
+    train_tiny(tmp_path, *MINIBATCH_BOW, *EPOCHS, *falling, "training.max_epochs=1")
     wait_for_the_next_second()
     go_on(tmp_path / "run", "training.max_epochs=2")
     rates = scalars(tmp_path / "run", "train/learning_rate")
@@ -234,7 +240,7 @@ def test_tensorboard_shows_every_step_once(lstm: Path) -> None:
 
 
 def test_the_table_of_a_run_that_goes_on_has_every_row_once(tmp_path: Path) -> None:
-    train_with_snapshots(tmp_path, "model=bow", "logger=csv", at=[3, 6, 8, 11])
+    train_with_snapshots(tmp_path, *MINIBATCH_BOW, "logger=csv", at=[3, 6, 8, 11])
     for step in (3, 8):
         behind = tmp_path / f"killed{step}" / "metrics.csv"
         later = (tmp_path / f"killed{step + 3}" / "metrics.csv").read_text()
@@ -248,18 +254,10 @@ def wait_for_the_next_second() -> None:
     time.sleep(1 - time.time() % 1)
 
 
-def scalars(folder: Path, tag: str) -> dict[int, float]:
-    """A tag's values by step, as TensorBoard shows them. Fails if a step has two."""
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
-    shown = events.Reload().Scalars(tag)
-    assert len({event.step for event in shown}) == len(shown)
-    return {event.step: event.value for event in shown}
-
-
 def test_a_moved_run_goes_on_and_relative_paths_start_where_it_began(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
-    train_with_snapshots(tmp_path, "model=bow", "paths.cache_dir=here", at=[10])
+    train_with_snapshots(tmp_path, *MINIBATCH_BOW, "paths.cache_dir=here", at=[10])
     monkeypatch.chdir(tmp_path)
     moved = (tmp_path / "killed10").rename(tmp_path / "moved")
     go_on(moved)

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from helpers.own_files import write_csv
 from helpers.shared_runs import LEARNABLE, SharedRuns
-from helpers.tiny_runs import SMALL_CNN, SMALL_LSTM, read_tiny, train_tiny, without_times
+from helpers.tiny_runs import MINIBATCH_BOW, SMALL_CNN, SMALL_LSTM, read_tiny, train_tiny, without_times
 from newsreel.batches.batch import BucketSampler
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
@@ -29,7 +29,7 @@ from newsreel.text.loading import load_tokenizer
 SHOWN = [*LEARNABLE, "logger=tensorboard", "evaluation.figures=true"]
 ONE_EPOCH = ["data.num_documents=60", "batches.batch_size=10", "training.max_epochs=1"]
 WATCHED = [*SMALL_LSTM, *ONE_EPOCH, "batches.max_tokens=5", "batches.truncation=head", "training.weight_decay=0.1"]
-SEVERAL = ["model=bow", "data.num_labels=5", "data.multilabel=true", "data.num_documents=200"]
+SEVERAL = [*MINIBATCH_BOW, "data.num_labels=5", "data.multilabel=true", "data.num_documents=200"]
 
 
 def checkpoint(run_dir: Path, name: str = "best") -> dict[str, Any]:
@@ -147,7 +147,7 @@ def test_the_best_epoch_is_tested_or_the_last_if_that_counts(tmp_path: Path, mon
 
 
 def test_patience_ends_a_training_that_no_longer_improves(tmp_path: Path) -> None:
-    stuck = ["model=bow", "training.learning_rate=1e-12", "training.max_epochs=5"]
+    stuck = [*MINIBATCH_BOW, "training.learning_rate=1e-12", "training.max_epochs=5"]
     results = train_tiny(tmp_path, *stuck, "training.patience=1")
     assert (results["train/epochs"], results["train/kept_epoch"]) == (2, 1)
     assert checkpoint(tmp_path / "run")["epoch"] == 0  # the first of equal ones
@@ -158,7 +158,11 @@ def test_an_epoch_of_few_documents_has_as_many_passes_as_its_steps_need(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     accumulated = ["trainer.accumulate_grad_batches=2", "training.min_steps_per_epoch=8", "training.patience=null"]
-    small = ["model=bow", "data.num_documents=100", "batches.batch_size=20"]  # 72 training documents: 4 batches
+    small = [
+        *MINIBATCH_BOW,
+        "data.num_documents=100",
+        "batches.batch_size=20",
+    ]  # 72 training documents: 4 batches
     with caplog.at_level("INFO"):
         results = train_tiny(tmp_path, *small, *accumulated)
     assert results["train/passes_per_epoch"] == 4
@@ -173,7 +177,7 @@ def test_an_epoch_of_few_documents_has_as_many_passes_as_its_steps_need(
 def test_statistics_are_those_of_one_pass(tmp_path: Path) -> None:
     idf = []
     for min_steps in (1, 40):
-        train_tiny(tmp_path, "model=bow", f"training.min_steps_per_epoch={min_steps}", folder=f"run{min_steps}")
+        train_tiny(tmp_path, *MINIBATCH_BOW, f"training.min_steps_per_epoch={min_steps}", folder=f"run{min_steps}")
         idf.append(checkpoint(tmp_path / f"run{min_steps}")["state_dict"]["network.idf"])
     assert torch.equal(*idf)
 
@@ -181,7 +185,7 @@ def test_statistics_are_those_of_one_pass(tmp_path: Path) -> None:
 def test_a_network_that_has_learned_nothing_is_reported_with_the_remedy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    easy = ["model=bow", "data.difficulty=0"]
+    easy = [*MINIBATCH_BOW, "data.difficulty=0"]
     with caplog.at_level("INFO"):
         train_tiny(tmp_path, *easy, "training.learning_rate=1e-12", folder="stuck")
     assert "The training loss has hardly left its start: it is 0." in caplog.text
@@ -379,5 +383,5 @@ def test_each_epoch_trains_in_another_order(tmp_path: Path, monkeypatch: pytest.
         return original(self)
 
     monkeypatch.setattr(BucketSampler, "__iter__", spy)
-    train_tiny(tmp_path, "model=bow", "training.max_epochs=3", "training.patience=null")
+    train_tiny(tmp_path, *MINIBATCH_BOW, "training.max_epochs=3", "training.patience=null")
     assert epochs[-3:] == [0, 1, 2]

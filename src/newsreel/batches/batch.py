@@ -3,7 +3,7 @@
 Axes: B documents in a batch, T tokens of its longest document, L labels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -22,12 +22,13 @@ POOL_BATCHES = 50  # size, in batches, of the pools that are sorted by length
 
 
 class Batch(NamedTuple):
-    """Documents padded to the longest one."""
+    """Documents padded to the longest one; as bags, each has its distinct known words in place of its tokens."""
 
     token_ids: Tensor  # (B, T) int64, padded with <pad> at the end
-    lengths: Tensor  # (B,) int64, after truncation; can be 0
+    lengths: Tensor  # (B,) int64 number of tokens, after truncation; can be 0
     targets: Tensor  # (B,) int64 class indices, or (B, L) float32 indicators
     num_documents: int  # of the whole batch, over all processes
+    counts: Tensor | None = None  # (B, T) float32: how often each word of a bag occurs, 0 for <pad>; None: no bags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +76,29 @@ class DocumentDataset(Dataset[Batch]):
         return np.asarray(lengths if self.max_tokens is None else np.minimum(lengths, self.max_tokens))
 
     def __getitem__(self, documents: list[int]) -> Batch:
-        rank, world_size = self.shard
-        local = documents[rank::world_size] or documents[:1]
-        bounds = zip(self.starts[local].tolist(), self.ends[local].tolist(), strict=True)
-        pieces = [self._tokens(start, end) for start, end in bounds]
+        local = self.local(documents)
+        pieces = self.tokens(local)
         lengths = torch.tensor([len(piece) for piece in pieces])  # (B,)
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
             row[: len(piece)] = piece
+        return Batch(torch.from_numpy(token_ids), lengths, self.target_tensor(local), len(documents))
+
+    def local(self, documents: list[int]) -> list[int]:
+        """This process's shard of the documents of a batch."""
+        rank, world_size = self.shard
+        return documents[rank::world_size] or documents[:1]
+
+    def tokens(self, documents: Sequence[int]) -> list[np.ndarray]:
+        """Token ids of each of the documents, truncated."""
+        local = np.asarray(documents, dtype=np.int64)
+        bounds = zip(self.starts[local].tolist(), self.ends[local].tolist(), strict=True)
+        return [self._tokens(start, end) for start, end in bounds]
+
+    def target_tensor(self, documents: Sequence[int]) -> Tensor:
+        """(B,) int64 class indices or (B, L) float32 indicators of the documents."""
         dtype = np.float32 if self.targets.ndim == 2 else np.int64
-        targets = torch.from_numpy(self.targets[local].astype(dtype))  # (B,) or (B, L)
-        return Batch(torch.from_numpy(token_ids), lengths, targets, len(documents))
+        return torch.from_numpy(self.targets[np.asarray(documents, dtype=np.int64)].astype(dtype))
 
     def _tokens(self, start: int, end: int) -> np.ndarray:
         """Token ids of the document from `start` to `end`, truncated."""

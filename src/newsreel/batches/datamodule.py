@@ -2,8 +2,10 @@
 
 import torch
 from lightning.pytorch import LightningDataModule
+from scipy.sparse import csr_array
 from torch.utils.data import DataLoader, Sampler
 
+from newsreel.batches.bags import BagDataset, BagSplit, WholeSplit
 from newsreel.batches.batch import (
     MAX_BATCH_TOKENS,
     Batch,
@@ -28,10 +30,14 @@ class TextDataModule(LightningDataModule):
         seed: int,
         pin_memory: bool,
         passes: int = 1,
+        bags: bool = False,
+        whole_split: bool = False,
     ) -> None:
         """Raises UserError if a batch would be too large.
 
-        pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch."""
+        pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch. bags:
+        whether batches have distinct words and their counts. whole_split: whether an epoch is one BagSplit.
+        """
         super().__init__()
         self.corpus = corpus
         self.tokenized = tokenized
@@ -39,6 +45,9 @@ class TextDataModule(LightningDataModule):
         self.seed = seed
         self.pin_memory = pin_memory
         self.passes = passes
+        self.bags = bags
+        self.whole_split = whole_split
+        self._counts: dict[str, csr_array] = {}  # of the splits that are read several times, as bags
         self.start = (0, 0)
         self.shard = (0, 1)
         for split, rows in corpus.splits.items():
@@ -66,7 +75,7 @@ class TextDataModule(LightningDataModule):
 
     def dataset(self, split: str) -> DocumentDataset:
         rows = self.corpus.splits[split]
-        dataset = DocumentDataset(
+        dataset = (BagDataset if self.bags else DocumentDataset)(
             self.tokenized.tables[rows.table],
             rows.rows,
             self.corpus.targets(split),
@@ -74,21 +83,40 @@ class TextDataModule(LightningDataModule):
             self.batch_settings.truncation,
         )
         dataset.shard = self.shard
+        if isinstance(dataset, BagDataset):
+            dataset.num_words = len(self.tokenized.tokenizer.tokens)
+            dataset.counts = self._counts.get(split)
         return dataset
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def count_words(self, split: str) -> None:
+        """Count the words of a split's documents once, for all loaders of bags from now on."""
+        dataset = self.dataset(split)
+        if isinstance(dataset, BagDataset) and split not in self._counts:
+            self._counts[split] = dataset.count_all()
+
+    def train_dataloader(self) -> DataLoader[Batch] | DataLoader[BagSplit]:
+        if self.whole_split:
+            return DataLoader(WholeSplit(self.training_bags()), batch_size=None)
         return self._train_loader(self.passes)
+
+    def training_bags(self) -> BagSplit:
+        """All training documents, for all processes."""
+        self.count_words("train")
+        dataset = self.dataset("train")
+        return BagSplit(self._counts["train"], dataset.target_tensor(range(len(dataset))), len(dataset))
 
     def single_pass(self) -> DataLoader[Batch]:
         """Every training document once, in the order of the first pass of the first epoch."""
         return self._train_loader(passes=1)
 
     def _train_loader(self, passes: int) -> DataLoader[Batch]:
+        self.count_words("train")
         dataset = self.dataset("train")
         sampler = BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, passes, self.start)
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        self.count_words("validation")
         return self.evaluation_dataloader("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:

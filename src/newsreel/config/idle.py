@@ -9,6 +9,7 @@ from newsreel.config.schema import unregularized
 from newsreel.config.sections import Settings
 from newsreel.corpora.corpus import Task
 
+STEPS = "optimizer learning_rate weight_decay initial_accumulator schedule warmup_fraction gradient_clip"
 LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min_n max_n bucket"  # of given vectors
 
 
@@ -22,6 +23,21 @@ class Idle:
 
 
 IDLE = (
+    Idle(
+        (
+            *(f"training.{key}" for key in STEPS.split()),
+            "training.min_steps_per_epoch",
+            "trainer.accumulate_grad_batches",
+        ),
+        lambda config, task: config["training"].get("solver") == "newton",
+        "training.solver=newton computes the optimum for each L2 penalty of training.l2_path, without gradient steps "
+        "(training.solver=minibatch takes them)",
+    ),
+    Idle(
+        ("training.l2_path",),
+        lambda config, task: config["training"].get("solver") != "newton",
+        "training.solver=minibatch has training.weight_decay instead",
+    ),
     Idle(
         ("evaluation.thresholds", "evaluation.shrinkage"),
         lambda config, task: task != "multilabel",

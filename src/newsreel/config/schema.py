@@ -85,6 +85,7 @@ class Experiment:
     logger: LoggerSettings
     published: Published
     config: Settings  # the complete resolved config, as plain values
+    takes_counts: bool  # whether the network reads bags of words with counts
 
     def build_network(self, embedding: Embedding, num_outputs: int) -> Network:
         """The network on an embedding. Raises UserError if its weights are too large."""
@@ -132,7 +133,7 @@ def read_experiment(config: Settings) -> Experiment:
         config = without_regularization(config)
     top_level = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
     problems = find_problems({**config, "regularize": regularize}, top_level, "")
-    targets: dict[str, Callable[..., Any]] = {}
+    targets: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
         section = config.get(name)
         if not isinstance(section, dict):
@@ -145,6 +146,8 @@ def read_experiment(config: Settings) -> Experiment:
         problems += check_combinations(config, targets)
     if problems:
         raise UserError("\n".join(problems))
+    if config["training"].get("solver") == "auto":
+        config = {**config, "training": {**config["training"], "solver": decide_solver(config, targets)}}
 
     def settings(name: str) -> Settings:
         return {key: value for key, value in config[name].items() if key != "_target_"}
@@ -163,6 +166,7 @@ def read_experiment(config: Settings) -> Experiment:
         logger=targets["logger"](**settings("logger")),
         published=Published(**settings("published")),
         config=config,
+        takes_counts=targets["model"].takes_counts,
     )
     experiment.evaluation.check(experiment.reader.nests_labels)
     num_words = config["tokenizer"].get("max_size")
@@ -176,6 +180,8 @@ def unregularized(key: str, value: Any) -> Any:
     """The value of a setting without regularization."""
     if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
         return 0.0
+    if key == "solver":
+        return "minibatch"  # newton has no optimum without an L2 penalty
     return None if key == "max_norm" else value
 
 
@@ -210,6 +216,11 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
         )
+    if training.get("solver") == "newton" and (obstacles := newton_obstacles(config, targets)):
+        problems.append(
+            f"training.solver is newton, but {' and '.join(obstacles)}: use training.solver=minibatch, or auto, which "
+            "chooses newton where it is possible"
+        )
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
             "this tokenizer produces bags of n-grams without an order, but this model reads sequences: use model=bow, "
@@ -223,6 +234,26 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
     if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:
         problems += check_one_hot(config)
     return problems
+
+
+def newton_obstacles(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """Why the training is not a convex problem that training.solver=newton can solve; empty if it is."""
+    obstacles = []
+    if not targets["model"].is_linear_in_words(config["model"]):
+        obstacles.append("this model is not linear in its words (model=bow is, without hidden_sizes and dropout)")
+    if not issubclass(targets["embedding"], OneHot):
+        obstacles.append("the embedding is not one_hot")
+    if config["training"]["focal_gamma"]:
+        obstacles.append("the loss is not convex with training.focal_gamma above 0")
+    return obstacles
+
+
+def decide_solver(config: Settings, targets: dict[str, Any]) -> str:
+    """training.solver, with the one that auto stands for."""
+    solver: str = config["training"].get("solver", "minibatch")
+    if solver != "auto":
+        return solver
+    return "minibatch" if newton_obstacles(config, targets) else "newton"
 
 
 def check_one_hot(config: Settings) -> list[str]:

@@ -186,7 +186,12 @@ def evaluate_run(run: TrainedRun, corpus: Corpus, split: str, machine: Machine, 
     device = tester.strategy.root_device
     tokenized = encode_split(corpus, split, run.tokenizer)
     data = TextDataModule(
-        corpus, tokenized, run.experiment.batches, run.experiment.seed, pin_memory=device.type != "cpu"
+        corpus,
+        tokenized,
+        run.experiment.batches,
+        run.experiment.seed,
+        pin_memory=device.type != "cpu",
+        bags=run.experiment.takes_counts,
     )
     loader = data.evaluation_dataloader(split)
     with run.classifier.runner.threads(torch.get_num_threads()), stopped_by_signals(tester):

@@ -3,19 +3,23 @@
 Axes: B documents, T tokens, V words of the vocabulary, H outputs of the first layer.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Lt
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
+from newsreel.batches.bags import count_words
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
 from newsreel.embeddings.dropout import Dropout
-from newsreel.embeddings.embedding import Embedding
+from newsreel.embeddings.embedding import Embedding, OneHotBagLayer
 from newsreel.embeddings.naive_bayes import WEIGHT_SMOOTHING, log_count_ratios
+from newsreel.models.convex import Features
 from newsreel.models.network import AttributionInputs, HiddenSizes, Network, mlp
 from newsreel.text.tokens import UNK
 
@@ -40,6 +44,11 @@ class BagOfWords(Network):
     needs_dense_embeddings = False
     order_invariant = True
     micro_batch_size = None  # its work is in the optimizer
+    takes_counts = True
+
+    @classmethod
+    def is_linear_in_words(cls, settings: Mapping[str, Any]) -> bool:
+        return not settings["hidden_sizes"] and not settings["dropout"]
 
     def __init__(
         self,
@@ -73,31 +82,27 @@ class BagOfWords(Network):
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Compute document frequencies or naive-Bayes ratios in one pass over the training documents."""
+        if self.weighting not in ("tfidf", "nb"):
+            return
+        words, labels = [], []
+        for batch in training:
+            ids, counts = bags(batch.token_ids, batch.counts)
+            words += [row[present].numpy() for row, present in zip(ids, counts > 0, strict=True)]
+            labels.append(batch.targets)
+        self.fit_word_statistics(count_words(words, len(self._statistics())), torch.cat(labels))
+
+    def fit_word_statistics(self, counts: csr_array, targets: Tensor) -> None:
+        """The same from the (N, V) counts of words and the targets of the training documents."""
+        document_counts = torch.from_numpy(np.bincount(counts.indices, minlength=counts.shape[1])).float()  # (V,)
         if self.weighting == "tfidf":
-            self._fit_idf(training)
-        elif self.weighting == "nb":
-            self._fit_ratios(training)
+            self.idf.copy_(torch.log((1 + counts.shape[0]) / (1 + document_counts)) + 1)
+        if self.weighting == "nb":
+            presence = csr_array((np.ones_like(counts.data), counts.indices, counts.indptr), shape=counts.shape)
+            with_label = presence.T @ indicators(targets, self.ratios.shape[1]).numpy()  # (V, num_outputs)
+            self.ratios.copy_(log_count_ratios(torch.from_numpy(with_label), document_counts, WEIGHT_SMOOTHING))
 
-    def _fit_idf(self, training: Iterable[Batch]) -> None:
-        document_counts = torch.zeros_like(self.idf)
-        num_documents = 0
-        for batch in training:
-            words, counts = distinct_words(batch.token_ids)
-            document_counts += torch.bincount(words[counts > 0], minlength=len(self.idf))
-            num_documents += len(batch.lengths)
-        self.idf.copy_(torch.log((1 + num_documents) / (1 + document_counts)) + 1)
-
-    def _fit_ratios(self, training: Iterable[Batch]) -> None:
-        num_outputs = self.ratios.shape[1]
-        with_label = torch.zeros_like(self.ratios)
-        documents = torch.zeros(len(self.ratios))  # (V,) documents that contain each word
-        for batch in training:
-            words, counts = distinct_words(batch.token_ids)
-            present = counts > 0  # (B, T)
-            labels = indicators(batch.targets, num_outputs)  # (B, num_outputs)
-            with_label.index_add_(0, words[present], labels.repeat_interleave(present.sum(dim=1), dim=0))
-            documents += torch.bincount(words[present], minlength=len(documents))
-        self.ratios.copy_(log_count_ratios(with_label, documents, WEIGHT_SMOOTHING))
+    def _statistics(self) -> Tensor:
+        return self.idf if self.weighting == "tfidf" else self.ratios
 
     @property
     def output_bias(self) -> Tensor:
@@ -107,8 +112,9 @@ class BagOfWords(Network):
         assert isinstance(last, nn.Linear)
         return last.bias
 
-    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        words, counts = distinct_words(token_ids)  # (B, T), (B, T)
+    def forward(self, token_ids: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Tensor:
+        """counts: (B, T) of distinct words; None: `token_ids` are those of the documents, in any order."""
+        words, counts = bags(token_ids, counts)  # (B, T), (B, T)
         weights = self.weigh(words, counts)  # (B, T)
         return self.rest(self.bag(words, self.word_dropout(weights)))  # type: ignore[no-any-return]  # (B, num_outputs)
 
@@ -130,19 +136,43 @@ class BagOfWords(Network):
 
     def weigh(self, words: Tensor, counts: Tensor) -> Tensor:
         """Weights of distinct words from their (B, T) counts: (B, T), or (B, T, num_outputs); 0 where the count is."""
-        if self.weighting == "binary":
-            return (counts > 0).to(counts.dtype)
-        if self.weighting == "nb":
-            ratios = self.ratios[words] * (counts > 0)[:, :, None]  # (B, T, num_outputs)
-            return F.normalize(ratios if ratios.shape[2] > 1 else ratios[:, :, 0], dim=1)
-        if self.sublinear_tf:
-            counts = torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0)
-        if self.weighting == "count":
-            return counts
+        weights = self._term_weights(counts)
+        if (factors := self._word_factors()) is not None:
+            weights = weights[:, :, None] * factors[words]  # (B, T, 1 or num_outputs)
+            weights = weights if weights.shape[2] > 1 else weights[:, :, 0]
         if self.weighting == "tf":
-            return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-        weights = counts * self.idf[words]
-        return F.normalize(weights, dim=1)
+            return weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+        return F.normalize(weights, dim=1) if self.weighting in ("tfidf", "nb") else weights
+
+    def features(self, counts: csr_array) -> Features:
+        """The factors of `weigh`, for all documents at once."""
+        data = self._term_weights(torch.from_numpy(counts.data)).numpy()
+        matrix = csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
+        factors = self._word_factors()
+        columns = np.ones((counts.shape[1], 1), np.float32) if factors is None else factors.cpu().numpy()
+        rows = np.ones((counts.shape[0], 1), np.float32)
+        if self.weighting == "tf":
+            rows /= np.maximum(1, matrix.sum(axis=1))[:, None]
+        if self.weighting in ("tfidf", "nb"):
+            squares = csr_array((data**2, counts.indices, counts.indptr), shape=counts.shape)
+            rows = 1 / np.maximum(np.sqrt(squares @ columns**2), 1e-12)  # as F.normalize
+        return Features.of(matrix, rows.astype(np.float32), columns, torch.get_num_threads())
+
+    def word_layer(self) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.bag, OneHotBagLayer)
+        return self.bag.table.weight, self.bag.bias
+
+    def _term_weights(self, counts: Tensor) -> Tensor:
+        """The part of a word's weight that depends on its count alone; 0 where the count is."""
+        if self.weighting in ("binary", "nb"):
+            return (counts > 0).to(counts.dtype)
+        return torch.where(counts > 0, 1 + counts.clamp(min=1).log(), 0) if self.sublinear_tf else counts
+
+    def _word_factors(self) -> Tensor | None:
+        """The part of a word's weight that depends on the word alone: (V, 1) or (V, num_outputs); None: 1."""
+        if self.weighting == "tfidf":
+            return self.idf[:, None]
+        return self.ratios if self.weighting == "nb" else None
 
 
 def indicators(targets: Tensor, num_outputs: int) -> Tensor:
@@ -152,6 +182,11 @@ def indicators(targets: Tensor, num_outputs: int) -> Tensor:
     if num_outputs == 1:
         return targets[:, None].to(torch.get_default_dtype())
     return F.one_hot(targets, num_outputs).to(torch.get_default_dtype())
+
+
+def bags(token_ids: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(B, T) words and counts of a batch, whether or not it has counts already."""
+    return distinct_words(token_ids) if counts is None else (token_ids, counts)
 
 
 def distinct_words(token_ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -196,24 +196,38 @@ class TextClassifier(LightningModule):
         """Number of trainable parameters of the network."""
         return sum(weights.numel() for weights in self.network.parameters() if weights.requires_grad)
 
-    def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T), (B,) → (B, num_outputs) logits."""
-        return self.runner(token_ids, lengths)
+    def forward(self, token_ids: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Tensor:
+        """(B, T), (B,) and, of bags, (B, T) counts → (B, num_outputs) logits."""
+        if counts is None:
+            return self.runner(token_ids, lengths)
+        return self.network(token_ids, lengths, counts)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        logits = self(batch.token_ids, batch.lengths)
+        logits = self(batch.token_ids, batch.lengths, batch.counts)
         size = self._shard_size(batch)  # 0 for a placeholder batch
         loss: Tensor = self.loss(logits, batch.targets)
-        with torch.no_grad():
-            preds = self.decisions(logits_to_probs(logits.float(), self.task)).long()
-            self.last_loss = loss.detach()
-            self.train_loss.update(loss, size)
-            if size:
-                self.train_metric.update(preds, batch.targets.long())
-            if self._is_logged:
-                self._log_step(loss, preds, batch.targets.long())
+        self._record(loss.detach(), logits.detach(), batch.targets, size)
+        if self._is_logged:
+            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         # This factor on the mean of the shard makes the mean over processes that of the batch
         return size * self.trainer.world_size / batch.num_documents * loss
+
+    def _record(self, loss: Tensor, logits: Tensor, targets: Tensor, size: int) -> None:
+        """Add the mean loss and the logits of `size` documents to those of the epoch, and log both if the step is."""
+        self.last_loss = loss
+        self.train_loss.update(loss, size)
+        preds, targets = self.decisions(logits_to_probs(logits.float(), self.task)).long(), targets.long()
+        if size:
+            self.train_metric.update(preds, targets)
+        if self._is_logged:
+            metric = batch_metric(self.task, len(self.decisions.thresholds)).to(self.device)
+            self.log_dict(
+                {"train/loss_step": loss, f"train/{self.metric}_step": metric(preds, targets)},
+                prog_bar=True,
+                on_step=True,
+                on_epoch=False,
+                batch_size=1,
+            )
 
     def _shard_size(self, batch: Batch) -> int:
         """Number of documents of a batch in this process's shard."""
@@ -223,13 +237,6 @@ class TextClassifier(LightningModule):
     def _is_logged(self) -> bool:
         """Whether loggers get the values of this step."""
         return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
-
-    def _log_step(self, loss: Tensor, preds: Tensor, targets: Tensor) -> None:
-        """Log loss and metric of this process's shard of a batch, and the learning rate."""
-        metric = batch_metric(self.task, len(self.decisions.thresholds)).to(self.device)
-        values = {"train/loss_step": loss, f"train/{self.metric}_step": metric(preds, targets)}
-        self.log_dict(values, prog_bar=True, on_step=True, on_epoch=False)
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], on_step=True, on_epoch=False)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient norm, before clipping."""
@@ -273,7 +280,7 @@ class TextClassifier(LightningModule):
         self._evaluate(batch)
 
     def _evaluate(self, batch: Batch) -> None:
-        logits = self(batch.token_ids, batch.lengths).float()
+        logits = self(batch.token_ids, batch.lengths, batch.counts).float()
         self.outputs.append(logits_to_probs(logits, self.task), batch.targets, batch.num_documents)
         self.eval_loss.update(task_loss(logits, batch.targets, self.task), self._shard_size(batch))
 

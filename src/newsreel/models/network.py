@@ -4,17 +4,19 @@ Axes: B documents, T tokens, S variants of one document.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Len
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from newsreel.batches.batch import Batch
 from newsreel.embeddings.dropout import Dropout
 from newsreel.embeddings.embedding import Embedding, Size
+from newsreel.models.convex import Features
 
 HiddenSizes = Annotated[Sequence[Size], Len(0, 100)]  # of the layers of an `mlp` before its output
 
@@ -40,6 +42,24 @@ class Network(nn.Module):
     needs_dense_embeddings: ClassVar[bool] = True
     order_invariant: ClassVar[bool] = False  # whether logits are independent of token order
     micro_batch_size: int | None = 16  # most documents of a micro-batch on CPU; None: batches are not divided
+    # Whether batches have the distinct words of documents, and `forward` takes their (B, T) counts as a third argument.
+    # Without it, the token ids are those of the documents, as in predictions.
+    takes_counts: ClassVar[bool] = False
+
+    @classmethod
+    def is_linear_in_words(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether logits are linear in the words with these settings on one-hot words; then `features` and `word_layer`
+        are defined, and training.solver=newton can train the network.
+        """
+        return False
+
+    def features(self, counts: csr_array) -> Features:
+        """The weights of words in documents, from their (N, V) counts."""
+        raise NotImplementedError
+
+    def word_layer(self) -> tuple[Tensor, Tensor]:
+        """(V, num_outputs) weights of words and (num_outputs,) biases."""
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -83,6 +103,10 @@ class Network(nn.Module):
 
     def fit_statistics(self, training: Iterable[Batch]) -> None:
         """Compute statistics of the training documents, such as idf, before training. Does nothing by default."""
+
+    def fit_word_statistics(self, counts: csr_array, targets: Tensor) -> None:
+        """In place of `fit_statistics` for networks that take counts: from (N, V) counts of words and the targets."""
+        raise NotImplementedError
 
 
 def glorot_linear(size: int, num_outputs: int) -> nn.Linear:

@@ -1,13 +1,15 @@
 """Training settings: optimizer, learning-rate schedule, gradient clipping and stopping."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from newsreel.models.loss import LossSettings
 
+Solver = Literal["auto", "newton", "minibatch"]
 CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validation metric, or the last
 
 
@@ -15,6 +17,8 @@ CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validat
 class TrainingSettings(LossSettings):
     """The section `training` of the config."""
 
+    solver: Solver = "minibatch"  # older run directories lack it; read_experiment replaces auto
+    l2_path: Annotated[Sequence[Annotated[float, Gt(0)]], Len(1, 100)] = (1.0,)  # older run directories lack it
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     learning_rate: Annotated[float, Gt(0), Le(1_000)]
     weight_decay: Annotated[float, Ge(0)]
@@ -26,6 +30,11 @@ class TrainingSettings(LossSettings):
     min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # older run directories lack it
     patience: Annotated[int, Ge(1)] | None
     checkpoint: CheckpointPolicy
+
+    @property
+    def num_epochs(self) -> int:
+        """The number of epochs without early stopping."""
+        return min(self.max_epochs, len(self.l2_path)) if self.solver == "newton" else self.max_epochs
 
     @property
     def sparse_gradients(self) -> bool:

@@ -119,13 +119,19 @@ class TrainedRun:
 
 
 def build_classifier(
-    experiment: Experiment, network: Network, labels: Labels, counts: Tensor, num_documents: int
+    experiment: Experiment,
+    network: Network,
+    labels: Labels,
+    counts: Tensor,
+    num_documents: int,
+    kind: type[TextClassifier] = TextClassifier,
 ) -> TextClassifier:
     """The LightningModule of a network.
 
-    counts: (L,) number of training documents with each label, out of `num_documents`.
+    counts: (L,) number of training documents with each label, out of `num_documents`. kind: for training, that of the
+    solver.
     """
-    return TextClassifier(
+    return kind(
         network,
         Loss(labels.task, counts, num_documents, experiment.training),
         DecisionRule(labels.task, len(labels.names), labels.parents, experiment.evaluation),

@@ -28,7 +28,9 @@ class PhaseProfiler(SimpleProfiler):
             "reading batches": self.seconds(".train_dataloader_next"),
             "forward and loss": forward,
             "backward": backward,
-            "optimizer": self.seconds(".optimizer_step") - forward - backward,  # the step includes the other two
+            "optimizer": max(
+                0.0, self.seconds(".optimizer_step") - forward - backward
+            ),  # without those, which it includes
             "validation": self.seconds("].val_next", ".validation_step", ".on_validation_epoch_end"),
             "checkpoints": self.seconds("save_checkpoint"),
         }

@@ -130,6 +130,8 @@ def format_limit(limit: Any) -> str:
 
 def nothing_to_do(num_epochs: float, previous: Settings, training: Settings) -> str:
     """Why a finished run has nothing to do; empty if the limit that ended it was raised."""
+    if training.get("solver") == "newton" and num_epochs >= len(training["l2_path"]):
+        return f"it was trained with all {num_epochs} penalties of training.l2_path"
     if num_epochs < previous["training.max_epochs"]:  # patience ended it
         if training["patience"] != previous["training.patience"]:
             return ""

@@ -23,6 +23,8 @@ from newsreel.corpora.corpus import Corpus
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import num_outputs
+from newsreel.models.newton import NewtonClassifier
+from newsreel.models.optimization import TrainingSettings
 from newsreel.runs.environment import default_threads, reset_peak_rss
 from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE, read_weights
 from newsreel.runs.trained_run import Command, Labels, build_classifier
@@ -60,7 +62,16 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     trainer, history = build_trainer(experiment, spec.run_dir, corpus, resume, [*callbacks, words])
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     passes = passes_per_epoch(experiment, corpus)
-    data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, on_accelerator, passes)
+    data = TextDataModule(
+        corpus,
+        tokenized,
+        experiment.batches,
+        experiment.seed,
+        on_accelerator,
+        passes,
+        bags=experiment.takes_counts,
+        whole_split=experiment.training.solver == "newton",
+    )
     embedding = experiment.embedding.build(tokenized, corpus, experiment.paths)
     classifier = build_model(experiment, corpus, embedding, data)
     words.embedding = embedding
@@ -124,7 +135,9 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
 
 
 def passes_per_epoch(experiment: Experiment, corpus: Corpus) -> int:
-    """Passes over the training documents in an epoch, according to training.min_steps_per_epoch."""
+    """Passes over the training documents in an epoch, according to training.min_steps_per_epoch; 1 for newton."""
+    if experiment.training.solver == "newton":
+        return 1
     num_documents = len(corpus.splits["train"].rows)
     num_batches = math.ceil(num_documents / experiment.batches.batch_size)
     passes = experiment.training.passes_per_epoch(num_batches, experiment.trainer.accumulate_grad_batches)
@@ -137,13 +150,18 @@ def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, da
     """Build the LightningModule and fit its statistics on all training documents; then set the shard of `data`."""
     env = dist_env()
     network = experiment.build_network(embedding, num_outputs(corpus.task, corpus.num_labels))
-    network.fit_statistics(data.single_pass())  # of all training documents, in every process
+    if experiment.takes_counts:  # statistics of all training documents, in every process
+        split = data.training_bags()
+        network.fit_word_statistics(split.counts, split.targets)
+    else:
+        network.fit_statistics(data.single_pass())
     data.set_shard(env.rank, env.world_size)
     counts = torch.from_numpy(corpus.label_counts("train"))
     num_documents = len(corpus.splits["train"].rows)
     if corpus.task == "multilabel":
         network.init_bias_from_priors((counts + 0.5) / (num_documents + 1))
-    classifier = build_classifier(experiment, network, Labels.of(corpus), counts, num_documents)
+    kind = NewtonClassifier if experiment.training.solver == "newton" else TextClassifier
+    classifier = build_classifier(experiment, network, Labels.of(corpus), counts, num_documents, kind)
     if experiment.trainer.compile:
         compile_network(network)
     return classifier
@@ -155,8 +173,21 @@ def log_model(spec: RunSpec, trainer: Trainer, classifier: TextClassifier) -> No
     log.info(
         f"model       {choices['model']} on {choices['embedding']} embedding: {classifier.num_parameters:,} parameters"
     )
+    if spec.experiment.training.solver == "newton":
+        log_path(spec.experiment.training)
     log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads{per_process}")
     log.info(f"run dir     {spec.run_dir}")
+
+
+def log_path(training: TrainingSettings) -> None:
+    """The L2 penalties that are solved for, and those that training.max_epochs leaves out."""
+    penalties = [f"{l2:g}" for l2 in training.l2_path]
+    solved, left_out = penalties[: training.num_epochs], penalties[training.num_epochs :]
+    log.info(f"solver      newton: an epoch is the optimum for one L2 penalty of {', '.join(solved)}")
+    if left_out:
+        log.info(
+            f"note        training.max_epochs={training.max_epochs} leaves out the penalties {', '.join(left_out)}"
+        )
 
 
 def start_run(

@@ -45,14 +45,15 @@ def build_trainer(
     quiet_lightning()
     env = dist_env()
     settings, training = experiment.trainer, experiment.training
+    by_gradients = training.solver == "minibatch"
     on_terminal = sys.stderr.isatty() and env.is_rank_zero
     history = History(corpus.metric, training.checkpoint, lines_within_epochs=not on_terminal)
     trainer = Trainer(
         **process_settings(env, settings),
         precision=settings.precision,
-        max_epochs=training.max_epochs,
-        gradient_clip_val=training.gradient_clip,
-        accumulate_grad_batches=settings.accumulate_grad_batches,
+        max_epochs=training.num_epochs,
+        gradient_clip_val=training.gradient_clip if by_gradients else None,
+        accumulate_grad_batches=settings.accumulate_grad_batches if by_gradients else 1,
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
         logger=build_logger(experiment.logger, run_dir, resume.log_step if resume else 0),

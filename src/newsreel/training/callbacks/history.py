@@ -96,6 +96,7 @@ class History(Callback):
                 "epoch": trainer.current_epoch + 1,
                 "train/loss": metrics["train/loss_epoch"],
                 f"train/{self.metric}": metrics[f"train/{self.metric}_epoch"],
+                **({"train/l2": metrics["train/l2"]} if "train/l2" in metrics else {}),
                 **validation,
                 "time/epoch_s": seconds,
             }
