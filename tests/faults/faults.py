@@ -254,14 +254,15 @@ def require_stopped(ended: Ended, sent: signal.Signals, line: str) -> None:
 def cache(world: World, table: Table) -> None:
     """Every file of the cache flipped, cut, empty and missing."""
     moment = random.Random(2)
-    warm = world.folder / "warm"
+    warm, intact = world.folder / "warm", world.folder / "intact"  # with the files of this training alone
+    world.call(*TRAIN, f"hydra.run.dir={world.folder / 'intact_cache'}", cache=intact).require(0)
     for kind in KINDS_OF_DAMAGE:
-        names = sorted(file.relative_to(world.cache) for file in world.cache.rglob("*")
+        names = sorted(file.relative_to(intact) for file in intact.rglob("*")
                        if file.is_file() and not file.name.endswith(".lock"))  # fmt: skip
         for name in names:
             with table.injection(f"cache, {kind}", str(name)) as end:
                 shutil.rmtree(warm, ignore_errors=True)
-                shutil.copytree(world.cache, warm)
+                shutil.copytree(intact, warm)
                 damage(warm / name, kind, moment)
                 run = world.folder / "damaged_cache"
                 shutil.rmtree(run, ignore_errors=True)

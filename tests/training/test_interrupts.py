@@ -66,6 +66,26 @@ def test_so_does_one_outside_the_trainer(
     assert without_times(resumed) == without_times(shared_runs.results("model=bow"))
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_so_does_one_that_native_code_turns_into_its_own_error(
+    tmp_path: Path, monkeypatch: Any, caplog: Any, sent: signal.Signals
+) -> None:
+    def wrapping(*_: object) -> None:
+        try:
+            send(sent)
+        except BaseException as error:
+            raise ValueError(f'Error building "model" validator: {type(error).__name__}') from None
+
+    monkeypatch.setattr(run, "build_model", wrapping)
+    assert stops(tmp_path, sent, []) == 128 + sent
+    assert "To resume the run" in caplog.messages[-1]
+    with pytest.raises(Stopped) as stopped, stop_at_sigterm():  # outside a run
+        wrapping()
+    assert stopped.value.code == 128 + sent
+    with pytest.raises(ValueError, match="no signal"), stop_at_sigterm():
+        raise ValueError("no signal")
+
+
 def test_a_signal_after_the_results_says_that_they_are_complete(
     tmp_path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,9 +19,33 @@ class Stopped(SystemExit):
         return error if isinstance(error, Stopped) else cls(signal.SIGINT)
 
 
+_received: list[int] = []  # signals since the context of `stop_at_sigterm` began
+
+
 def stop(number: int, _: Any) -> None:
     """A signal handler that raises Stopped."""
+    _received.append(number)
     raise Stopped(number)
+
+
+def interrupt(number: int, _: Any) -> None:
+    """A signal handler that raises KeyboardInterrupt, as Python's own does."""
+    _received.append(number)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def stopped_despite_errors() -> Iterator[None]:
+    """Context that raises Stopped in place of an error that a signal has caused.
+
+    Native code, such as pydantic's, turns exceptions of signal handlers into errors of its own.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _received:
+            raise Stopped(_received[-1]) from error
+        raise
 
 
 def set_handler(number: int, handler: Callable[..., Any] | int | None) -> None:
@@ -33,9 +57,14 @@ def set_handler(number: int, handler: Callable[..., Any] | int | None) -> None:
 @contextmanager
 def stop_at_sigterm() -> Iterator[None]:
     """Context in which SIGTERM raises Stopped, so that `finally` blocks run; without effect outside the main thread."""
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    _received.clear()
     set_handler(signal.SIGTERM, stop)
+    if previous[signal.SIGINT] is signal.default_int_handler:  # and not ignored, as by jobs in the background
+        set_handler(signal.SIGINT, interrupt)
     try:
-        yield
+        with stopped_despite_errors():
+            yield
     finally:
-        set_handler(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            set_handler(number, handler)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from newsreel.core.dist import dist_env
-from newsreel.core.signals import Stopped, set_handler
+from newsreel.core.signals import Stopped, set_handler, stopped_despite_errors
 from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def resume_command(run_dir: Path) -> str:
 def resumable(run_dir: Path) -> Iterator[None]:
     """Context of a run: a signal, in any phase, logs how to resume it and raises Stopped."""
     try:
-        yield
+        with stopped_despite_errors():
+            yield
     except (KeyboardInterrupt, Stopped) as stopped:
         signalled = Stopped.of(stopped)
         if dist_env().is_rank_zero and not signalled.is_logged and (run_dir / CONFIG_FILE).exists():
