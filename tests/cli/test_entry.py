@@ -1,13 +1,16 @@
 """The command line."""
 
+import errno
 import io
 import json
+import logging
 import os
 import pwd
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,6 +182,32 @@ def test_a_folder_that_another_process_writes_is_left_to_it(
     assert process.returncode == 2
     assert "mine is being written by another process" in process.stderr
     assert not (tmp_path / "mine" / "metrics.json").exists()
+
+
+class FullDisk(io.StringIO):
+    def write(self, _: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_log_on_a_full_disk_gives_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # a command in this process has set it
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    handler = logging.StreamHandler(FullDisk())
+
+    def application() -> None:
+        logging.getLogger("newsreel").addHandler(handler)
+        logging.getLogger("newsreel").error("a line")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run(application)
+    finally:
+        logging.getLogger("newsreel").removeHandler(handler)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("error:")] == lines[:1]
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize(

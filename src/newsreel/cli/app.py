@@ -3,6 +3,7 @@
 Imports torch lazily, so that `--help` and errors in the command line are fast.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -80,6 +81,7 @@ def run(application: Callable[[], object]) -> None:
     print_every_character()
     _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise errors instead of printing them and exiting with 1
+    logging.raiseExceptions = _wants_traceback  # a full disk is one error, not one for every line of run.log
     status: int | str | None = 0
     is_rank_zero = True
     try:
