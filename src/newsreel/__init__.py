@@ -4,21 +4,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from newsreel.inference.predict import Predictor
+    from newsreel.inference.predictors import Predictor
 
 __version__ = "0.2.0"
 
 
 def load(run: str | Path) -> "Predictor":
-    """A finished run as a function of texts: `newsreel.load("outputs/…")(["a fine film"])`.
+    """A finished run or a saved ensemble as a function of texts: `newsreel.load("outputs/…")(["a fine film"])`.
 
     Raises UserError, which names what is missing or broken in the folder.
     """
     from newsreel.core.paths import user_path
-    from newsreel.inference.predict import Predictor
-    from newsreel.runs.trained_run import open_run
+    from newsreel.inference.predictors import predictor_of
+    from newsreel.runs.ensemble import open_ensemble
 
-    return Predictor(open_run(user_path(run, "run")))
+    return predictor_of(open_ensemble(user_path(run, "run")))
 
 
 def save_documents(documents: Any, path: str | Path, text: str = "text", label: str = "label") -> Path:

@@ -37,6 +37,7 @@ TRAININGS = {
                                             "data.num_labels=5", "data.multilabel=true",
                                             "trainer.accumulate_grad_batches=3"],
     "newton": [*UNEVEN, "model=bow", "data.num_labels=5", "data.multilabel=true", "training.max_epochs=3"],
+    "averaged": [*STILL, "training.ema=0.9", "data.num_labels=3"],
 }  # fmt: skip
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 

@@ -40,6 +40,8 @@ TRAININGS = {
     "no progress": STUCK,
     "threads": [*SMALL_LSTM, "embedding.dropout=0.3", "embedding.max_norm=1", "trainer.threads=3"],
     "newton": ["model=bow", "training.max_epochs=4", "data.num_labels=3"],  # one step an epoch
+    "averaged": [*SMALL_LSTM, "embedding.dropout=0.3", "training.ema=0.95"],
+    "averaged rows": ["model=bow", "model.dropout=0.3", "training.ema=0.95", "trainer.accumulate_grad_batches=3"],
     "several passes": ["model=bow", "model.dropout=0.3", "training.min_steps_per_epoch=9"],  # 2 passes of 8 steps
 }
 
@@ -84,6 +86,10 @@ def assert_same_run(run_dir: Path, expected_dir: Path) -> None:
         )
         assert checkpoint["epoch"] == target["epoch"]
         assert all(torch.equal(checkpoint["state_dict"][key], value) for key, value in target["state_dict"].items())
+    averages = [
+        state["callbacks"].get("ExponentialMovingAverage", {}).get("averages", {}) for state in (checkpoint, target)
+    ]
+    assert all(torch.equal(averages[0][name], average) for name, average in averages[1].items())
     epochs = [
         [{key: value for key, value in epoch.items() if not key.startswith("time/")} for epoch in state["epochs"]]
         for state in (checkpoint["callbacks"]["History"], target["callbacks"]["History"])
@@ -103,7 +109,10 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11), ("newton", 2)],
+    [
+        *(("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11)),
+        *(("newton", 2), ("averaged", 5), ("averaged rows", 2)),
+    ],
 )
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:
     train_with_snapshots(tmp_path, *TRAININGS[name], at=[step])

@@ -248,8 +248,9 @@ def test_the_same_command_gives_the_same_numbers_and_another_seed_others(
 
 
 CHANGES = {  # by the section of the config
-    "training": ["optimizer=sgd", "weight_decay=0", "schedule=cosine", "warmup_fraction=0.5", "gradient_clip=0.001",
-                 "class_balance=1", "focal_gamma=2", "label_smoothing=0.2"],
+    "training": ["optimizer=sgd", "betas=[0.5,0.9]", "ema=0.9", "weight_decay=0", "schedule=cosine",
+                 "warmup_fraction=0.5", "gradient_clip=0.001", "class_balance=1", "focal_gamma=2",
+                 "label_smoothing=0.2"],
     "batches": ["max_tokens=3", "truncation=tail"],
     "data": ["split_seed=7"],
     "tokenizer": ["max_size=20", "min_document_count=3"],

@@ -20,7 +20,7 @@ from newsreel.files.readers import Layout
 from newsreel.inference.eval_data import encode_split
 from newsreel.inference.input_stream import MAX_DOCUMENTS, chunks, file_source
 from newsreel.inference.output_writers import writing
-from newsreel.inference.predict import Predictor, batches_of_similar_length
+from newsreel.inference.predictors import RunPredictor, batches_of_similar_length
 from newsreel.runs.environment import default_threads
 from newsreel.runs.trained_run import TrainedRun, open_run
 from newsreel.training.trainer import build_tester
@@ -38,7 +38,9 @@ def test_loader(run: TrainedRun) -> torch.utils.data.DataLoader[Batch]:
     experiment = run.experiment
     corpus = experiment.reader.load(experiment.paths)
     tokenized = encode_split(corpus, "test", run.tokenizer)
-    data = TextDataModule(corpus, tokenized, experiment.batches, experiment.seed, pin_memory=False)
+    data = TextDataModule(
+        corpus, tokenized, experiment.batches, experiment.seed, pin_memory=False, bags=experiment.takes_counts
+    )
     return data.evaluation_dataloader("test")
 
 
@@ -53,7 +55,7 @@ def forward(run: TrainedRun, documents: Path) -> Work:
 
 
 def predict(run: TrainedRun, documents: Path) -> Work:
-    predictor = Predictor(run)
+    predictor = RunPredictor(run)
 
     def work() -> None:
         source = file_source(documents, ["text"], [], Layout())
@@ -65,10 +67,10 @@ def predict(run: TrainedRun, documents: Path) -> Work:
 
 
 def encode_and_forward(run: TrainedRun, documents: Path) -> Work:
-    predictor, texts = Predictor(run), texts_of(documents)
+    predictor, texts = RunPredictor(run), texts_of(documents)
     batches = []
     for part in texts:
-        encoded = predictor.documents(part)
+        (encoded,) = predictor.documents(part)
         batches += [encoded[rows] for rows in batches_of_similar_length(encoded.lengths, predictor.batch_tokens)]
 
     def work() -> None:
@@ -82,7 +84,7 @@ def encode_and_forward(run: TrainedRun, documents: Path) -> Work:
 @torch.inference_mode()
 def forward_all(classifier: torch.nn.Module, batches: list[Batch]) -> None:
     for batch in batches:
-        classifier(batch.token_ids, batch.lengths)
+        classifier(batch.token_ids, batch.lengths, batch.counts)
 
 
 WORK = {function.__name__: function for function in (evaluate, forward, predict, encode_and_forward)}
@@ -92,7 +94,8 @@ def main() -> None:
     name, run_dir, documents = sys.argv[1:]
     run = open_run(Path(run_dir))
     torch.set_num_threads(run.experiment.trainer.threads or default_threads())
-    duration = seconds(WORK[name](run, Path(documents)))
+    with run.classifier.runner.threads(torch.get_num_threads()):
+        duration = seconds(WORK[name](run, Path(documents)))
     with open(documents, encoding="utf-8") as file:
         num_documents = sum(1 for _ in file)
     print_figures(seconds=duration, ms_per_document=1000 * duration / num_documents)

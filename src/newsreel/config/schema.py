@@ -17,7 +17,7 @@ from newsreel.embeddings.embedding import Embedding, EmbeddingBuilder, OneHot
 from newsreel.embeddings.pretrained import Pretrained
 from newsreel.models.decisions import EvaluationSettings
 from newsreel.models.network import Network
-from newsreel.models.optimization import TrainingSettings
+from newsreel.models.optimization import ADAMS, DEFAULT_BETAS, TrainingSettings
 from newsreel.text.tokens import Tokenizer
 
 SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -221,6 +221,12 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.solver is newton, but {' and '.join(obstacles)}: use training.solver=minibatch, or auto, which "
             "chooses newton where it is possible"
         )
+    betas = training.get("betas", DEFAULT_BETAS)
+    if tuple(betas) != DEFAULT_BETAS and training["optimizer"] not in ADAMS:
+        problems.append(
+            f"training.betas is {show(betas)}, which only adam and adamw have, but training.optimizer is "
+            f"{training['optimizer']}: leave out training.betas"
+        )
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
             "this tokenizer produces bags of n-grams without an order, but this model reads sequences: use model=bow, "
@@ -245,6 +251,8 @@ def newton_obstacles(config: Settings, targets: dict[str, Any]) -> list[str]:
         obstacles.append("the embedding is not one_hot")
     if config["training"]["focal_gamma"]:
         obstacles.append("the loss is not convex with training.focal_gamma above 0")
+    if config["training"].get("ema") is not None:
+        obstacles.append("training.ema averages the steps of mini-batches")
     return obstacles
 
 

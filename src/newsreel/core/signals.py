@@ -19,7 +19,7 @@ class Stopped(SystemExit):
         return error if isinstance(error, Stopped) else cls(signal.SIGINT)
 
 
-_received: list[int] = []  # signals since the context of `stop_at_sigterm` began
+_received: list[int] = []  # signals within the context of `stop_at_sigterm`
 
 
 def stop(number: int, _: Any) -> None:
@@ -58,7 +58,6 @@ def set_handler(number: int, handler: Callable[..., Any] | int | None) -> None:
 def stop_at_sigterm() -> Iterator[None]:
     """Context in which SIGTERM raises Stopped, so that `finally` blocks run; without effect outside the main thread."""
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    _received.clear()
     set_handler(signal.SIGTERM, stop)
     if previous[signal.SIGINT] is signal.default_int_handler:  # and not ignored, as by jobs in the background
         set_handler(signal.SIGINT, interrupt)
@@ -66,5 +65,6 @@ def stop_at_sigterm() -> Iterator[None]:
         with stopped_despite_errors():
             yield
     finally:
+        _received.clear()
         for number, handler in previous.items():
             set_handler(number, handler)

@@ -1,5 +1,6 @@
 """Documents to evaluate finished runs on: those of their own corpora, or others with the same labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,9 @@ class PathOverrides:
     output_dir: str
 
 
-def find_documents(runs: list[TrainedRun], split: str, overrides: PathOverrides, reader: CorpusReader | None) -> Corpus:
+def find_documents(
+    runs: Sequence[TrainedRun], split: str, overrides: PathOverrides, reader: CorpusReader | None
+) -> Corpus:
     """The split to evaluate on, with the runs' labels: of the reader's corpus, else of the runs' common corpus."""
     paths = [paths_of(run, overrides) for run in runs]
     if reader is not None:
@@ -59,19 +62,24 @@ def load_corpus(run: TrainedRun, paths: Paths) -> Corpus:
         return run.experiment.reader.load(paths)
 
 
-def require_same_documents(runs: list[TrainedRun], corpora: list[Corpus], split: str) -> None:
+def require_same_documents(runs: Sequence[TrainedRun], corpora: Sequence[Corpus], split: str) -> None:
     """Raise UserError unless all runs have the same documents in a split."""
     first = corpora[0]
     for run, corpus in zip(runs, corpora, strict=True):
-        if corpus.fingerprint != first.fingerprint or not np.array_equal(
-            corpus.splits[split].rows, first.splits[split].rows
-        ):
+        if not same_documents(corpus, first, split):
             raise UserError(
                 f"{run.run_dir} and {runs[0].run_dir} have different {split} documents ({corpus.name!r} from "
                 f"{corpus.source} and {first.name!r} from {first.source}, perhaps with different limits or splits): "
                 f"training documents of one run may be {split} documents of the other.\nName the documents to evaluate "
                 "on with data=…, or name runs on the same documents."
             )
+
+
+def same_documents(corpus: Corpus, other: Corpus, split: str) -> bool:
+    """Whether two corpora have the same documents, and the same of them in a split."""
+    return corpus.fingerprint == other.fingerprint and np.array_equal(
+        corpus.splits[split].rows, other.splits[split].rows
+    )
 
 
 def with_labels(corpus: Corpus, split: str, labels: Labels) -> Corpus:

@@ -75,6 +75,24 @@ def round_floats(value: Any) -> Any:
     return value if isinstance(value, str) else [[token, round_floats(figure)] for token, figure in value]
 
 
+def mean_explanation(explanations: Sequence[Explanation], factors: Sequence[float]) -> Explanation:
+    """The explanation of the sum of several networks' logits, each times a factor: contributions are linear in it.
+
+    Raises UserError if the networks read different tokens of the document.
+    """
+    first = explanations[0]
+    tokens = [token for token, _ in first.attributions]
+    if any([token for token, _ in each.attributions] != tokens for each in explanations):
+        raise UserError(
+            "The members of the ensemble read different tokens of a document, since they truncate it in different ways "
+            "(batches.max_tokens, batches.truncation), so that their contributions cannot be averaged: explain the "
+            "members one by one."
+        )
+    values = np.tensordot(factors, [[value for _, value in each.attributions] for each in explanations], axes=1)
+    logit, baseline = np.dot(factors, [(each.logit, each.baseline) for each in explanations]).tolist()
+    return Explanation(first.target, logit, baseline, list(zip(tokens, values.tolist(), strict=True)))
+
+
 class Explainer:
     """Explains single documents.
 

@@ -25,7 +25,7 @@ from newsreel.models.lazy_adam import LazyAdam
 from newsreel.models.loss import Loss
 from newsreel.models.micro_batches import MicroBatchRunner
 from newsreel.models.network import Network
-from newsreel.models.optimization import TrainingSettings, schedule_factor
+from newsreel.models.optimization import ADAMS, TrainingSettings, schedule_factor
 
 OPTIMIZERS: dict[str, Any] = {
     "adam": LazyAdam,
@@ -309,6 +309,8 @@ class TextClassifier(LightningModule):
         if settings.optimizer in FUSED and self.trainer.precision == "32-true":
             options["fused"] = True  # with mixed precision, Lightning cannot clip gradients that a fused step unscales
         options |= MOMENTS.get(settings.optimizer, {})
+        if settings.optimizer in ADAMS:
+            options["betas"] = tuple(settings.betas)
         if settings.optimizer == "adagrad":
             options["initial_accumulator_value"] = settings.initial_accumulator
         optimizer = OPTIMIZERS[settings.optimizer](self._parameter_groups(), **options)

@@ -72,7 +72,7 @@ class MicroBatchRunner:
         if num_threads == 1 or self.max_documents is None:
             yield
             return
-        before = torch.get_num_threads()
+        before, pool_before = torch.get_num_threads(), self._pool
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(
@@ -81,7 +81,7 @@ class MicroBatchRunner:
                 self._pool = pool
                 yield
         finally:
-            self._pool = None
+            self._pool = pool_before
             torch.set_num_threads(before)
 
     def __call__(self, token_ids: Tensor, lengths: Tensor) -> Tensor:

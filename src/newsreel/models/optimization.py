@@ -12,6 +12,9 @@ from newsreel.models.loss import LossSettings
 Solver = Literal["auto", "newton", "minibatch"]
 CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validation metric, or the last
 
+ADAMS = ("adam", "adamw")  # optimizers with betas
+DEFAULT_BETAS = (0.9, 0.999)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(LossSettings):
@@ -22,6 +25,9 @@ class TrainingSettings(LossSettings):
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad"]
     learning_rate: Annotated[float, Gt(0), Le(1_000)]
     weight_decay: Annotated[float, Ge(0)]
+    betas: Annotated[Sequence[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)] = (
+        DEFAULT_BETAS  # older run directories lack it
+    )
     initial_accumulator: Annotated[float, Ge(0)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_fraction: Annotated[float, Ge(0), Lt(1)]
@@ -30,6 +36,7 @@ class TrainingSettings(LossSettings):
     min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # older run directories lack it
     patience: Annotated[int, Ge(1)] | None
     checkpoint: CheckpointPolicy
+    ema: Annotated[float, Ge(0.9), Lt(1)] | None = None  # older run directories lack it
 
     @property
     def num_epochs(self) -> int:

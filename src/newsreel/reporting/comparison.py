@@ -166,7 +166,8 @@ class Comparison:
         """key=value of the choices and command-line settings that all runs share."""
         keys = [key for key in candidates(self.runs) if key not in self.columns]
         values = {key: self.runs[0].value(key) for key in keys}
-        return [f"{key}={format_value(value)}" for key, value in values.items() if value is not None]
+        shared = {key: value for key, value in values.items() if all(run.value(key) == value for run in self.runs)}
+        return [f"{key}={format_value(value)}" for key, value in shared.items() if value is not None]
 
     def cells(self, part: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
         """Header and rows of the table of one corpus."""

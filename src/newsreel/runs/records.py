@@ -15,6 +15,7 @@ from newsreel.core.json_files import read_json
 from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
+    ENSEMBLE_FILE,
     FAILED_FILE,
     LABELS_FILE,
     PRUNED_FILE,
@@ -72,6 +73,8 @@ def find_runs(directories: Sequence[Path]) -> list[Run]:
 
 def find_run_dirs(directory: Path) -> Iterator[Path]:
     names = os.listdir(directory)
+    if ENSEMBLE_FILE in names:  # its members may be inside
+        yield directory
     if any(marker in names for marker in MARKER_FILES):
         yield directory
         return
@@ -91,6 +94,8 @@ def read_run(run_dir: Path) -> Run:
 def read_valid_run(run_dir: Path) -> Run:
     """Read the record of a run. Raises UserError if a file is invalid."""
     results = read_metrics(run_dir)
+    if (run_dir / ENSEMBLE_FILE).exists():
+        return read_ensemble(run_dir, results)
     failure, pruning = (read_optional(run_dir / name, Ending) for name in (FAILED_FILE, PRUNED_FILE))
     command = read_optional(run_dir / COMMAND_FILE, Ending) or failure or pruning or Ending()
     labels = read_optional(run_dir / LABELS_FILE, MonitoredMetric)
@@ -116,6 +121,46 @@ def read_valid_run(run_dir: Path) -> Run:
         {name: value for name, value in results.items() if name != "environment"},
         results.get("environment", {}),
     )
+
+
+def read_ensemble(directory: Path, results: dict[str, Any]) -> Run:
+    """Read the record of a saved ensemble, whose settings are its members and their weights."""
+    content = read_json(directory / ENSEMBLE_FILE, MembersOfEnsemble)
+    labels = read_optional(directory / LABELS_FILE, MonitoredMetric)
+    environment = results.pop("environment", {})
+    results.pop("runs", None)
+    members = [read_run(directory / each.run) for each in content.members]
+    models = ", ".join(member.choices.get("model", "unknown") for member in members)
+    return Run(
+        directory,
+        "finished" if results else "unfinished",
+        "" if results else "has no metrics.json",
+        {"model": f"ensemble of {models}", **({"data": members[0].corpus} if members else {})},
+        {
+            "ensemble.weights": [round(each.weight, 4) for each in content.members],
+            "ensemble.runs": [each.run for each in content.members],
+        },
+        ["ensemble.weights"],
+        ", ".join(dict.fromkeys(str(member.seed) for member in members)),
+        labels.metric if labels else "accuracy",
+        results,
+        environment,
+    )
+
+
+@dataclass(frozen=True)
+class RunOfEnsemble:
+    """What ensemble.json says about a member."""
+
+    run: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class MembersOfEnsemble:
+    """What ensemble.json says about the members."""
+
+    members: list[RunOfEnsemble]
 
 
 @dataclass(frozen=True)

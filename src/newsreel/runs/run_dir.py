@@ -26,6 +26,7 @@ CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.json"
 COMMAND_FILE = "command.json"
 METRICS_FILE = "metrics.json"
+ENSEMBLE_FILE = "ensemble.json"  # of the directory of an ensemble, which has no config.yaml
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 INITIAL_FILES = ("run.log", CONFIG_FILE, COMMAND_FILE)  # written before the documents are read
 TRAINED_WITH = (LABELS_FILE, "tokenizer.json", "ngrams.npz")  # files that weights cannot be used without

@@ -26,6 +26,7 @@ from newsreel.runs.run_dir import (
     BEST_CHECKPOINT,
     COMMAND_FILE,
     CONFIG_FILE,
+    ENSEMBLE_FILE,
     LABELS_FILE,
     RUN_FORMAT,
     TABLE_KEY_SUFFIX,
@@ -144,6 +145,11 @@ def build_classifier(
 
 def open_run(run_dir: Path) -> TrainedRun:
     """Open a run directory, which may have been moved. Raises UserError that names what is missing or invalid."""
+    if (run_dir / ENSEMBLE_FILE).is_file() and not (run_dir / CONFIG_FILE).is_file():
+        raise UserError(
+            f"{run_dir} is an ensemble of runs, and a single run is needed here: name one of its members, which are in "
+            f"its {ENSEMBLE_FILE}."
+        )
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")
     if not (run_dir / LABELS_FILE).is_file():

@@ -33,6 +33,7 @@ from newsreel.text.tokens import (
     check_tokens,
 )
 from newsreel.text.words import (
+    ENCODED_TABLES,
     FittedWords,
     RuleTokenizer,
     WordRules,
@@ -64,11 +65,9 @@ class NgramTokenizer(RuleTokenizer):
     produces_bags = True
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
-        words = WordTokenizer(**asdict(self.rules), max_size=None, min_document_count=self.min_document_count).fit(
-            corpus, cache
-        )
-
         def build(partial: Path) -> None:
+            tokenizer = WordTokenizer(**asdict(self.rules), max_size=None, min_document_count=self.min_document_count)
+            words = tokenizer.fit(corpus, cache)
             log.info(f"{corpus.name}: finding the n-grams of the training documents")
             fitted = self.find(words, corpus)
             fitted.save(partial)
@@ -76,7 +75,7 @@ class NgramTokenizer(RuleTokenizer):
                 write_sequences(partial, name, encoded_chunks(fitted, table))
 
         def load(folder: Path) -> TokenizedCorpus:
-            tables = {name: read_sequences(folder, name) for name in words.tables}
+            tables = {name: read_sequences(folder, name) for name in corpus.tables if name in ENCODED_TABLES}
             return TokenizedCorpus(FittedNgrams.restore((folder / TOKENIZER_FILE).read_bytes(), folder), tables)
 
         rows = digest(corpus.splits["train"].rows.tobytes())

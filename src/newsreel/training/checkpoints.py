@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from newsreel.core.storage import replacing
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
 from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, read_checkpoint
+from newsreel.training.callbacks.ema import ExponentialMovingAverage
 from newsreel.training.callbacks.history import History
 from newsreel.training.lightning_private import accumulates_gradients, num_logged_steps
 
@@ -141,10 +142,16 @@ class RunCheckpoints(Checkpoint):
     """
 
     def __init__(
-        self, run_dir: Path, metric: str, checkpoint: CheckpointPolicy, every_seconds: float | None, corpus: str
+        self,
+        run_dir: Path,
+        metric: str,
+        checkpoint: CheckpointPolicy,
+        every_seconds: float | None,
+        corpus: str,
+        average: ExponentialMovingAverage | None = None,
     ) -> None:
         """metric: the best epoch has the highest one. every_seconds: interval of checkpoints within epochs, in s; None:
-        none. corpus: fingerprint of the documents.
+        none. corpus: fingerprint of the documents. average: of the weights, for `best.ckpt`; None: the weights.
         """
         self.best_file = run_dir / BEST_CHECKPOINT
         self.last_file = run_dir / LAST_CHECKPOINT
@@ -152,6 +159,7 @@ class RunCheckpoints(Checkpoint):
         self.checkpoint_policy = checkpoint
         self.every_seconds = every_seconds
         self.corpus = corpus
+        self.average = average
         self.best = -math.inf
         self._mid_epoch_state: dict[str, Any] | None = None  # of a checkpoint within an epoch, to be restored
         self._saved_at = 0.0  # seconds of the monotonic clock
@@ -178,7 +186,8 @@ class RunCheckpoints(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if value > self.best or self.checkpoint_policy == "last":
             self.best = max(self.best, value)
-            trainer.save_checkpoint(self.best_file, weights_only=True)
+            with nullcontext() if self.average is None else self.average.applied(pl_module):
+                trainer.save_checkpoint(self.best_file, weights_only=True)
         self._save_last(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:

@@ -21,6 +21,7 @@ from newsreel.corpora.corpus import Corpus
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import require_finite
+from newsreel.training.callbacks.ema import ExponentialMovingAverage
 from newsreel.training.callbacks.histograms import Histograms
 from newsreel.training.callbacks.history import History
 from newsreel.training.callbacks.progress_bar import ProgressBar
@@ -69,9 +70,14 @@ def build_trainer(
 def config_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_terminal: bool) -> list[Callback]:
     """The callbacks according to the config."""
     settings, training = experiment.trainer, experiment.training
+    average = None if training.ema is None else ExponentialMovingAverage(training.ema)
     callbacks: list[Callback] = [
-        RunCheckpoints(run_dir, corpus.metric, training.checkpoint, settings.checkpoint_every_s, corpus.fingerprint)
+        RunCheckpoints(
+            run_dir, corpus.metric, training.checkpoint, settings.checkpoint_every_s, corpus.fingerprint, average
+        )
     ]
+    if average is not None:
+        callbacks.append(average)
     if training.patience is not None:
         callbacks.append(EarlyStopping(f"val/{corpus.metric}", mode="max", patience=training.patience))
     if on_terminal:
