@@ -55,6 +55,7 @@ def page(rows: Mapping[str, Row], results: Mapping[str, Result]) -> str:
     parts = [HEAD, *markdown_table(COLUMNS, cells), ""]
     if failures:
         parts += ["Not measured:", "", *failures, ""]
+    parts += bound_lines(rows, results)
     parts += ["## What the rows are", "", *(describe(row) for row in rows.values()), ""]
     parts += ["## Machine and versions", "", *measured_lines(results)]
     parts += ["", "Packages of the peers:", ""]
@@ -115,6 +116,19 @@ def failure_lines(result: Result) -> list[str]:
 def describe(row: Row) -> str:
     settings = f"`{getattr(row.ours, 'settings', '')}`"
     return f"- `{row.key}`: {row.description}" + ("" if settings in row.description else f"; {settings}")
+
+
+def bound_lines(rows: Mapping[str, Row], results: Mapping[str, Result]) -> list[str]:
+    """What limits the measured rows that fall short."""
+    short = [
+        f"- `{key}`: {row.bound}"
+        for key, row in rows.items()
+        if row.bound
+        and (result := results.get(key))
+        and result.ratios
+        and not row.is_reached(result.ratio, result.ours.score)
+    ]
+    return ["What limits the rows that fall short:", "", *short, ""] if short else []
 
 
 def measured_lines(results: Mapping[str, Result]) -> list[str]:
