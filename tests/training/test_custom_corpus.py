@@ -37,6 +37,18 @@ def test_the_same_documents_give_the_same_figures_from_csv_and_json(
     assert "No test documents were provided: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
 
 
+def test_unlabelled_documents_change_nothing_but_what_reads_them(tmp_path: Path) -> None:
+    table, more = tmp_path / "train.csv", tmp_path / "more.csv"
+    table.write_text("review,stars\n" + "".join(f'"{text}",{label}\n' for text, label in SINGLE))
+    more.write_text("review\n" + "".join(f"another fine film {number}\n" for number in range(9)))
+    alone = train(tmp_path, table)
+    (tmp_path / "csv").rename(tmp_path / "alone")
+    beside = train(tmp_path, table, f"data.unlabeled={more}")
+    assert beside["documents/unlabeled"] == 9
+    figures = {name: value for name, value in alone.items() if name.startswith(("test/", "val/", "train/"))}
+    assert figures == {name: beside[name] for name in figures}
+
+
 def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:
     names = [r"$\frac$", "a|b", "<i>", "long " * 20]
     rows = [{"review": f"words of {number % 4} {number}", "stars": names[number % 4]} for number in range(80)]
