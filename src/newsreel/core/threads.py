@@ -5,12 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import polars as pl
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_threads(work: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> Iterator[Result]:
-    """The results for all items, in their order, with at most `num_threads` + 1 items in memory."""
+def map_in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The results for all items, in their order, on as many threads as Polars has (see `limit_threads`).
+
+    One item more than threads is in memory at most.
+    """
+    num_threads = pl.thread_pool_size()
     if num_threads == 1:
         yield from map(work, items)
         return

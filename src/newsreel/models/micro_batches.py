@@ -86,10 +86,10 @@ class MicroBatchRunner:
 
     def __call__(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """(B, T), (B,) → (B, O)."""
-        network = self.network
-        if token_ids.device.type != "cpu" or self.max_documents is None:
+        network, max_documents = self.network, self.max_documents
+        if token_ids.device.type != "cpu" or max_documents is None:
             return network(token_ids, lengths)  # type: ignore[no-any-return]
-        parts = divide(token_ids, lengths, self.max_documents)
+        parts = divide(token_ids, lengths, max_documents)
         seed = draw_seed() if network.training else 0
         weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
         if torch.is_grad_enabled() and weights:

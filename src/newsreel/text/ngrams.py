@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import polars as pl
 from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
@@ -39,6 +38,7 @@ from newsreel.text.words import (
     WordRules,
     WordTokenizer,
     read_sequences,
+    starts_of_runs,
     write_sequences,
 )
 
@@ -228,7 +228,7 @@ def encoded_chunks(fitted: FittedNgrams, table: TokenSequences) -> Iterator[tupl
         encoded = fitted.encode_words(table.select(np.arange(start, min(start + DOCUMENTS_AT_A_TIME, len(table)))))
         return encoded.ids, encoded.lengths
 
-    return map_in_threads(encode, range(0, len(table), DOCUMENTS_AT_A_TIME), pl.thread_pool_size())
+    return map_in_threads(encode, range(0, len(table), DOCUMENTS_AT_A_TIME))
 
 
 def numbers_of_words(word_ids: np.ndarray) -> np.ndarray:
@@ -265,8 +265,9 @@ def look_up(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
         result[positions] = np.where(sorted_keys[indices] == ascending, indices, NONE)
         return result
 
-    chunks = list(map_in_threads(look_up_chunk, range(0, len(keys), KEYS_AT_A_TIME), pl.thread_pool_size()))
-    return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int64)
+    if len(keys) <= KEYS_AT_A_TIME:  # no threads for the few words of a prediction
+        return look_up_chunk(0)
+    return np.concatenate(list(map_in_threads(look_up_chunk, range(0, len(keys), KEYS_AT_A_TIME))))
 
 
 def sort_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +300,7 @@ def count_documents(numbers: np.ndarray, documents: np.ndarray) -> tuple[np.ndar
         pairs.sort()
         return run_lengths(pairs[starts_of_runs(pairs)] >> num_bits)
 
-    return add_counts(list(map_in_threads(count_chunk, bounds, pl.thread_pool_size())))
+    return add_counts(list(map_in_threads(count_chunk, bounds)))
 
 
 def chunk_bounds(documents: np.ndarray, max_documents: int) -> list[tuple[int, int]]:
@@ -312,13 +313,6 @@ def chunk_bounds(documents: np.ndarray, max_documents: int) -> list[tuple[int, i
         bounds.append((start, end))
         start = end
     return bounds
-
-
-def starts_of_runs(ascending: np.ndarray) -> np.ndarray:
-    """(T,) whether each value is the first one of its run of equal values."""
-    starts = np.ones(len(ascending), dtype=bool)
-    np.not_equal(ascending[1:], ascending[:-1], out=starts[1:])
-    return starts
 
 
 def run_lengths(ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

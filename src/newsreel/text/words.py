@@ -205,7 +205,7 @@ def number_words(
         encoded = words.to_arrow(compat_level=pl.CompatLevel.oldest()).dictionary_encode()
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(), np.diff(offsets)
 
-    for types, indices, lengths in map_in_threads(find_words, corpus.texts(table), pl.thread_pool_size()):
+    for types, indices, lengths in map_in_threads(find_words, corpus.texts(table)):
         ids = np.array([numbers.setdefault(word, len(numbers)) for word in types], dtype=np.int32)
         yield ids[indices], lengths
 
@@ -246,10 +246,16 @@ def count_types(sequences: TokenSequences, rows: np.ndarray, num_types: int) -> 
         counts += np.bincount(ids, minlength=num_types)
         documents = np.repeat(np.arange(len(chunk), dtype=np.uint32), lengths[selected])
         pairs = np.sort(documents * np.uint32(num_types) + ids.astype(np.uint32))
-        first_of_pair = np.ones(len(pairs), dtype=bool)
-        np.not_equal(pairs[1:], pairs[:-1], out=first_of_pair[1:])
-        document_counts += np.bincount(pairs[first_of_pair] % np.uint32(num_types), minlength=num_types)
+        distinct = pairs[starts_of_runs(pairs)]
+        document_counts += np.bincount(distinct % np.uint32(num_types), minlength=num_types)
     return counts, document_counts
+
+
+def starts_of_runs(ascending: np.ndarray) -> np.ndarray:
+    """(T,) whether each value is the first one of its run of equal values."""
+    starts = np.ones(len(ascending), dtype=bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=starts[1:])
+    return starts
 
 
 def choose(
