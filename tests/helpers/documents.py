@@ -8,6 +8,7 @@ import numpy as np
 from datasets import Dataset
 
 from newsreel.corpora.corpus import Corpus, Paths, Task
+from newsreel.text.ngrams import NgramTokenizer
 from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
 
@@ -53,18 +54,24 @@ def split_sizes(corpus: Corpus) -> dict[str, int]:
     return {split: len(rows.rows) for split, rows in corpus.splits.items()}
 
 
+WORD_SETTINGS = {
+    "strip_html": True,
+    "normalization": "NFC",
+    "lowercase": True,
+    "word_pattern": None,
+    "punctuation": "drop",
+    "mark_title": False,
+    "max_size": None,
+    "min_document_count": 1,
+}
+
+
 def word_tokenizer(**changes: Any) -> WordTokenizer:
-    settings = {
-        "strip_html": True,
-        "normalization": "NFC",
-        "lowercase": True,
-        "word_pattern": None,
-        "punctuation": "drop",
-        "mark_title": False,
-        "max_size": None,
-        "min_document_count": 1,
-    }
-    return WordTokenizer(**{**settings, **changes})
+    return WordTokenizer(**{**WORD_SETTINGS, **changes})
+
+
+def ngram_tokenizer(**changes: Any) -> NgramTokenizer:
+    return NgramTokenizer(**{**WORD_SETTINGS, "max_n": 3, **changes})
 
 
 def tokenized_corpus(

@@ -2,23 +2,18 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from helpers.documents import make_corpus, word_tokenizer
+from helpers.documents import make_corpus, ngram_tokenizer
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text import ngrams
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.ngrams import NgramTokenizer
 from newsreel.text.tokens import TokenizedCorpus
-
-
-def tokenizer(**changes: Any) -> NgramTokenizer:
-    return NgramTokenizer(**{**vars(word_tokenizer()), "max_n": 3, **changes})
 
 
 def random_corpus() -> Corpus:
@@ -35,7 +30,7 @@ def ids(tokenized: TokenizedCorpus, table: str) -> list[list[int]]:
 @pytest.mark.parametrize(("max_n", "min_document_count"), [(1, 3), (2, 1), (4, 1), (4, 3), (3, 10)])
 def test_bags_are_those_of_scikit_learn(tmp_path: Path, max_n: int, min_document_count: int) -> None:
     corpus = random_corpus().with_validation(0.3, 1)
-    tokenized = tokenizer(max_n=max_n, min_document_count=min_document_count).fit(corpus, tmp_path)
+    tokenized = ngram_tokenizer(max_n=max_n, min_document_count=min_document_count).fit(corpus, tmp_path)
     counter = CountVectorizer(token_pattern=r"(?u)[\w']+", ngram_range=(1, max_n), min_df=min_document_count)
     counter.fit(corpus["train"]["text"])
     names, tokens = counter.get_feature_names_out(), tokenized.tokenizer.tokens
@@ -50,7 +45,7 @@ def test_ngrams_by_hand(tmp_path: Path) -> None:
     corpus = make_corpus(
         [("A fine film", 0), ("a fine day, a film", 1), ("", 0)], [("fine film fine film odd film", 0)]
     )
-    tokenized = tokenizer(max_n=2, min_document_count=2).fit(corpus, tmp_path)
+    tokenized = ngram_tokenizer(max_n=2, min_document_count=2).fit(corpus, tmp_path)
     assert list(tokenized.tokenizer.tokens) == ["<pad>", "<unk>", "a", "film", "fine", "a fine"]
     assert ids(tokenized, "train") == [[2, 4, 3, 5], [2, 4, 2, 3, 5], []]
     # neither across documents nor across words that are too rare
@@ -59,10 +54,10 @@ def test_ngrams_by_hand(tmp_path: Path) -> None:
 
 def test_the_vocabulary_keeps_what_most_documents_hold(tmp_path: Path) -> None:
     corpus = make_corpus([("a b", 0), ("a b", 0), ("a c c c c", 0), ("c", 0)])
-    tokenized = tokenizer(max_n=2, max_size=3).fit(corpus, tmp_path)
+    tokenized = ngram_tokenizer(max_n=2, max_size=3).fit(corpus, tmp_path)
     assert list(tokenized.tokenizer.tokens) == ["<pad>", "<unk>", "c", "a", "b"]  # 2, 3 and 2 documents; "a b" too
     assert ids(tokenized, "train")[2] == [3, 2, 2, 2, 2]
-    tokens = tokenizer(max_n=2, max_size=4).fit(corpus, tmp_path).tokenizer.tokens
+    tokens = ngram_tokenizer(max_n=2, max_size=4).fit(corpus, tmp_path).tokenizer.tokens
     assert tokens[2:] == ["c", "a", "b", "a b"]  # spelt by number and by slice
     with pytest.raises(IndexError):
         tokens[6]
@@ -70,17 +65,17 @@ def test_the_vocabulary_keeps_what_most_documents_hold(tmp_path: Path) -> None:
 
 def test_the_same_in_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = random_corpus()
-    whole = tokenizer(min_document_count=2, max_size=100).fit(corpus, tmp_path / "whole")
+    whole = ngram_tokenizer(min_document_count=2, max_size=100).fit(corpus, tmp_path / "whole")
     monkeypatch.setattr(ngrams, "PAIRS_AT_A_TIME", 50)
     monkeypatch.setattr(ngrams, "DOCUMENTS_AT_A_TIME", 7)
-    pieces = tokenizer(min_document_count=2, max_size=100).fit(corpus, tmp_path / "pieces")
+    pieces = ngram_tokenizer(min_document_count=2, max_size=100).fit(corpus, tmp_path / "pieces")
     assert list(pieces.tokenizer.tokens) == list(whole.tokenizer.tokens)
     assert ids(pieces, "test") == ids(whole, "test")
 
 
 def test_a_saved_tokenizer_encodes_any_text_alike(tmp_path: Path) -> None:
     corpus = random_corpus()
-    tokenized = tokenizer(min_document_count=2, max_size=150).fit(corpus, tmp_path / "cache")
+    tokenized = ngram_tokenizer(min_document_count=2, max_size=150).fit(corpus, tmp_path / "cache")
     tokenized.tokenizer.save(tmp_path)
     restored = load_tokenizer(tmp_path)
     assert list(restored.tokens) == list(tokenized.tokenizer.tokens)
@@ -92,6 +87,6 @@ def test_a_saved_tokenizer_encodes_any_text_alike(tmp_path: Path) -> None:
 
 def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = random_corpus()
-    first = tokenizer().fit(corpus, tmp_path)
+    first = ngram_tokenizer().fit(corpus, tmp_path)
     monkeypatch.setattr(NgramTokenizer, "find", None)
-    assert list(tokenizer().fit(corpus, tmp_path).tokenizer.tokens) == list(first.tokenizer.tokens)
+    assert list(ngram_tokenizer().fit(corpus, tmp_path).tokenizer.tokens) == list(first.tokenizer.tokens)

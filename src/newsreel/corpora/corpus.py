@@ -139,6 +139,10 @@ class Corpus:
         splits = {**self.splits, "unlabeled": rows}
         return replace(self, tables={**self.tables, "unlabeled": unlabeled}, splits=splits)
 
+    def unlabeled_digest(self) -> str:
+        """Digest, in hex, of the texts of the table `unlabeled`."""
+        return digest(*(digest(text) for texts in self.texts("unlabeled") for text in texts.to_pylist()))
+
     def with_validation(self, fraction: float, seed: int) -> "Corpus":
         """Split off stratified validation documents from `train`, unless the corpus has an official split."""
         return self if "validation" in self.splits else self._with_holdout("validation", "validate", fraction, seed)

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from tqdm import tqdm
 
 from newsreel.core.cache import Cache
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.pretrained import Pretrained, Vectors
-from newsreel.text.tokens import UNK, FittedTokenizer, TokenizedCorpus, TokenSequences
-from newsreel.text.words import read_sequences, write_sequences
+from newsreel.text.tokens import UNK, TokenizedCorpus, TokenSequences
+from newsreel.text.unlabeled import encode_unlabeled
 
 log = logging.getLogger(__name__)
 
@@ -93,19 +92,17 @@ class CorpusTrained(Pretrained):
         log.info(f"vectors     {self.kind} from {len(training.rows):,} training{and_unlabeled} documents")
 
         key = sha256(
-            f"{VECTORS_VERSION} {self.learning_settings()} {version(self.library)} {tokenizer.to_json()}".encode()
+            f"{VECTORS_VERSION} {self.learning_settings()} {version(self.library)} {tokenizer.digest()}".encode()
         )
         for ids in Documents([labelled]):
             key.update(sha256(ids.tobytes()).digest())
         if read_unlabeled:
-            for texts in corpus.texts("unlabeled"):
-                for text in texts.to_pylist():
-                    key.update(sha256(text.encode()).digest())
+            key.update(corpus.unlabeled_digest().encode())
 
-        def learn(partial: Path) -> Vectors:
+        def learn() -> Vectors:
             parts = [labelled]
             if read_unlabeled:
-                unlabeled = encode_unlabeled(tokenizer, corpus, partial)
+                unlabeled = encode_unlabeled(tokenized, corpus, paths.cache).tables["unlabeled"]
                 parts.append((unlabeled, np.arange(len(unlabeled))))
             return self.train(Documents(parts), tokenizer.tokens)
 
@@ -118,33 +115,16 @@ class CorpusTrained(Pretrained):
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
 
 
-def encode_unlabeled(tokenizer: FittedTokenizer, corpus: Corpus, folder: Path) -> TokenSequences:
-    """The unlabelled documents as token ids, stored in a file of the folder to save memory."""
-
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with tqdm(total=len(corpus.tables["unlabeled"]), unit=" documents", desc="encoding", disable=None) as bar:
-            for texts in corpus.texts("unlabeled"):
-                encoded = tokenizer.encode(texts.to_pylist())
-                yield encoded.ids, encoded.lengths
-                bar.update(len(texts))
-
-    write_sequences(folder, "unlabeled", chunks())
-    return read_sequences(folder, "unlabeled")
-
-
 def cached_vectors(
-    cache: Path, name: str, identity: tuple[object, ...], make: Callable[[Path], Vectors], what: str
+    cache: Path, name: str, identity: tuple[object, ...], make: Callable[[], Vectors], what: str
 ) -> Vectors:
     """The vectors of this identity from the cache; `make` computes them if they are not in it.
 
-    make: called with an empty directory for temporary files. Raises UserError if the cached file is damaged.
+    Raises UserError if the cached file is damaged.
     """
 
     def build(partial: Path) -> None:
-        vectors = make(partial)
-        for leftover in partial.iterdir():
-            leftover.unlink()
-        np.savez(partial / VECTORS_FILE, **vars(vectors))
+        np.savez(partial / VECTORS_FILE, **vars(make()))
 
     def load(folder: Path) -> Vectors:
         with np.load(folder / VECTORS_FILE) as arrays:

@@ -96,7 +96,7 @@ class Word2Vec(CorpusTrained):
             return align(vocabulary, words, values)
         identity = (CHOICE_VERSION, version(self.library), content_key(file), self.dimension, vocabulary)
         what = f"the vectors of {file.name}"
-        return cached_vectors(paths.cache, self.kind, identity, lambda _: self.read_vectors(file, vocabulary), what)
+        return cached_vectors(paths.cache, self.kind, identity, lambda: self.read_vectors(file, vocabulary), what)
 
     def read_vectors(self, file: Path, vocabulary: Sequence[str]) -> Vectors:
         """The vectors of a file for the vocabulary's words. Raises UserError if it is damaged or another format."""

@@ -160,6 +160,9 @@ class FittedNgrams(FittedTokenizer):
         write_atomically(folder / NGRAMS_FILE, content.getvalue())
         super().save(folder)
 
+    def digest(self) -> str:
+        return digest(self.to_json(), *(array.tobytes() for array in (*self.orders, *self.ids)))
+
     def to_json(self) -> str:
         content = {
             "kind": "ngrams",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.core.json_files import MAX_JSON_BYTES
 from newsreel.core.storage import write_atomically
@@ -108,6 +109,10 @@ class FittedTokenizer(ABC):
     def to_json(self) -> str:
         """A JSON object for `restore`, with the tokenizer's `kind`."""
 
+    def digest(self) -> str:
+        """Digest, in hex, of all that token ids depend on."""
+        return digest(self.to_json())
+
     def surface_forms(self, text: str) -> list[str] | None:
         """The spelling in the text of each token of `encode`; None if `encode` omits unknown tokens."""
         return None
@@ -134,7 +139,7 @@ class FittedTokenizer(ABC):
 
 @dataclass(frozen=True)
 class TokenizedCorpus:
-    """A corpus's labelled tables as token ids, with their tokenizer."""
+    """A corpus's labelled tables as token ids, with their tokenizer; also `unlabeled` if it is needed."""
 
     tokenizer: FittedTokenizer
     tables: dict[str, TokenSequences]

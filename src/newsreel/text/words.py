@@ -108,13 +108,29 @@ class RuleTokenizer(WordRules, Tokenizer):
 
 @dataclass(frozen=True, kw_only=True)
 class WordTokenizer(RuleTokenizer):
-    """Words extracted by rules; the vocabulary consists of the most frequent words of the training documents."""
+    """Words extracted by rules; the vocabulary consists of the most frequent words of the training documents.
+
+    unlabeled: whether the vocabulary counts the corpus's unlabelled documents too.
+    """
+
+    unlabeled: bool = False
 
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         rules = self.rules.for_corpus(corpus)
-        types, tables = encode_once(rules, corpus, cache)
         training = corpus.splits["train"]
+        if self.unlabeled:
+            corpus = corpus.with_unlabeled()
+            if "unlabeled" not in corpus.tables:
+                raise UserError(
+                    f"tokenizer.unlabeled is true, but the corpus {corpus.name!r} ({corpus.source}) has no unlabelled "
+                    "documents: set tokenizer.unlabeled=false, or add some (docs/own_corpus.md)."
+                )
+        types, tables = encode_once(rules, corpus, cache, self.unlabeled)
         counts, document_counts = count_types(tables[training.table], training.rows, len(types))
+        if self.unlabeled:
+            unlabeled = tables["unlabeled"]
+            more = count_types(unlabeled, np.arange(len(unlabeled)), len(types))
+            counts, document_counts = counts + more[0], document_counts + more[1]
         selected = choose(types, counts, document_counts, self.max_size, self.min_document_count)
         if not len(selected):
             raise UserError(
@@ -170,13 +186,16 @@ def flatten(words: pl.Series) -> tuple[pl.Series, np.ndarray]:
     return words.explode(empty_as_null=False), offsets
 
 
-def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Series, dict[str, TokenSequences]]:
+def encode_once(
+    rules: WordRules, corpus: Corpus, cache: Path, unlabeled: bool = False
+) -> tuple[pl.Series, dict[str, TokenSequences]]:
     """The words of the labelled tables as numbers of types, from the cache if they are in it.
 
+    unlabeled: also those of the table `unlabeled`.
     Returns the types, numbered by first occurrence, and the sequences of each table. The encoding does not depend on
     the vocabulary, so all splits, vocabulary sizes and seeds share it.
     """
-    names = [name for name in corpus.tables if name in ENCODED_TABLES]
+    names = [name for name in corpus.tables if name in ENCODED_TABLES or (unlabeled and name == "unlabeled")]
 
     def build(partial: Path) -> None:
         log.info(f"{corpus.name}: finding the words of the documents")
@@ -189,7 +208,9 @@ def encode_once(rules: WordRules, corpus: Corpus, cache: Path) -> tuple[pl.Serie
         tables = {name: read_sequences(folder, name) for name in names}
         return pl.read_parquet(folder / "types.parquet")["type"], tables
 
-    identity = (ENCODING_VERSION, corpus.fingerprint, asdict(rules))
+    identity: tuple[object, ...] = (ENCODING_VERSION, corpus.fingerprint, asdict(rules))
+    if unlabeled:
+        identity = (*identity, corpus.unlabeled_digest())
     what = f"the tokens of {corpus.name!r}"
     return Cache(cache).get_or_build("encoded", f"{corpus.name}-words", identity, build, load, what)
 
