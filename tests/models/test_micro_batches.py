@@ -13,6 +13,7 @@ from newsreel.models.flatten import FlattenMLP
 from newsreel.models.micro_batches import MicroBatchRunner, divide
 from newsreel.models.network import Network
 from newsreel.models.recurrent import RecurrentNetwork
+from newsreel.text.tokens import PAD
 
 RECURRENT: dict[str, Any] = {
     "directions": "both", "hidden_size": 5, "num_layers": 2, "pooling": "max_mean", "dropout": 0.0,
@@ -67,15 +68,17 @@ def assert_close(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
         torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-5)
 
 
-def test_parts_hold_every_document_once_trimmed_to_their_longest() -> None:
+def test_parts_hold_every_document_once_with_little_padding() -> None:
     token_ids, lengths = batch()
     parts = divide(token_ids, lengths, 8)
     assert [len(part.rows) for part in parts] == [7, 7, 6]
-    assert [part.token_ids.shape[1] for part in parts] == [9, 6, 3]
+    assert [part.token_ids.shape[1] for part in parts] == [16, 8, 8]  # of 9, 6 and 3 tokens
     assert torch.cat([part.rows for part in parts]).sort().values.tolist() == list(range(20))
     for part in parts:
         assert part.lengths.tolist() == lengths[part.rows].tolist()
-        assert torch.equal(part.token_ids, token_ids[part.rows, : part.token_ids.shape[1]])
+        expected = torch.full_like(part.token_ids, PAD)
+        expected[:, : token_ids.shape[1]] = token_ids[part.rows, : part.token_ids.shape[1]]
+        assert torch.equal(part.token_ids, expected)
     assert len(divide(token_ids[:2], lengths[:2], 8)) == 2
     assert len(divide(token_ids[:1], lengths[:1], 8)) == 1
 

@@ -10,20 +10,24 @@ Axes: B documents, T tokens, O outputs.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from newsreel.embeddings.dropout import draw_seed, mask_generator
 from newsreel.models.network import Network
+from newsreel.text.tokens import PAD
 
 MIN_PARTS = 2  # of a batch that is large enough
+LENGTH_STEP = 8  # parts are padded to a multiple of it: oneDNN compiles and keeps a program for every length
 Result = TypeVar("Result")
 
 
 class Part(NamedTuple):
-    """The documents of a micro-batch, padded to the longest of them."""
+    """The documents of a micro-batch, padded to the longest of them and on to a multiple of LENGTH_STEP."""
 
     rows: Tensor  # (B',) in the batch
     token_ids: Tensor  # (B', T')
@@ -41,7 +45,9 @@ def divide(token_ids: Tensor, lengths: Tensor, max_documents: int) -> list[Part]
     for rows in lengths.argsort(descending=True, stable=True).tensor_split(num_parts):
         part_lengths = lengths[rows]
         longest = max(1, int(part_lengths[0]))
-        parts.append(Part(rows, token_ids[:, :longest].index_select(0, rows), part_lengths))
+        num_tokens = -(-longest // LENGTH_STEP) * LENGTH_STEP
+        part_ids = token_ids[:, :num_tokens].index_select(0, rows)
+        parts.append(Part(rows, F.pad(part_ids, (0, num_tokens - part_ids.shape[1]), value=PAD), part_lengths))
     return parts
 
 
@@ -69,16 +75,16 @@ class MicroBatchRunner:
     @contextmanager
     def threads(self, num_threads: int) -> Iterator[None]:
         """Context with threads for the parts. torch has one OpenMP thread in it, unless batches are not divided."""
-        if num_threads == 1 or self.max_documents is None:
+        if self.max_documents is None:
             yield
             return
         before, pool_before = torch.get_num_threads(), self._pool
         torch.set_num_threads(1)
         try:
-            with ThreadPoolExecutor(
-                num_threads, "micro-batch", initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                self._pool = pool
+            with ExitStack() as stack:
+                if num_threads > 1:
+                    initialize = partial(torch.set_num_threads, 1)
+                    self._pool = stack.enter_context(ThreadPoolExecutor(num_threads, "micro-batch", initialize))
                 yield
         finally:
             self._pool = pool_before
