@@ -21,7 +21,7 @@ SMALL = {  # what makes an embedding small, by its name
     "glove": ["embedding.dimension=8", "embedding.path={folder}/vectors.txt"],
 }
 TWO_STEPS = ["data.num_documents=50", "data.validation_fraction=0.1", "batches.batch_size=18", "batches.max_tokens=20",
-             "training.max_epochs=1"]  # fmt: skip
+             "training.max_epochs=1", "training.solver=minibatch"]  # fmt: skip
 # every model and every embedding; a model that looks one-hot words up
 FAST = {*zip(MODELS, cycle(EMBEDDINGS), strict=False), ("kim_cnn", "one_hot")}
 PAIRS = [pytest.param(*pair, marks=[] if pair in FAST else [pytest.mark.slow]) for pair in product(MODELS, EMBEDDINGS)]
