@@ -1,0 +1,226 @@
+"""Train the best classifier of each family and compare it with published ones: `python scripts/state_of_the_art.py`.
+
+A row of docs/state_of_the_art.md is the result of a step, which may need the runs of other steps, such as a teacher for
+pseudo-labels. Steps are run once per seed, unless they have been run with the same settings; the seconds of a row are
+those of all steps that it needs.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import mean, stdev
+from string import Formatter
+from typing import Any
+
+from lecture import PROJECT
+from newsreel.core.markdown import format_mean_std, markdown_table
+from newsreel.core.storage import write_atomically
+from newsreel.core.terminal import print_every_character
+
+QUIET = "logger=none evaluation.figures=false"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command. In its settings, {name} is the run directory of another step with the same seed."""
+
+    script: str  # train.py, pretrain.py or evaluate.py
+    settings: str
+
+    @property
+    def needs(self) -> list[str]:
+        return [name for _, name, _, _ in Formatter().parse(self.settings) if name]
+
+    def command(self, seed: int, run_dirs: dict[str, str]) -> list[str]:
+        settings = shlex.split(self.settings.format(**run_dirs))
+        return [self.script, *settings, *([] if self.script == "evaluate.py" else [f"seed={seed}", *QUIET.split()])]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the test scores of a step."""
+
+    corpus: str
+    title: str
+    step: str
+    metrics: tuple[str, ...]  # in metrics.json
+    published: str  # neighbours, with their source
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+NGRAMS = "model=bow data=imdb tokenizer=ngrams model.weighting=nb"
+STEPS = {
+    "imdb_ngrams": Step("train.py", NGRAMS),
+    "imdb_bilstm": Step("train.py", "model=bilstm data=imdb"),
+    "imdb_bilstm_word2vec": Step("train.py", "model=bilstm data=imdb embedding=word2vec"),
+    "imdb_teacher": Step("evaluate.py", "run=[{imdb_ngrams},{imdb_bilstm_word2vec}] weights=fit"),
+    "imdb_lstm": Step("train.py", "model=lstm data=imdb"),
+    "reuters_bow": Step("train.py", "experiment=reuters_bow"),
+    "r8": Step("train.py", "experiment=r8"),
+    "r52": Step("train.py", "experiment=r52"),
+}
+ACCURACY = ("test/accuracy",)
+F1 = ("test/f1_micro", "test/f1_macro")
+ROWS = {
+    "lstm": Row("IMDB", "LSTM, default settings", "imdb_lstm", ACCURACY, "LSTM 86.5 (Dai and Le 2015)"),
+    "bilstm": Row(
+        "IMDB", "BiLSTM, labelled reviews alone", "imdb_bilstm", ACCURACY, "oh-2LSTMp 91.86 (Johnson and Zhang 2016)"
+    ),
+    "r90": Row(
+        "Reuters R90",
+        "n-grams",
+        "reuters_bow",
+        F1,
+        "SVM 86.0 micro, 52.5 macro (Yang and Liu 1999), LSTM_reg 87.0 micro (Adhikari et al. 2019)",
+    ),
+    "r8": Row(
+        "Reuters R8", "n-grams", "r8", ACCURACY, "TextGCN 97.07 (Yao et al. 2019), HyperGAT 97.97 (Ding et al. 2020)"
+    ),
+    "r52": Row("Reuters R52", "n-grams", "r52", ACCURACY, "TextGCN 93.56, HyperGAT 94.98"),
+}
+COLUMNS = ("row", "corpus", "classifier", "validation", "test", "seeds", "time", "published test scores")
+BETWEEN = ("<!-- made by scripts/state_of_the_art.py -->", "<!-- until here -->")
+
+
+class Runner:
+    """Runs steps in directories that depend on their settings and on those of the steps that they need."""
+
+    def __init__(self, output: Path, train: bool = True) -> None:
+        """train: whether missing steps are run."""
+        self.output = output.resolve()
+        self.train = train
+
+    def digest(self, name: str) -> str:
+        step = STEPS[name]
+        parts = [step.script, step.settings, *map(self.digest, step.needs)]
+        return sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+    def folder(self, name: str, seed: int) -> Path:
+        return self.output / f"{name}-{self.digest(name)}" / f"seed{seed}"
+
+    def run_dir(self, name: str, seed: int) -> Path:
+        """The directory that other commands name: of a run, or of an ensemble."""
+        folder = self.folder(name, seed)
+        return folder / "ensemble" if STEPS[name].script == "evaluate.py" else folder / "run"
+
+    def metrics(self, name: str, seed: int) -> dict[str, Any] | None:
+        """The content of metrics.json of a step; None if it has not been run."""
+        folder = self.folder(name, seed)
+        if not (folder / "seconds.json").exists():
+            return None
+        kind = "test" if STEPS[name].script == "evaluate.py" else "run"
+        content: dict[str, Any] = json.loads((folder / kind / "metrics.json").read_text())
+        return content
+
+    def seconds(self, name: str, seed: int) -> float:
+        """Of the step and of all steps that it needs."""
+        return sum(float(json.loads((self.folder(each, seed) / "seconds.json").read_text())) for each in needed(name))
+
+    def run(self, name: str, seed: int) -> bool:
+        """Run a step, after those that it needs; returns whether all have results."""
+        step = STEPS[name]
+        if not all(self.run(other, seed) for other in step.needs):
+            return False
+        if self.metrics(name, seed) is not None:
+            return True
+        if not self.train:
+            return False
+        folder = self.folder(name, seed)
+        shutil.rmtree(folder, ignore_errors=True)  # of a step that was killed
+        folder.mkdir(parents=True)
+        arguments = step.command(seed, {other: str(self.run_dir(other, seed)) for other in step.needs})
+        if step.script == "evaluate.py":
+            arguments += [f"output={folder / 'test'}", f"save={folder / 'ensemble'}"]
+        else:
+            arguments += [f"hydra.run.dir={folder / 'run'}"]
+        print("python", shlex.join(arguments), flush=True)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, str(PROJECT / arguments[0]), *arguments[1:]], check=False)
+        if done.returncode:
+            return False
+        write_atomically(folder / "seconds.json", json.dumps(round(time.perf_counter() - start, 1)))
+        return True
+
+    def cells(self, name: str) -> list[str] | None:
+        """The cells of a row; None unless all of its seeds have results."""
+        row = ROWS[name]
+        runs = [self.metrics(row.step, seed) for seed in row.seeds]
+        results = [run for run in runs if run is not None]
+        if len(results) < len(runs):
+            return None
+        scores = [spread([run[metric] for run in results]) for metric in row.metrics]
+        validation = [spread([run[metric.replace("test/", "val/")] for run in results]) for metric in row.metrics]
+        seconds = mean(self.seconds(row.step, seed) for seed in row.seeds)
+        seeds = ", ".join(map(str, row.seeds))
+        return [
+            f"`{name}`",
+            row.corpus,
+            row.title,
+            " / ".join(validation),
+            " / ".join(scores),
+            seeds,
+            f"{seconds / 60:.1f} min",
+            row.published,
+        ]
+
+
+def needed(name: str) -> set[str]:
+    """The step and all steps that it needs."""
+    return {name}.union(*map(needed, STEPS[name].needs))
+
+
+def spread(values: list[float]) -> str:
+    return format_mean_std(mean(values), stdev(values) if len(values) > 1 else None)
+
+
+def commands(name: str) -> list[str]:
+    """The commands of a row, in their order, for readers: {name} stands for the run directory of a step."""
+    lines = [line for other in STEPS[name].needs for line in commands(other)]
+    step = STEPS[name]
+    lines.append(f"{name}: python {step.script} {step.settings}")
+    return list(dict.fromkeys(lines))
+
+
+def page(runner: Runner) -> str:
+    """The generated part of the page."""
+    cells = {name: cells for name in ROWS if (cells := runner.cells(name)) is not None}
+    lines = markdown_table(COLUMNS, list(cells.values()))
+    steps = [f"\n`{name}`:\n\n```text\n" + "\n".join(commands(ROWS[name].step)) + "\n```" for name in cells]
+    return "\n".join([*lines, *steps])
+
+
+def main() -> int:
+    print_every_character()
+    parser = argparse.ArgumentParser(description="Train the best classifier of each family; write their table.")
+    parser.add_argument("rows", nargs="*", help=f"rows to train (default: all): {', '.join(ROWS)}")
+    parser.add_argument("--output", type=Path, default=Path("outputs/state_of_the_art"), help="directory of the runs")
+    parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "state_of_the_art.md", help="page of the table")
+    parser.add_argument("--table", action="store_true", help="only write the table of the existing runs; do not train")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.rows if name not in ROWS]:
+        parser.error(f"there is no row {', '.join(unknown)}: choose from {', '.join(ROWS)}")
+    runner = Runner(arguments.output, train=not arguments.table)
+    failed = []
+    try:
+        for name in arguments.rows or ROWS:
+            failed += [f"{name} seed={seed}" for seed in ROWS[name].seeds if not runner.run(ROWS[name].step, seed)]
+    except KeyboardInterrupt:  # the command has said how to go on
+        failed.append("stopped")
+    text = arguments.docs.read_text(encoding="utf-8")
+    before, rest = text.split(BETWEEN[0])
+    after = rest.split(BETWEEN[1])[1]
+    write_atomically(arguments.docs, f"{before}{BETWEEN[0]}\n\n{page(runner)}\n\n{BETWEEN[1]}{after}")
+    if failed and not arguments.table:
+        print(f"error: no results of {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed and not arguments.table else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
