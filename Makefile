@@ -7,7 +7,7 @@ ARGS   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-real test-slow fuzz audit faults soak check format docs results bench clean
+.PHONY: help setup train test test-real test-slow fuzz audit faults soak check format docs results notebooks bench clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -62,6 +62,9 @@ format: $(READY) ## Format the code and mend what lint can mend
 
 results: $(READY) ## Train the models of README.md's table and write the table (IMDB; about 40 minutes)
 	$(BIN)/python scripts/readme_results.py $(ARGS)
+
+notebooks: $(READY) ## Execute the lecture's notebooks into outputs/notebooks (FULL=1: on the IMDB reviews, an hour; ARGS="6 7": these)
+	$(BIN)/python scripts/run_notebooks.py $(ARGS)
 
 bench: $(READY) ## Compare the speed with that of other libraries and write docs/benchmark.md (hours; ARGS="bow-cold": one row)
 	$(BIN)/python scripts/benchmark.py $(ARGS)

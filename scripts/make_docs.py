@@ -19,14 +19,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import grimp
 import yaml
 
+import kneser_ney
 from newsreel.batches.batch import BatchSettings
+from newsreel.batches.streams import StreamSettings
+from newsreel.config.pretraining import PretrainerSettings
 from newsreel.config.schema import Published, TrainerSettings
 from newsreel.corpora.corpus import Paths
-from newsreel.inference import evaluate, predict
+from newsreel.inference import demo, evaluate, predict
 from newsreel.inference.eval_data import PathOverrides
 from newsreel.inference.export import onnx
 from newsreel.models.decisions import EvaluationSettings
-from newsreel.models.optimization import TrainingSettings
+from newsreel.models.language_model import LanguageModelSettings
+from newsreel.models.optimization import LanguageModelTraining, TrainingSettings
 
 PROJECT = Path(__file__).parents[1]
 PACKAGE = "newsreel"
@@ -41,17 +45,38 @@ SECTIONS: dict[str, type] = {  # classes of the sections of configs/train.yaml w
     "published": Published,
     "paths": Paths,
 }
+PRETRAIN_SECTIONS: dict[str, type] = {  # the same of configs/pretrain.yaml
+    "model": LanguageModelSettings,
+    "batches": StreamSettings,
+    "training": LanguageModelTraining,
+    "trainer": PretrainerSettings,
+    "paths": Paths,
+}
 COMMANDS = {  # file in configs/ → command
     "train": "python train.py",
+    "pretrain": "python pretrain.py",
     "evaluate": "python evaluate.py",
     "predict": "python predict.py",
     "export": "python scripts/export.py",
     "neighbors": "python scripts/neighbors.py",
     "corpus": "python scripts/corpus.py",
+    "kneser_ney": "python scripts/kneser_ney.py",
+    "demo": "python scripts/demo.py",
 }
-REQUESTS: dict[str, type] = {"evaluate": evaluate.Request, "predict": predict.Request, "export": onnx.Request}
+SECTIONS_OF = {"train": SECTIONS, "neighbors": SECTIONS, "pretrain": PRETRAIN_SECTIONS}  # file in configs/ → sections
+REQUESTS: dict[str, type] = {
+    "evaluate": evaluate.Request,
+    "predict": predict.Request,
+    "export": onnx.Request,
+    "kneser_ney": kneser_ney.Request,
+    "demo": demo.Request,
+}
 GROUPS = ("data", "tokenizer", "embedding", "model", "trainer", "logger", "debug", "sweep", "hydra", "experiment")
-NAMES_ONLY = ("experiment", "sweep/space")  # groups whose files are only listed, because they have no new settings
+NAMES_ONLY = (
+    "experiment",
+    "sweep/space",
+    "sweep/ladder",
+)  # groups whose files are only listed, because they have no new settings
 HYDRA_SETTINGS = ("run", "sweep", "callbacks", "help", "output_subdir", "job_logging", "mode")  # not for users
 
 
@@ -238,7 +263,7 @@ def command_settings(file: Path) -> list[Setting]:
         section, _, key = setting.key.partition(".")
         if section == "defaults" or (section == "hydra" and key.split(".")[0] in HYDRA_SETTINGS):
             continue
-        kind = SECTIONS.get(section) if file.stem in ("train", "neighbors") else None
+        kind = SECTIONS_OF.get(file.stem, {}).get(section)
         if not key:
             kind, key = REQUESTS.get(file.stem), section
         elif section == "paths" and file.stem in REQUESTS:

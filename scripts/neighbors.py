@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import hydra
@@ -14,7 +13,6 @@ from omegaconf import DictConfig
 from newsreel.cli.app import read_request, run, user_errors
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
-from newsreel.runs.run_dir import TABLE_KEY_SUFFIX, read_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +36,11 @@ def main(config: DictConfig) -> None:
 def answer(config: DictConfig) -> None:
     """Print the neighbours and similarities that the config asks for. Raises UserError."""
     from newsreel.embeddings.neighbors import WordVectors
+    from newsreel.runs.word_table import read_table
 
     questions, settings = read_request(config, Questions, "use run=<run directory> to show the words of a finished run")
     if questions.run is not None:
-        words, rows = table_of_run(user_path(questions.run, "run"))
+        words, rows = read_table(user_path(questions.run, "run"))
     else:
         words, rows = table_of_config(settings)
     vectors = WordVectors.of(words, rows)
@@ -55,19 +54,6 @@ def answer(config: DictConfig) -> None:
         print_similarities(questions.words, vectors.similarities(questions.words).tolist())
     if questions.projector_words:
         show_in_projector(words, rows, questions.projector_words)
-
-
-def table_of_run(folder: Path) -> tuple[Sequence[str], Any]:
-    """The words of a finished run and the (V, E) embedding table of its best checkpoint."""
-    from newsreel.text.loading import load_tokenizer
-
-    tokens = load_tokenizer(folder).tokens
-    tables = [value for name, value in read_weights(folder).items() if name.endswith(TABLE_KEY_SUFFIX)]
-    if not tables:
-        raise UserError(
-            f"{folder} has no word vectors, because its words are one-hot. Name a run with another embedding."
-        )
-    return tokens, tables[0]
 
 
 def table_of_config(config: dict[str, Any]) -> tuple[Sequence[str], Any]:

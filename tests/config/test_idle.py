@@ -21,6 +21,22 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
         ("training.one_vs_rest=false evaluation.shrinkage=3", "multilabel", None),
         (NOT_FITTED, "multilabel", "evaluation.shrinkage=3 has no effect: only evaluation.thresholds=per_label"),
         (NOT_FITTED, "binary", f"{NOT_FITTED} has no effect: each document gets one label"),
+        ("evaluation.thresholds=scut_fbr evaluation.fbr=0.1 evaluation.folds=3", "multilabel", None),
+        (
+            "evaluation.folds=3 evaluation.fbr=0.2",
+            "multilabel",
+            "evaluation.fbr=0.2 has no effect: only evaluation.thresholds=scut_fbr raises",
+        ),
+        (
+            "evaluation.thresholds=fixed evaluation.folds=3",
+            "multilabel",
+            "evaluation.folds=3 has no effect: evaluation.thresholds=fixed fits nothing",
+        ),
+        (
+            "evaluation.folds=3 evaluation.fbr=0.2",
+            "multiclass",
+            "evaluation.folds=3 evaluation.fbr=0.2 has no effect: each document gets one label",
+        ),
         ("trainer.projector_words=9", "binary", None),
         ("logger=csv trainer.projector_words=9", "binary", "trainer.projector_words=9 has no effect: only"),
         ("model=bow trainer.projector_words=9", "binary", "trainer.projector_words=9 has no effect: one-hot"),
@@ -43,6 +59,25 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
             "embedding.ratio_scale=5 has no effect: embedding.adapt_below=0 starts no row with ratios",
         ),
         ("batches.truncation=tail", "binary", None),
+        ("data.pseudo_labels=run data.pseudo_weight=0.5", "binary", None),
+        (
+            "data.pseudo_targets=hard data.pseudo_weight=0.5",
+            "binary",
+            "data.pseudo_targets=hard data.pseudo_weight=0.5 has no effect: data.pseudo_labels=null names no run",
+        ),
+        ("training.adversarial=1 training.perturbation_norm=3", "binary", None),
+        (
+            "training.entropy=1 training.perturbation_norm=3",
+            "binary",
+            "training.perturbation_norm=3 has no effect: only",
+        ),
+        ("training.vat=1 batches.unlabeled_batch_size=3", "binary", None),
+        (
+            "training.adversarial=1 batches.unlabeled_batch_size=3",
+            "binary",
+            "batches.unlabeled_batch_size=3 has no effect: only",
+        ),
+        ("regularize=false training.vat=0.5", "binary", "training.vat=0.5 has no effect: regularize=false"),
         (
             "model=bow training.learning_rate=0.5 training.schedule=cosine",
             "binary",

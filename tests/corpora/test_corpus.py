@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.documents import contents, make_corpus, split_sizes, with_tables
+from helpers.documents import contents, make_corpus, make_table, split_sizes, with_tables
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.prepared import Description, open_prepared, record_batch, write_description, write_split
@@ -143,3 +143,17 @@ def test_a_prepared_corpus_keeps_its_hierarchy_and_may_have_none(tmp_path: Path)
     (tmp_path / "corpus.json").write_text(json.dumps(common))  # of an older version
     corpus = open_prepared(tmp_path)
     assert (corpus.parents, corpus.label_titles) == ((), ())
+
+
+def test_training_and_validation_documents_are_pooled_without_the_test() -> None:
+    corpus = numbered().with_validation(0.25, seed=0)
+    pooled = corpus.pooled()
+    assert split_sizes(pooled) == {"train": 20}
+    assert pooled["train"]["text"][:] == numbered()["train"]["text"][:]
+    own = with_tables(numbered(4), validation=make_table([("another", 1)]), unlabeled=make_table([("more", -1)]))
+    pooled = own.pooled()
+    assert split_sizes(pooled) == {"train": 5, "unlabeled": 1}
+    assert pooled["train"]["text"][:] == [*own["train"]["text"][:], "another"]
+    assert pooled.targets("train").tolist() == [0, 1, 0, 1, 1]
+    assert set(pooled.tables) == {"train", "unlabeled"}
+    assert pooled.fingerprint != own.fingerprint

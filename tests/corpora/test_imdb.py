@@ -27,7 +27,7 @@ from helpers.imdb_copy import (
 from newsreel.core.errors import UserError
 from newsreel.corpora import imdb, npm
 from newsreel.corpora.corpus import Paths
-from newsreel.corpora.sources import Unavailable
+from newsreel.corpora.sources import Unavailable, no_downloads
 
 
 @pytest.fixture
@@ -134,6 +134,23 @@ def test_what_is_wrong_with_a_copy_is_named(paths: Paths, tmp_path: Path, write:
     write(tmp_path / "copy")
     with pytest.raises(UserError, match=problem):
         read(paths, path=tmp_path / "copy")
+
+
+def test_nothing_is_downloaded_where_downloads_are_off(
+    paths: Paths, stub_npm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with no_downloads():
+        with monkeypatch.context() as patch:
+            patch.setattr(imdb.hub, "load", lambda *arguments: pytest.fail("asked the network"))
+            stub_npm(lambda folder: pytest.fail("asked the network"))
+            with pytest.raises(UserError, match="it is not on this machine, and nothing is downloaded now"):
+                read(paths)
+        with pytest.raises(Unavailable, match="nothing is downloaded now"):
+            imdb.hub.load("someone/news")
+    stub_npm(write_npm_tarball)
+    read(paths, source="registry")
+    with no_downloads():
+        assert read(paths, source="registry").source.startswith("registry:")
 
 
 @pytest.mark.usefixtures("without_network")

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from newsreel.corpora.splits import first_of_each_class, rounded_holdout, stratified_holdout, with_total
+from newsreel.corpora.splits import (
+    first_of_each_class,
+    rounded_holdout,
+    stratified_folds,
+    stratified_holdout,
+    with_total,
+)
 
 
 def test_first_of_each_class_keeps_order() -> None:
@@ -136,3 +142,24 @@ def test_every_label_keeps_a_document(fraction: float) -> None:
     kept, held_out = stratified_holdout(targets, fraction, seed=0)
     assert targets[kept].any(axis=0).all()
     assert sorted([*kept, *held_out]) == list(range(60))
+
+
+def test_folds_have_every_label_in_the_same_proportion() -> None:
+    random = np.random.default_rng(0)
+    targets = (random.random((1000, 5)) < [0.5, 0.3, 0.1, 0.02, 0.01]).astype(np.uint8)
+    folds = stratified_folds(targets, 4, seed=0)
+    assert np.array_equal(folds, stratified_folds(targets, 4, seed=0))
+    assert not np.array_equal(folds, stratified_folds(targets, 4, seed=1))
+    assert np.abs(np.bincount(folds) - 250).max() <= 2
+    for fold in range(4):
+        assert np.all(np.abs(targets[folds == fold].sum(axis=0) - targets.sum(axis=0) / 4) <= 2)
+
+
+def test_the_few_documents_of_a_label_and_those_without_labels_are_in_different_folds() -> None:
+    targets = np.eye(8, 7, dtype=np.uint8)[np.repeat(range(8), [3, 3, 3, 2, 2, 1, 1, 5])]  # the last five have none
+    folds = stratified_folds(targets, 5, seed=0)
+    assert np.bincount(folds).tolist() == [4] * 5
+    for column in targets.T:
+        assert len(set(folds[column == 1])) == column.sum()
+    only_unlabelled = stratified_folds(np.zeros((7, 2), dtype=np.uint8), 3, seed=0)
+    assert sorted(np.bincount(only_unlabelled)) == [2, 2, 3]

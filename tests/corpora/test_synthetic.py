@@ -11,7 +11,7 @@ from helpers.documents import READING, split_sizes
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
 from newsreel.corpora.rcv1_stories import topics
-from newsreel.corpora.synthetic import Synthetic
+from newsreel.corpora.synthetic import Synthetic, pseudo_words
 
 SETTINGS = Synthetic(
     **READING,
@@ -79,6 +79,40 @@ def test_settings_that_do_not_fit_are_refused(paths: Paths) -> None:
             replace(SETTINGS, hierarchy="rcv1", **changes)
     with pytest.raises(UserError, match=r"data\.num_labels is 80 and data\.vocabulary_size is 100"):
         replace(SETTINGS, num_labels=80, vocabulary_size=100).load(paths)
+
+
+def triples(text: str, markers: set[str]) -> list[tuple[int, str, str, str]]:
+    """A marker, another word and a marker, with their position, as they are put at every third word."""
+    words = text.split()
+    at = range(0, len(words) - 2, 3)
+    return [(i, *words[i : i + 3]) for i in at if words[i] in markers and words[i + 2] in markers]
+
+
+def test_with_the_signal_order_the_order_of_two_markers_alone_says_the_label(paths: Paths) -> None:
+    corpus = replace(SETTINGS, signal="order", num_labels=2, num_documents=2000).load(paths)
+    assert corpus.task == "binary"
+    names = pseudo_words(SETTINGS.vocabulary_size)[500:503]  # the first three after the common half
+    found: dict[int, Counter] = {0: Counter(), 1: Counter()}
+    counts: dict[int, Counter] = {0: Counter(), 1: Counter()}
+    for text, label in zip(corpus["train"]["text"], corpus.targets("train"), strict=True):
+        pairs = [(names.index(first), names.index(second)) for _, first, _, second in triples(text, set(names))]
+        assert pairs
+        found[label].update(pairs)
+        counts[label].update(word for word in text.split() if word in names)
+    assert set(found[0]) == {(0, 1), (1, 2), (2, 0)}
+    assert set(found[1]) == {(0, 2), (1, 0), (2, 1)}
+    shares = [[counts[label][name] / counts[label].total() for name in names] for label in (0, 1)]
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+    words = sum(len(text.split()) for text in corpus["train"]["text"])
+    fraction = (counts[0].total() + counts[1].total()) / words
+    assert 0.19 < fraction < 0.24  # 0.25 × (1 - 0.2), and more where a document would have no triple
+
+
+def test_without_any_signal_the_order_says_nothing(paths: Paths) -> None:
+    corpus = replace(SETTINGS, signal="order", difficulty=1.0).load(paths)
+    assert not set(pseudo_words(SETTINGS.vocabulary_size)[500:]) & set(" ".join(corpus["train"]["text"][:]).split())
+    with pytest.raises(UserError, match=r"data\.signal is order, .* but data\.multilabel is true: omit one"):
+        replace(SETTINGS, signal="order", multilabel=True)
 
 
 def test_difficulty_decides_how_far_words_tell_the_label(paths: Paths) -> None:

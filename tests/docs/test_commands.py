@@ -32,7 +32,10 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PROJECT).as_posix())
 FENCE = re.compile(r"^```(bash|console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN_PLACEHOLDER = re.compile(r"(outputs/[\w/]+)/<time>")
-COMPOSING = ("train.py", "evaluate.py", "predict.py", "scripts/export.py", "scripts/neighbors.py", "scripts/corpus.py")
+COMPOSING = (
+    *("train.py", "pretrain.py", "evaluate.py", "predict.py", "scripts/export.py", "scripts/neighbors.py"),
+    *("scripts/corpus.py", "scripts/kneser_ney.py", "scripts/demo.py"),
+)
 LITERAL_KEYS = ("text", "word", "analogy")  # their values are taken as they stand
 HYDRA_FLAGS = ("-m", "--multirun", "--help")
 HYDRA_OPTIONS = ("--config-dir", "--cfg")  # each has a value
@@ -121,7 +124,8 @@ def brings_keys(choice: Override, key: str) -> bool:
     """Whether the choice can decide if there is such a key, so that few configs are composed for many commands."""
     section = key.partition(".")[0]
     group = choice.key_or_group.partition("/")[0]
-    return group in (section, "experiment") or (group, section) in (("model", "embedding"), ("sweep", "hydra"))
+    others = (("model", "embedding"), ("sweep", "hydra"), ("sweep", "budget_minutes"))
+    return group in (section, "experiment") or (group, section) in others
 
 
 @cache
@@ -241,7 +245,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(1800)
 @every_page
 def test_blocks_run_in_order(page: Path, tmp_path: Path, cache_dir: Path) -> None:
-    for name in ("train.py", "evaluate.py", "predict.py", "configs", "scripts"):
+    for name in ("train.py", "pretrain.py", "evaluate.py", "predict.py", "configs", "scripts"):
         (tmp_path / name).symlink_to(PROJECT / name)
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NEWSREEL_CORPORA_DIR": "corpora"}

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from helpers.documents import NOWHERE, make_corpus, tokenized_corpus
+from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import Learned, OneHotEmbedding, TableEmbedding
 
 TOKEN_IDS = torch.tensor([[2, 3, 4], [4, 0, 0]])
@@ -73,3 +75,36 @@ def test_a_bag_of_one_hot_rows_is_a_linear_layer_on_the_bag() -> None:
     assert bag.tolist() == [[0, 0, 1, 2, 0.5], [0, 0, 0, 0, 3]]
     expected = F.linear(bag, layer.table.weight.T, layer.bias)
     assert torch.allclose(layer(TOKEN_IDS, WEIGHTS), expected, atol=1e-6)
+
+
+def test_a_normalised_table_has_mean_zero_and_equal_variances_weighted_by_the_words_frequencies() -> None:
+    random = np.random.default_rng(0)
+    values = (random.normal(size=(7, 4)) * [1, 2, 3, 4] + 5).astype(np.float32)
+    values[0] = 0  # <pad>
+    counts = np.array([0, 3, 5, 0, 1, 9, 2])
+    frequencies = counts / counts.sum()
+    mean = frequencies @ values
+    variances = frequencies @ (values - mean) ** 2
+    expected = (values - mean) / np.sqrt(variances) * np.sqrt(variances.mean())
+    expected[0] = 0
+    embedding = TableEmbedding(torch.from_numpy(values.copy()))
+    before = set(embedding.state_dict())
+    embedding.keep_normalized(torch.from_numpy(counts))
+    assert embedding.std == pytest.approx(np.sqrt(variances.mean()), rel=1e-5)
+    assert np.allclose(embedding.rows(), expected, atol=1e-5)
+    assert set(embedding.state_dict()) == before  # checkpoints are those of any table
+    with torch.no_grad():
+        embedding.table.weight.mul_(3).add_(1)
+    embedding.normalize()
+    assert np.allclose(embedding.rows(), expected, atol=1e-5)
+
+
+def test_a_normalised_table_of_a_single_frequent_word_has_no_bad_numbers() -> None:
+    embedding = TableEmbedding(torch.randn(4, 3))
+    embedding.keep_normalized(torch.tensor([0, 0, 8, 0]))
+    assert embedding.rows().isfinite().all()
+
+
+def test_an_embedding_without_a_table_cannot_be_normalised() -> None:
+    with pytest.raises(UserError, match=r"training\.vat perturb word vectors, which this embedding does not have"):
+        OneHotEmbedding(4).keep_normalized(torch.ones(4))

@@ -11,8 +11,10 @@ from sklearn.metrics import f1_score
 from newsreel.evaluation.statistics import (
     Outcomes,
     confidence_interval,
+    difference,
     holm,
     mcnemar,
+    mean_interval,
     p_value,
     permutation_test,
     residuals,
@@ -159,3 +161,28 @@ def test_p_values_are_corrected_by_the_method_of_holm() -> None:
     assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
     assert holm([0.6, 0.7]) == [1, 1]
     assert holm([]) == []
+
+
+def test_the_interval_of_a_difference_between_single_runs_is_that_of_a_paired_t_test() -> None:
+    one, other = random_classes(1, 0.8), random_classes(2, 0.7)
+    estimate = difference([one], [other])
+    paired = stats.ttest_rel(one.hits, other.hits)
+    assert estimate.value == pytest.approx((one.hits - other.hits).mean())
+    assert estimate.interval == pytest.approx(tuple(paired.confidence_interval(0.95)))
+    assert estimate.p_value == pytest.approx(paired.pvalue)
+
+
+def test_the_interval_of_a_mean_over_seeds_has_the_variances_of_documents_and_of_seeds() -> None:
+    group = [random_classes(seed, accuracy) for seed, accuracy in ((1, 0.74), (2, 0.78), (3, 0.8))]
+    scores = [outcomes.hits.mean() for outcomes in group]
+    documents = stats.sem(np.mean([outcomes.hits - outcomes.hits.mean() for outcomes in group], axis=0)) ** 2
+    seeds = stats.sem(scores) ** 2
+    degrees = (documents + seeds) ** 2 / (documents**2 / 299 + seeds**2 / 2)  # Satterthwaite 1946
+    reach = stats.t.ppf(0.975, degrees) * np.sqrt(documents + seeds)
+    assert mean_interval(group) == pytest.approx((np.mean(scores) - reach, np.mean(scores) + reach))
+
+
+def test_the_interval_of_runs_with_the_same_outcomes_is_that_of_one() -> None:
+    one = random_classes(1, 0.8)
+    assert mean_interval([one, one]) == mean_interval([one]) == confidence_interval(one)
+    assert mean_interval([classes((1, 300)), classes((1, 299), (0, 1))])[1] == 1  # not above

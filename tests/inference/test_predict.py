@@ -23,11 +23,11 @@ from helpers.shared_runs import RUNS, SharedRuns
 from helpers.tiny_runs import read_tiny
 from newsreel.cli.app import quote_literals
 from newsreel.core.errors import UserError
-from newsreel.inference import predictors
 from newsreel.inference.input_stream import Source, StreamLines, chunks
 from newsreel.inference.output_writers import PredictionBatch, dumps
 from newsreel.inference.predict import predict
-from newsreel.inference.predictors import batches_of_similar_length
+from newsreel.runs import scoring
+from newsreel.runs.scoring import batches_of_similar_length
 
 COLUMNS = ["id", "review"]
 ROWS = [("7", "one two"), ("8", ""), ("9", 'three "four"\nfive, six'), ("10", "seven")]
@@ -191,7 +191,7 @@ def test_documents_are_held_some_at_a_time() -> None:
 
 
 def test_a_document_of_too_many_tokens_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictors, "MAX_DOCUMENT_TOKENS", 3)
+    monkeypatch.setattr(scoring, "MAX_DOCUMENT_TOKENS", 3)
     (tmp_path / "a.txt").write_text("one two three\n\none two three four\n")
     with pytest.raises(UserError, match=r"a\.txt, line 3: the document has 4 tokens, but at most 3 are possible"):
         ask(f"run={folder / 'lstm'}", f"input={tmp_path / 'a.txt'}")

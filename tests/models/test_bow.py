@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
+from newsreel.batches.bags import count_words
 from newsreel.batches.batch import Batch
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
@@ -104,6 +105,18 @@ def test_naive_bayes_ratios_are_those_of_the_paper(num_outputs: int, several: bo
     weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
     logits = (weights * network.bag.table.weight.detach().numpy()).sum(axis=1)  # type: ignore[union-attr]
     assert np.allclose(network(*batch[:2]).detach().numpy(), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_outputs", [1, 2])
+def test_probabilities_count_as_fractions_of_documents(num_outputs: int) -> None:
+    counts = count_words([np.array([2, 3]), np.array([2, 2]), np.array([3])], NUM_WORDS)
+    network = bow(num_outputs)
+    network.fit_word_statistics(counts, torch.tensor([[0.0, 1.0], [0.75, 0.25], [1.0, 0.0]]))
+    with_label = {2: 1.25, 3: 1.0}  # of the two documents that contain each word
+    others = NUM_WORDS - 4  # words that occur nowhere, <pad> and <unk> left out
+    positive, negative = 1 + np.array(list(with_label.values())), 1 + 2 - np.array(list(with_label.values()))
+    expected = np.log(positive / (positive.sum() + others)) - np.log(negative / (negative.sum() + others))
+    assert network.ratios[2:4, -1].numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_ratios_of_several_labels_need_outputs_that_the_words_lead_to() -> None:

@@ -61,6 +61,22 @@ def test_the_optimum_is_that_of_scikit_learn(kind: str, weights: np.ndarray, l2:
     assert np.allclose(bias - bias.mean() * (kind == "softmax"), reference.intercept_, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["binary", "softmax"])
+def test_probabilities_as_targets_are_copies_of_the_document_with_each_label(kind: str) -> None:
+    scaled, roots, square_norm = scaled_for_reference(made_up_words())
+    size, l2 = NUM_LABELS if kind == "softmax" else 2, 0.3
+    probs = np.random.default_rng(4).dirichlet(np.ones(size), NUM_DOCUMENTS)  # (N, size)
+    copies, labels = np.repeat(scaled, size, axis=0), np.tile(np.arange(size), NUM_DOCUMENTS)
+    reference = LogisticRegression(C=1 / (l2 * square_norm), tol=1e-12, max_iter=10_000)
+    reference.fit(copies, labels, sample_weight=(DOCUMENT_WEIGHTS[:, None] * probs).ravel())
+    loss = (SoftmaxLoss if kind == "softmax" else BinaryLoss)(
+        probs if kind == "softmax" else probs[:, 1:], DOCUMENT_WEIGHTS[:, None]
+    )
+    found, bias = solve(loss, l2)
+    assert np.allclose(found * roots[:, None], reference.coef_.T, atol=1e-5)
+    assert np.allclose(bias - bias.mean() * (kind == "softmax"), reference.intercept_, atol=1e-5)
+
+
 def test_the_objective_is_that_of_scikit_learn() -> None:
     scaled, roots, square_norm = scaled_for_reference(made_up_words())
     labels, l2 = (LABELS > 0).astype(int), 0.5
@@ -112,6 +128,14 @@ def targets_of(task: Task) -> torch.Tensor:
     return torch.randint(0, 2 if task == "binary" else NUM_LABELS, (60,), generator=generator)
 
 
+def softened(targets: torch.Tensor, task: Task) -> torch.Tensor:
+    """(60, L) probabilities of which three quarters are at the targets."""
+    if task == "multilabel":
+        return 0.75 * targets + 0.125
+    indicators = torch.eye(2 if task == "binary" else NUM_LABELS)[targets]
+    return 0.75 * indicators + 0.25 / indicators.shape[1]
+
+
 @pytest.mark.parametrize("sublinear_tf", [False, True])
 @pytest.mark.parametrize("weighting", ["binary", "count", "tf", "tfidf", "nb"])
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
@@ -137,18 +161,23 @@ def test_features_give_the_logits_of_the_network(task: Task, weighting: str, sub
         ("multilabel", {"class_balance": 0.5, "label_smoothing": 0.1}),
     ],
 )
+@pytest.mark.parametrize("is_soft", [False, True])
 def test_the_loss_that_training_reports_has_no_gradient_at_the_optimum(
-    task: Task, changes: dict[str, Any], weighting: str
+    task: Task, changes: dict[str, Any], weighting: str, is_soft: bool
 ) -> None:
     """By automatic differentiation of the network's forward and of `Loss`, which the solver does not use."""
     targets, l2 = targets_of(task), 0.3
-    model = network(task, weighting, targets)
     counts = targets.sum(dim=0).long() if task == "multilabel" else torch.bincount(targets)
+    document_weights = None
+    if is_soft:  # pseudo-labels
+        targets = softened(targets, task)
+        document_weights = torch.linspace(0.1, 1, 60)
+    model = network(task, weighting, targets)
     settings = {"class_balance": 0.0, "focal_gamma": 0.0, "label_smoothing": 0.0, "one_vs_rest": False, **changes}
     loss = Loss(task, counts, 60, LossSettings(**settings))
     features = model.features(count_words(documents(), NUM_WORDS))
     table, bias = (part.detach().clone() for part in model.word_layer())
-    for part in parts_of(features, loss, targets):
+    for part in parts_of(features, loss, targets, document_weights):
         problem = ConvexProblem(part.features, part.loss, l2)
         start = problem.parameters(np.zeros_like(table[:, part.outputs]), np.zeros_like(bias[part.outputs]))
         weights, biases = problem.weights_and_bias(minimize(problem, start, tolerance=1e-6))
@@ -162,7 +191,7 @@ def test_the_loss_that_training_reports_has_no_gradient_at_the_optimum(
 
     def gradient_norm(table: torch.Tensor, bias: torch.Tensor) -> float:
         set_word_layer(model, table, bias)
-        objective = num_terms * loss(model(padded(documents()), torch.zeros(60)), targets)
+        objective = num_terms * loss(model(padded(documents()), torch.zeros(60)), targets, document_weights)
         objective = objective + 0.5 * (penalties * model.word_layer()[0].square()).sum()
         gradients = torch.autograd.grad(objective, list(model.word_layer()))
         return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())

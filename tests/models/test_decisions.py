@@ -1,5 +1,6 @@
 """From probabilities to labels."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
-from newsreel.models.decisions import DecisionRule, EvaluationSettings, best_k, best_thresholds
+from newsreel.models.decisions import DecisionRule, EvaluationSettings, best_k, best_thresholds, fold_thresholds
 
 
 def decisions(
@@ -94,6 +95,68 @@ def test_shrinkage_draws_thresholds_of_rare_labels_to_the_global_one() -> None:
     )
     assert torch.allclose(half, (own + overall) / 2, atol=1e-5)  # each label has two documents
     assert torch.allclose(full, overall, atol=1e-5)
+
+
+FOLDS = [  # scores and targets of two labels
+    ([[0.8, 0.1], [0.5, 0.4], [0.2, 0.3]], [[1, 0], [0, 0], [0, 1]]),
+    ([[0.9, 0.2], [0.5, 0.1]], [[1, 0], [1, 0]]),
+]
+
+
+def fold_tensors(folds: list[Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(torch.tensor(scores), torch.tensor(targets).bool()) for scores, targets in folds]
+
+
+def test_thresholds_of_folds_are_averaged_and_rare_labels_take_the_highest_score() -> None:
+    rule = decisions("scut_fbr", num_labels=2, fbr=0.7)
+    rule.fit_folds(fold_tensors(FOLDS))
+    # label 0: F1 1 between 0.8 and 0.5, whose odds are 4 and 1, and between 0.5 and 0, of odds 1 and the smallest
+    # label 1: F1 2/3 between 0.3 and 0.1 is below 0.7, so 0.4; none has the label, so 0.2: odds 2/3 and 1/4
+    smallest = 2**-23
+    odds = [math.sqrt(2 * math.sqrt(smallest)), math.sqrt(2 / 3 / 4)]
+    assert rule.thresholds.tolist() == pytest.approx([ratio / (1 + ratio) for ratio in odds], rel=1e-4)
+    rule = decisions("scut_fbr", num_labels=2, fbr=0.66)  # 2/3 is enough: between 0.3 and 0.1, of odds 3/7 and 1/9
+    rule.fit_folds(fold_tensors(FOLDS))
+    ratio = math.sqrt(math.sqrt(3 / 7 / 9) / 4)
+    assert rule.thresholds[1].item() == pytest.approx(ratio / (1 + ratio))
+
+
+@pytest.mark.parametrize("fbr", [0.0, 0.4, 0.8, 1.0])
+def test_the_thresholds_of_a_fold_are_those_of_a_loop_over_all(fbr: float) -> None:
+    random = np.random.default_rng(int(10 * fbr))
+    scores = random.integers(1, 60, (30, 8)) / 60  # with ties
+    targets = random.random((30, 8)) < scores * np.linspace(0, 1, 8)
+    scores += 0.01 * random.standard_normal((30, 8)).round(1)
+    found = fold_thresholds(torch.from_numpy(scores), torch.from_numpy(targets), fbr).numpy()
+    raised = 0
+    for label, right, threshold in zip(scores.T, targets.T, found, strict=True):
+        best = max(f1_score(right, label >= cut, zero_division=0) for cut in label)
+        if best < fbr or not right.any():
+            raised += 1
+            assert threshold == label.max()
+        else:
+            assert f1_score(right, label > threshold) == pytest.approx(best)
+    assert raised == {0.0: 1, 0.4: raised, 0.8: raised, 1.0: 8}[fbr]
+    assert raised > 0
+
+
+def test_one_fold_is_its_own_mean() -> None:
+    random = np.random.default_rng(0)
+    scores = torch.from_numpy(random.random((50, 40))).float()
+    targets = torch.from_numpy(random.random((50, 40)) < 0.1)
+    rule = decisions("scut_fbr", num_labels=40, fbr=1.0)
+    rule.fit(scores, targets)
+    assert torch.equal(rule.thresholds, scores.amax(dim=0))  # to the bit, so that no document exceeds its own score
+    assert not rule(scores).any()
+
+
+@pytest.mark.parametrize("name", ["per_label", "global", "top_k"])
+def test_other_rules_are_fitted_to_the_documents_of_all_folds(name: str) -> None:
+    rule = decisions(name, num_labels=2)
+    scores, targets = ([row for fold in folds for row in fold] for folds in zip(*FOLDS, strict=True))
+    together = fitted(name, scores, targets)
+    rule.fit_folds(fold_tensors(FOLDS))
+    assert rule.describe(["a", "b"]) == together.describe(["a", "b"])
 
 
 def test_top_k_takes_the_number_of_labels_with_the_highest_micro_f1() -> None:

@@ -145,3 +145,67 @@ def test_no_constant_logits_have_a_lower_loss_than_the_priors(
 def test_the_loss_of_priors_is_the_entropy_of_the_labels() -> None:
     expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert make_loss("binary", torch.tensor([10, 30])).of_priors(torch.tensor([10, 30]), N) == pytest.approx(expected)
+
+
+EVERY_OPTION = [
+    {},
+    {"class_balance": 1.0},
+    {"label_smoothing": 0.1},
+    {"focal_gamma": 2.0},
+    {"class_balance": 0.5, "label_smoothing": 0.2, "focal_gamma": 1.0},
+]
+
+
+def soft_targets(task: Task) -> torch.Tensor:
+    """(N, L) probabilities."""
+    values = torch.rand(N, 2 if task == "binary" else NUM_LABELS, generator=torch.Generator().manual_seed(1))
+    return values if task == "multilabel" else values / values.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION)
+@pytest.mark.parametrize("one_vs_rest", [False, True])
+@every_task
+def test_the_loss_of_probabilities_is_the_expected_one_of_their_labels(
+    task: Task, one_vs_rest: bool, options: dict[str, float]
+) -> None:
+    logits, _, counts = documents(task)
+    loss = make_loss(task, counts, one_vs_rest=one_vs_rest, **options)
+    probabilities = soft_targets(task)
+    expected = torch.tensor(0.0)
+    for row, probs in zip(logits, probabilities, strict=True):
+        if task == "multilabel":  # the labels are independent: the mean over each of them, certain or not
+            certain = [loss(row[None], torch.full((1, NUM_LABELS), value)) for value in (0.0, 1.0)]
+            single = [
+                [Loss(task, counts[[k]], N, loss.settings)(row[None, [k]], torch.tensor([[v]])) for v in (0.0, 1.0)]
+                for k in range(NUM_LABELS)
+            ]
+            assert sum(pair[1] for pair in single) / NUM_LABELS == pytest.approx(certain[1].item(), rel=1e-5)
+            terms = [(1 - p) * no + p * yes for p, (no, yes) in zip(probs, single, strict=True)]
+            expected = expected + sum(terms) / NUM_LABELS
+        else:
+            expected = expected + sum(p * loss(row[None], torch.tensor([label])) for label, p in enumerate(probs))
+    assert loss(logits, probabilities).item() == pytest.approx(expected.item() / N, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION)
+@pytest.mark.parametrize("is_soft", [False, True])
+@every_task
+def test_weights_multiply_the_losses_of_documents_and_not_their_number(
+    task: Task, is_soft: bool, options: dict[str, float]
+) -> None:
+    logits, targets, counts = documents(task)
+    targets = soft_targets(task) if is_soft else targets
+    loss = make_loss(task, counts, **options)
+    weights = torch.rand(N, generator=torch.Generator().manual_seed(2))
+    single = torch.stack([loss(logits[[row]], targets[[row]]) for row in range(N)])
+    assert loss(logits, targets, weights).item() == pytest.approx((weights * single).sum().item() / N, rel=1e-5)
+    assert loss(logits, targets, torch.ones(N)).item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
+
+
+def test_soft_classes_are_those_of_torch() -> None:
+    logits, _, counts = documents("multiclass")
+    probabilities = soft_targets("multiclass")
+    assert torch.isclose(make_loss("multiclass", counts)(logits, probabilities), F.cross_entropy(logits, probabilities))
+    loss = make_loss("multiclass", counts, class_balance=1.0)
+    summed = F.cross_entropy(logits, probabilities, weight=loss.weights, reduction="sum")
+    assert torch.isclose(loss(logits, probabilities), summed / N)

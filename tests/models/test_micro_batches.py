@@ -103,6 +103,22 @@ def test_dropout_and_gradients_do_not_depend_on_the_number_of_threads(name: str)
     assert not torch.equal(results[0][0], on_threads(build(name), 1)[0])  # there was dropout
 
 
+def test_recurrent_dropout_leaves_the_weights_that_threads_share_as_they_are() -> None:
+    def build_dropped() -> Network:
+        torch.manual_seed(1)
+        settings: Any = RECURRENT | {"recurrent_dropout": 0.5}
+        network = RecurrentNetwork(TableEmbedding(torch.randn(30, 6)), 3, cell="lstm", **settings)
+        network.micro_batch_size = 2
+        return network
+
+    network = build_dropped()
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    gradients = on_threads(network, 4)[1]
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    for name, expected in on_threads(build_dropped(), 1)[1].items():
+        assert torch.equal(gradients[name], expected)
+
+
 def test_parts_have_different_dropout() -> None:
     network = build("lstm", dropout=0.5)
     runner = MicroBatchRunner(network)

@@ -1,13 +1,13 @@
 """The page on a corpus: everything in it is text, and nothing is loaded from elsewhere."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from helpers.documents import make_corpus, word_tokenizer
+from helpers.html_page import Tags
 from newsreel.corpora.corpus import Corpus
 from newsreel.reporting.corpus_figures import draw_label_counts, draw_lengths
 from newsreel.reporting.corpus_page import Examples, Section, Table, as_html, as_text, printable
@@ -18,34 +18,6 @@ SECTION = Section(HOSTILE, HOSTILE, [Table([HOSTILE, "documents"], [[HOSTILE, "1
                   examples=[Examples(HOSTILE, [HOSTILE, "line\none"])])  # fmt: skip
 
 
-class Tags(HTMLParser):
-    """The tags of a page, its text, and whether every tag is closed."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.append(tag)
-        self.addresses += [str(value) for name, value in attrs if name in ("href", "src", "xlink:href")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
 def test_hostile_texts_and_names_are_shown_and_not_interpreted() -> None:
     page = as_html(HOSTILE, [SECTION])
     tags = Tags(page)
@@ -53,7 +25,6 @@ def test_hostile_texts_and_names_are_shown_and_not_interpreted() -> None:
     assert "\x1b" not in page
     shown = '<script>alert("a")</script> </style> $x_1$ & \ufffd[31mred'
     assert tags.texts.count(shown) == 9  # title, heading, link, section, meaning, head, cell, summary and a document
-    assert tags.open == []
 
 
 def test_the_page_opens_from_disk_without_a_network() -> None:

@@ -13,7 +13,8 @@ from helpers.tampering import TAMPERED, VARIANTS, Change, change_config
 from helpers.tiny_runs import go_on
 from newsreel.core.errors import UserError
 from newsreel.core.paths import working_directory
-from newsreel.inference.predictors import RunPredictor
+from newsreel.inference.run import Run
+from newsreel.runs.ensemble import Ensemble
 from newsreel.runs.records import find_runs
 from newsreel.runs.trained_run import open_run
 
@@ -86,7 +87,7 @@ def test_predictions_that_are_no_numbers_are_refused(shared_runs: SharedRuns, mo
     overflow = torch.tensor([[0.0, 1, 2], [torch.inf, torch.inf, 0]])
     monkeypatch.setattr(run.classifier.network, "forward", lambda *_: overflow)
     with pytest.raises(UserError, match=r"gives no probabilities for 1 of 2 documents, but NaN: its weights"):
-        RunPredictor(run)(["a", "b"])
+        Run(Ensemble.of_one(run)).predict(["a", "b"])
 
 
 def test_a_pickle_that_a_run_trusts_is_not_opened_for_who_resumes_it(tmp_path: Path, shared_runs: SharedRuns) -> None:

@@ -13,7 +13,8 @@ from torch import nn
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, read_tiny, train_tiny
 from newsreel.core.errors import UserError
-from newsreel.models.classifier import TextClassifier, clip_gradients, gradient_norm
+from newsreel.models.classifier import TextClassifier
+from newsreel.models.trained_module import clip_gradients, gradient_norm
 from newsreel.training.loggers import build_logger
 
 SHOWN = ["model=bow", "training.learning_rate=0.03", "model.hidden_sizes=[4]", "evaluation.hierarchy=none"]

@@ -38,7 +38,10 @@ TRAININGS = {
                                             "trainer.accumulate_grad_batches=3"],
     "newton": [*UNEVEN, "model=bow", "data.num_labels=5", "data.multilabel=true", "training.max_epochs=3"],
     "averaged": [*STILL, "training.ema=0.9", "data.num_labels=3"],
+    "soft pseudo-labels": [*STILL, "data.num_unlabeled=20", "data.pseudo_labels=TEACHER", "data.pseudo_weight=0.3"],
+    "adversarial": [*STILL, "training.adversarial=1", "training.perturbation_norm=1"],
 }  # fmt: skip
+TEACHER = [*UNEVEN, "model=bow"]
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 
 
@@ -59,11 +62,16 @@ def preloaded() -> AbstractContextManager[Any]:
     return mock.patch.object(multiprocessing, "get_context", return_value=SERVER)
 
 
+def overrides_of(name: str, folder: Path) -> list[str]:
+    return [override.replace("TEACHER", str(folder / "teacher")) for override in TRAININGS[name]]
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of trainings in two processes."""
     folder = tmp_path_factory.mktemp("together")
-    trainings = [parts(folder, name, *overrides) for name, overrides in TRAININGS.items()]
+    train_tiny(folder, *TEACHER, folder="teacher")
+    trainings = [parts(folder, name, *overrides_of(name, folder)) for name in TRAININGS]
     trainings += [parts(folder, name, *DROPOUT, f"training.max_epochs={n}") for name, n in (("whole", 2), ("short", 1))]
     trainings += [parts(folder, "short", *DROPOUT, is_resumed=True)]
     with preloaded():
@@ -91,7 +99,7 @@ def assert_alike(ours: Path, theirs: Path, tolerance: float) -> None:
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_train_as_one_does_with_the_documents_of_both(together: Path, name: str) -> None:
-    results = train_tiny(together, *TRAININGS[name], folder=f"{name} alone")
+    results = train_tiny(together, *overrides_of(name, together), folder=f"{name} alone")
     assert results["documents/train"] == 47
     assert_alike(together / name, together / f"{name} alone", tolerance=2e-6)
 

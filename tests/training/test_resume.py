@@ -126,6 +126,15 @@ def test_so_does_every_run_at_every_step(tmp_path: Path, name: str) -> None:
         assert_ends_alike(tmp_path, step)
 
 
+def test_so_does_one_with_labels_of_a_teacher_that_is_gone(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    teacher = shared_runs.copy(tmp_path / "teacher", "model=bow")
+    pseudo = ["data.num_unlabeled=40", f"data.pseudo_labels={teacher}", "data.pseudo_weight=0.5"]
+    assert train_with_snapshots(tmp_path, *SMALL_LSTM, "embedding.dropout=0.3", *pseudo, at=[5]) == list(range(1, 27))
+    shutil.rmtree(teacher)
+    shutil.rmtree(tmp_path / "cache")
+    assert_ends_alike(tmp_path, 5)
+
+
 def test_checkpoints_can_come_only_with_the_epochs(tmp_path: Path) -> None:
     assert train_with_snapshots(tmp_path, *MINIBATCH_BOW, "trainer.checkpoint_every_s=null") == [8, 16]
 

@@ -45,7 +45,7 @@ def test_a_run_folder_holds_what_is_promised(shared_runs: SharedRuns) -> None:
     folder, results = shared_runs.run(*SHOWN), shared_runs.results(*SHOWN)
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "metrics.json", "tokenizer.json", "labels.json", "command.json", "checkpoints", "tensorboard",
-        "report.md", "labels.csv", "predictions.parquet", "figures",
+        "report.md", "report.html", "labels.csv", "predictions.parquet", "figures",
     }  # fmt: skip
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "last-1.ckpt"}
     for name in ("best", "last", "last-1"):  # which load as plain weights
@@ -58,7 +58,7 @@ def test_a_run_folder_holds_what_is_promised(shared_runs: SharedRuns) -> None:
     assert {key for key, value in results.items() if isinstance(value, (int, float))} >= {
         "test/accuracy", "test/f1_micro", "test/f1_macro", "test/loss", "val/accuracy", "val/loss", "train/epochs",
         "time/prepare_s", "time/fit_s", "time/test_s", "time/total_s", "throughput/train_documents_per_s",
-        "memory/peak_rss_mb",
+        "throughput/test_documents_per_s", "memory/peak_rss_mb",
     }  # fmt: skip
     assert results["environment"].keys() >= {
         "torch", "lightning", "processor", "threads", "device", "git_commit", "seed", "corpus_source",

@@ -18,9 +18,11 @@ from bench.peers.documents import documents_per_s, print_figures
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.schema import Experiment
-from newsreel.models.classifier import TextClassifier, clip_gradients
+from newsreel.models.classifier import TextClassifier
+from newsreel.models.trained_module import clip_gradients
 from newsreel.runs.environment import default_threads
-from newsreel.training.run import build_model, load_documents
+from newsreel.training.build import build_model
+from newsreel.training.run import load_documents
 from newsreel.training.spec import RunSpec
 
 

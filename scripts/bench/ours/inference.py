@@ -20,8 +20,9 @@ from newsreel.files.readers import Layout
 from newsreel.inference.eval_data import encode_split
 from newsreel.inference.input_stream import MAX_DOCUMENTS, chunks, file_source
 from newsreel.inference.output_writers import writing
-from newsreel.inference.predictors import RunPredictor, batches_of_similar_length
+from newsreel.inference.predictors import RunPredictor
 from newsreel.runs.environment import default_threads
+from newsreel.runs.scoring import batches_of_similar_length
 from newsreel.runs.trained_run import TrainedRun, open_run
 from newsreel.training.trainer import build_tester
 
@@ -71,7 +72,7 @@ def encode_and_forward(run: TrainedRun, documents: Path) -> Work:
     batches = []
     for part in texts:
         (encoded,) = predictor.documents(part)
-        batches += [encoded[rows] for rows in batches_of_similar_length(encoded.lengths, predictor.batch_tokens)]
+        batches += [encoded[rows] for rows in batches_of_similar_length(encoded.lengths, predictor.scorer.batch_tokens)]
 
     def work() -> None:
         for part in texts:

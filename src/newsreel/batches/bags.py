@@ -62,8 +62,9 @@ class BagSplit(NamedTuple):
     """All documents of a split, as one batch."""
 
     counts: csr_array  # (N, V) float32 numbers of occurrences of the known words
-    targets: Tensor  # (N,) int64 class indices, or (N, L) float32 indicators
+    targets: Tensor  # (N,) int64 class indices, or (N, L) float32 indicators or probabilities
     num_documents: int  # N
+    weights: Tensor | None = None  # (N,) float32: of the documents in the loss; None: all 1
 
 
 class BagDataset(DocumentDataset):
@@ -84,7 +85,12 @@ class BagDataset(DocumentDataset):
         words, counts = pad_rows(rows)
         lengths = torch.from_numpy(self.lengths[local].astype(np.int64))
         return Batch(
-            torch.from_numpy(words), lengths, self.target_tensor(local), len(documents), torch.from_numpy(counts)
+            torch.from_numpy(words),
+            lengths,
+            self.target_tensor(local),
+            len(documents),
+            torch.from_numpy(counts),
+            self.weight_tensor(local),
         )
 
     def count_all(self) -> csr_array:

@@ -26,9 +26,11 @@ class Batch(NamedTuple):
 
     token_ids: Tensor  # (B, T) int64, padded with <pad> at the end
     lengths: Tensor  # (B,) int64 number of tokens, after truncation; can be 0
-    targets: Tensor  # (B,) int64 class indices, or (B, L) float32 indicators
+    targets: Tensor  # (B,) int64 class indices, or (B, L) float32 indicators or probabilities
     num_documents: int  # of the whole batch, over all processes
     counts: Tensor | None = None  # (B, T) float32: how often each word of a bag occurs, 0 for <pad>; None: no bags
+    weights: Tensor | None = None  # (B,) float32: of the documents in the loss; None: all 1
+    unlabeled: "Batch | None" = None  # of the same training step; its targets are meaningless
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,15 @@ class BatchSettings:
     """The section `batches` of the config."""
 
     batch_size: Annotated[int, Ge(1)]  # documents per step, over all processes
+    unlabeled_batch_size: Annotated[int, Ge(1)] | None = None  # older run directories lack it
     max_tokens: Annotated[int, Ge(1)] | None
     truncation: Truncation
     num_workers: Annotated[int, Ge(0), Le(256)]
+
+    @property
+    def num_unlabeled(self) -> int:
+        """Unlabelled documents per step of a training that reads them."""
+        return self.unlabeled_batch_size or self.batch_size
 
 
 class DocumentDataset(Dataset[Batch]):
@@ -56,12 +64,16 @@ class DocumentDataset(Dataset[Batch]):
         targets: np.ndarray,
         max_tokens: int | None,
         truncation: Truncation,
+        weights: np.ndarray | None = None,
     ) -> None:
-        """rows: (N,) indices into `sequences` of the split's documents; targets: (N,) or (N, L) of these documents."""
+        """rows: (N,) indices into `sequences` of the split's documents; targets: (N,) or (N, L) of these documents;
+        weights: (N,) float32 of them in the loss, None for equal ones.
+        """
         self.sequences = sequences
         self.starts = sequences.offsets[rows]
         self.ends = sequences.offsets[rows + 1]
         self.targets = targets
+        self.weights = weights
         self.max_tokens = max_tokens
         self.truncation = truncation
         self.shard = (0, 1)  # rank, world size
@@ -82,7 +94,13 @@ class DocumentDataset(Dataset[Batch]):
         token_ids = np.full((len(pieces), max(1, int(lengths.max()))), PAD, dtype=np.int64)  # (B, T)
         for row, piece in zip(token_ids, pieces, strict=True):
             row[: len(piece)] = piece
-        return Batch(torch.from_numpy(token_ids), lengths, self.target_tensor(local), len(documents))
+        return Batch(
+            torch.from_numpy(token_ids),
+            lengths,
+            self.target_tensor(local),
+            len(documents),
+            weights=self.weight_tensor(local),
+        )
 
     def local(self, documents: list[int]) -> list[int]:
         """This process's shard of the documents of a batch."""
@@ -96,9 +114,13 @@ class DocumentDataset(Dataset[Batch]):
         return [self._tokens(start, end) for start, end in bounds]
 
     def target_tensor(self, documents: Sequence[int]) -> Tensor:
-        """(B,) int64 class indices or (B, L) float32 indicators of the documents."""
+        """(B,) int64 class indices, or (B, L) float32 indicators or probabilities, of the documents."""
         dtype = np.float32 if self.targets.ndim == 2 else np.int64
         return torch.from_numpy(self.targets[np.asarray(documents, dtype=np.int64)].astype(dtype))
+
+    def weight_tensor(self, documents: Sequence[int]) -> Tensor | None:
+        """(B,) float32 weights of the documents in the loss; None: all 1."""
+        return None if self.weights is None else torch.from_numpy(self.weights[np.asarray(documents, dtype=np.int64)])
 
     def _tokens(self, start: int, end: int) -> np.ndarray:
         """Token ids of the document from `start` to `end`, truncated."""

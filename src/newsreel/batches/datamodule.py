@@ -1,9 +1,12 @@
 """The LightningDataModule: data loaders for a tokenized corpus."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from scipy.sparse import csr_array
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from newsreel.batches.bags import BagDataset, BagSplit, WholeSplit
 from newsreel.batches.batch import (
@@ -14,6 +17,7 @@ from newsreel.batches.batch import (
     DocumentDataset,
     SortedSampler,
 )
+from newsreel.batches.unlabeled import PairedDataset, PairedSampler
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text.tokens import TokenizedCorpus
@@ -32,11 +36,13 @@ class TextDataModule(LightningDataModule):
         passes: int = 1,
         bags: bool = False,
         whole_split: bool = False,
+        with_unlabeled: bool = False,
     ) -> None:
         """Raises UserError if a batch would be too large.
 
         pin_memory: whether batches are copied to an accelerator. passes: over the training documents in an epoch. bags:
         whether batches have distinct words and their counts. whole_split: whether an epoch is one BagSplit.
+        with_unlabeled: whether training batches have unlabelled documents too.
         """
         super().__init__()
         self.corpus = corpus
@@ -47,17 +53,20 @@ class TextDataModule(LightningDataModule):
         self.passes = passes
         self.bags = bags
         self.whole_split = whole_split
+        self.with_unlabeled = with_unlabeled
         self._counts: dict[str, csr_array] = {}  # of the splits that are read several times, as bags
         self.start = (0, 0)
         self.shard = (0, 1)
-        for split, rows in corpus.splits.items():
-            if rows.table in tokenized.tables:  # unlabelled documents are not
-                self.require_bounded(split)
+        for split in corpus.splits:
+            if split != "unlabeled":
+                self.require_bounded(split, settings.batch_size)
+        if with_unlabeled:
+            self.require_bounded("unlabeled", settings.num_unlabeled)
 
-    def require_bounded(self, split: str) -> None:
+    def require_bounded(self, split: str, batch_size: int) -> None:
         """Raise UserError if a batch that is padded to the longest document of a split would not fit into memory."""
         lengths = self.dataset(split).lengths
-        longest, batch_size = int(lengths.max(initial=0)), min(len(lengths), self.batch_settings.batch_size)
+        longest, batch_size = int(lengths.max(initial=0)), min(len(lengths), batch_size)
         if longest * batch_size > MAX_BATCH_TOKENS:
             raise UserError(
                 f"{self.corpus.name}: the longest {split} document has {longest:,} tokens, so a batch of {batch_size} "
@@ -78,9 +87,10 @@ class TextDataModule(LightningDataModule):
         dataset = (BagDataset if self.bags else DocumentDataset)(
             self.tokenized.tables[rows.table],
             rows.rows,
-            self.corpus.targets(split),
+            self.corpus.loss_targets(split),
             self.batch_settings.max_tokens,
             self.batch_settings.truncation,
+            self.corpus.loss_weights(split),
         )
         dataset.shard = self.shard
         if isinstance(dataset, BagDataset):
@@ -97,23 +107,36 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch] | DataLoader[BagSplit]:
         if self.whole_split:
             return DataLoader(WholeSplit(self.training_bags()), batch_size=None)
-        return self._train_loader(self.passes)
+        dataset, sampler = self._training(self.passes)
+        if not self.with_unlabeled:
+            return self._loader(dataset, sampler)
+        unlabeled = self.dataset("unlabeled")
+        paired = PairedSampler(sampler, unlabeled.lengths, self.batch_settings.num_unlabeled)
+        return self._loader(PairedDataset(dataset, unlabeled), paired)
 
     def training_bags(self) -> BagSplit:
         """All training documents, for all processes."""
         self.count_words("train")
         dataset = self.dataset("train")
-        return BagSplit(self._counts["train"], dataset.target_tensor(range(len(dataset))), len(dataset))
+        rows = range(len(dataset))
+        return BagSplit(self._counts["train"], dataset.target_tensor(rows), len(dataset), dataset.weight_tensor(rows))
 
     def single_pass(self) -> DataLoader[Batch]:
         """Every training document once, in the order of the first pass of the first epoch."""
-        return self._train_loader(passes=1)
+        return self._loader(*self._training(passes=1))
 
-    def _train_loader(self, passes: int) -> DataLoader[Batch]:
+    def _training(self, passes: int) -> tuple[DocumentDataset, BucketSampler]:
         self.count_words("train")
         dataset = self.dataset("train")
-        sampler = BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, passes, self.start)
-        return self._loader(dataset, sampler)
+        return dataset, BucketSampler(dataset.lengths, self.batch_settings.batch_size, self.seed, passes, self.start)
+
+    def count_tokens(self) -> np.ndarray:
+        """(V,) int64: how often each token occurs in the documents of training, including unlabelled ones it reads."""
+        counts = np.zeros(len(self.tokenized.tokenizer.tokens), dtype=np.int64)
+        for split in ("train", "unlabeled") if self.with_unlabeled else ("train",):
+            rows = self.corpus.splits[split]
+            counts += self.tokenized.tables[rows.table].count_tokens(rows.rows, len(counts))
+        return counts
 
     def val_dataloader(self) -> DataLoader[Batch]:
         self.count_words("validation")
@@ -127,7 +150,7 @@ class TextDataModule(LightningDataModule):
         dataset = self.dataset(split)
         return self._loader(dataset, SortedSampler(dataset.lengths, self.batch_settings.batch_size))
 
-    def _loader(self, dataset: DocumentDataset, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], sampler: Sampler[Any]) -> DataLoader[Batch]:
         num_workers = self.batch_settings.num_workers
         return DataLoader(
             dataset,

@@ -3,6 +3,8 @@
 Imports torch lazily, so that `--help` and errors in the command line are fast.
 """
 
+import hashlib
+import json
 import logging
 import os
 import re
@@ -66,8 +68,16 @@ def resolve_sweep_dir(default: str) -> str:
     return default
 
 
+def resolve_ladder_dir(output_dir: str, data: str, overrides: Sequence[str]) -> str:
+    """The output directory of sweep=baselines: the same for the same command line, whatever its budget."""
+    typed = sorted(override for override in overrides if not override.startswith("budget_minutes="))
+    return f"{output_dir}/baselines/{data}/{hashlib.sha256(json.dumps(typed).encode()).hexdigest()[:8]}"
+
+
 OmegaConf.register_new_resolver("run_dir", resolve_run_dir, replace=True)  # for hydra.run.dir in configs/train.yaml
 OmegaConf.register_new_resolver("sweep_dir", resolve_sweep_dir, replace=True)
+# Cached: Hydra copies the values of cached resolvers to the configs of jobs, whose overrides are others
+OmegaConf.register_new_resolver("ladder_dir", resolve_ladder_dir, replace=True, use_cache=True)
 
 
 def run(application: Callable[[], object]) -> None:
@@ -140,10 +150,8 @@ def user_errors() -> Iterator[None]:
         hydra = HydraConfig.get()
         if hydra.mode is not RunMode.RUN:
             raise
-        overrides = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
-        is_chosen = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in overrides)
-        if dist_env().is_rank_zero and not is_chosen:
-            _remove_refused_run(Path(hydra.runtime.output_dir))
+        if dist_env().is_rank_zero:
+            remove_refused_run(hydra)
         if _wants_traceback:
             raise
         print_error(error, dist_env().is_rank_zero)
@@ -178,8 +186,12 @@ def as_typed(overrides: Any) -> list[str]:
     return [str(override) for override in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
-def _remove_refused_run(run_dir: Path) -> None:
-    if not run_dir.is_dir() or run_dir == Path.cwd():
+def remove_refused_run(hydra: Any) -> None:
+    """Remove the output directory of a command that was refused, unless the user has named it or it holds results."""
+    overrides = [*as_typed(hydra.overrides.hydra), *as_typed(hydra.overrides.task)]
+    run_dir = Path(hydra.runtime.output_dir)
+    is_chosen = any(override.startswith(("hydra.run.dir=", "resume=", "output=")) for override in overrides)
+    if is_chosen or not run_dir.is_dir() or run_dir == Path.cwd():
         return
     if any(path.name not in INITIAL_FILES for path in run_dir.iterdir()):
         return

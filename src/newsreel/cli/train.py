@@ -52,11 +52,14 @@ def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], sta
     spec = RunSpec(experiment, run_dir, choices, overrides, started, hydra_overrides=typed_run_dir(hydra))
     callbacks = pruning_callbacks(hydra) if hydra.mode is RunMode.MULTIRUN else []
     with resumable(run_dir), lock_on_rank_zero(run_dir):
-        if dist_env().is_rank_zero and holds_run(run_dir):  # perhaps one of a process that had the lock until now
-            raise UserError(
-                f"{run_dir} contains another run, which would be lost: name another directory, or remove it."
-            )
+        require_free_run_dir(run_dir)
         return run_or_spawn(spec, callbacks=callbacks)
+
+
+def require_free_run_dir(run_dir: Path) -> None:
+    """Raise UserError if a directory contains a run, perhaps one of a process that had its lock until now."""
+    if dist_env().is_rank_zero and holds_run(run_dir):
+        raise UserError(f"{run_dir} contains another run, which would be lost: name another directory, or remove it.")
 
 
 def typed_run_dir(hydra: Any) -> list[str]:

@@ -9,7 +9,10 @@ from newsreel.config.schema import unregularized
 from newsreel.config.sections import Settings
 from newsreel.corpora.corpus import Task
 
-STEPS = "optimizer learning_rate weight_decay initial_accumulator schedule warmup_fraction gradient_clip"
+STEPS = (
+    "optimizer learning_rate weight_decay initial_accumulator schedule warmup_fraction gradient_clip layer_decay "
+    "unfreeze_epochs"
+)
 LEARNING = "unlabeled algorithm window negative sample min_count epochs seed min_n max_n bucket"  # of given vectors
 
 
@@ -39,7 +42,7 @@ IDLE = (
         "training.solver=minibatch has training.weight_decay instead",
     ),
     Idle(
-        ("evaluation.thresholds", "evaluation.shrinkage"),
+        ("evaluation.thresholds", "evaluation.shrinkage", "evaluation.fbr", "evaluation.folds"),
         lambda config, task: task != "multilabel",
         "each document gets one label, the most probable",
     ),
@@ -47,6 +50,16 @@ IDLE = (
         ("evaluation.shrinkage",),
         lambda config, task: config["evaluation"]["thresholds"] != "per_label",
         "only evaluation.thresholds=per_label shrinks thresholds towards a global one",
+    ),
+    Idle(
+        ("evaluation.fbr",),
+        lambda config, task: config["evaluation"]["thresholds"] != "scut_fbr",
+        "only evaluation.thresholds=scut_fbr raises thresholds where F1 is low",
+    ),
+    Idle(
+        ("evaluation.folds",),
+        lambda config, task: config["evaluation"]["thresholds"] == "fixed",
+        "evaluation.thresholds=fixed fits nothing",
     ),
     Idle(
         ("training.one_vs_rest",),
@@ -64,6 +77,11 @@ IDLE = (
         "one-hot words have no vectors to show",
     ),
     Idle(
+        ("model.pooling",),
+        lambda config, task: "num_samples" in config["training"],
+        "a language model does not pool the states of a text",
+    ),
+    Idle(
         ("model.sublinear_tf",),
         lambda config, task: config["model"]["weighting"] in ("binary", "nb"),
         "model.weighting=binary and nb do not use counts",
@@ -79,9 +97,24 @@ IDLE = (
         "embedding.adapt_below=0 starts no row with ratios",
     ),
     Idle(
+        ("data.pseudo_targets", "data.pseudo_weight"),
+        lambda config, task: config["data"].get("pseudo_labels") is None,
+        "data.pseudo_labels=null names no run that labels documents",
+    ),
+    Idle(
         ("tokenizer.max_size", "tokenizer.min_document_count"),
         lambda config, task: config["tokenizer"].get("num_buckets") is not None,
         "tokenizer.num_buckets hashes all n-grams, so there is no vocabulary to limit",
+    ),
+    Idle(
+        ("training.perturbation_norm",),
+        lambda config, task: not (config["training"].get("adversarial") or config["training"].get("vat")),
+        "only training.adversarial and training.vat perturb documents",
+    ),
+    Idle(
+        ("batches.unlabeled_batch_size",),
+        lambda config, task: not (config["training"].get("vat") or config["training"].get("entropy")),
+        "only training.vat and training.entropy read unlabelled documents",
     ),
     Idle(
         ("batches.truncation",),

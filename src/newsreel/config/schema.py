@@ -22,7 +22,8 @@ from newsreel.text.tokens import Tokenizer
 
 SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
 CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
-COMMAND_KEYS = ("resume", "regularize")  # keys of configs/train.yaml that are not in config.yaml
+ADDITIONAL_LOSSES = ("adversarial", "vat", "entropy")  # their weights, in the section training
+COMMAND_KEYS = ("resume", "regularize", "budget_minutes")  # keys at the top level that are not in config.yaml
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; larger batches are an error
 MAX_WEIGHT_BYTES = 2**32  # of a network; gradients and Adam's two moments need three times as much in addition
 
@@ -86,6 +87,7 @@ class Experiment:
     published: Published
     config: Settings  # the complete resolved config, as plain values
     takes_counts: bool  # whether the network reads bags of words with counts
+    pretrained: str | None = None  # run directory that the network starts from
 
     def build_network(self, embedding: Embedding, num_outputs: int) -> Network:
         """The network on an embedding. Raises UserError if its weights are too large."""
@@ -125,13 +127,17 @@ SECTIONS: dict[str, type] = {
 }
 
 
-def read_experiment(config: Settings) -> Experiment:
-    """Check a resolved config and build the objects that need no data. Raises one UserError with all problems."""
+def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
+    """Check a resolved config and build the objects that need no data. Raises one UserError with all problems.
+
+    is_trained: whether it is to be trained now, in the processes of this command; False: it is that of a finished run.
+    """
     regularize = config.get("regularize", True)
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    top_level = strict_model({"seed": SEED, "regularize": bool, **dict.fromkeys(SECTIONS, dict)})
+    kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
+    top_level = strict_model(kinds, {"pretrained": None})  # older run directories lack it
     problems = find_problems({**config, "regularize": regularize}, top_level, "")
     targets: dict[str, Any] = {}
     for name, kind in SECTIONS.items():
@@ -144,6 +150,7 @@ def read_experiment(config: Settings) -> Experiment:
             targets[name] = target
     if not problems:
         problems += check_combinations(config, targets)
+        problems += check_processes(config) if is_trained else []
     if problems:
         raise UserError("\n".join(problems))
     if config["training"].get("solver") == "auto":
@@ -167,6 +174,7 @@ def read_experiment(config: Settings) -> Experiment:
         published=Published(**settings("published")),
         config=config,
         takes_counts=targets["model"].takes_counts,
+        pretrained=config.get("pretrained"),
     )
     experiment.evaluation.check(experiment.reader.nests_labels)
     num_words = config["tokenizer"].get("max_size")
@@ -178,7 +186,7 @@ def read_experiment(config: Settings) -> Experiment:
 
 def unregularized(key: str, value: Any) -> Any:
     """The value of a setting without regularization."""
-    if key.endswith("dropout") or key in ("weight_decay", "label_smoothing"):
+    if key.endswith("dropout") or key in ("weight_decay", "label_smoothing", *ADDITIONAL_LOSSES):
         return 0.0
     if key == "solver":
         return "minibatch"  # newton has no optimum without an L2 penalty
@@ -209,12 +217,18 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a CPU")
     if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
         problems.append("trainer.histograms is true, but only logger=tensorboard can show them: omit one of them")
-    problems += check_processes(config)
     training = config["training"]
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
+        )
+    needs_all_weights = training.get("ema") is not None or config["trainer"]["devices"] not in (None, 1)
+    if training.get("unfreeze_epochs") and needs_all_weights:
+        problems.append(
+            f"training.unfreeze_epochs is {training['unfreeze_epochs']}, which changes the trained weights between "
+            "epochs, and training.ema and several processes (trainer=ddp) need the same ones throughout: leave out one "
+            "of them"
         )
     if training.get("solver") == "newton" and (obstacles := newton_obstacles(config, targets)):
         problems.append(
@@ -227,6 +241,7 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.betas is {show(betas)}, which only adam and adamw have, but training.optimizer is "
             f"{training['optimizer']}: leave out training.betas"
         )
+    problems += check_additional_losses(config, targets)
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
             "this tokenizer produces bags of n-grams without an order, but this model reads sequences: use model=bow, "
@@ -237,8 +252,40 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             "this tokenizer produces n-grams, but this embedding has vectors for single words: use "
             "embedding=one_hot or embedding=learned, or tokenizer=words"
         )
+    given = issubclass(targets["embedding"], (Pretrained, OneHot))
+    if config.get("pretrained") is not None and given:
+        problems.append(
+            f"pretrained={config['pretrained']} gives the words their vectors, and this embedding has its own or none: "
+            "use embedding=learned, or leave out pretrained"
+        )
     if issubclass(targets["embedding"], OneHot) and targets["model"].needs_dense_embeddings:
         problems += check_one_hot(config)
+    return problems
+
+
+def check_additional_losses(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """Problems of the losses of perturbed and of unlabelled documents."""
+    training = config["training"]
+    weights = {name: training[name] for name in ADDITIONAL_LOSSES if training.get(name)}
+    if not weights:
+        return []
+    given = " and ".join(f"training.{name} is {show(weight)}" for name, weight in weights.items())
+    if targets["model"].takes_counts:
+        return [f"{given}, but this model reads bags of words: use another model, or leave it out"]
+    if "entropy" in weights and len(weights) == 1:
+        return []
+    problems = []
+    if issubclass(targets["embedding"], OneHot):
+        problems.append(f"{given}, but one-hot words have no vectors to perturb: use embedding=learned")
+    if config["embedding"].get("max_norm") is not None:
+        problems.append(
+            f"{given}, which keeps the variance of the word vectors, but embedding.max_norm is "
+            f"{show(config['embedding']['max_norm'])}: set embedding.max_norm=null"
+        )
+    if config["trainer"]["compile"]:
+        problems.append(
+            f"{given}, which needs gradients within a step, but trainer.compile is true: set trainer.compile=false"
+        )
     return problems
 
 
@@ -295,6 +342,11 @@ def check_processes(config: Settings) -> list[str]:
         return []
     problems = []
     num_processes = max(devices, env.world_size)
+    if config["evaluation"].get("folds") is not None:
+        problems.append(
+            f"evaluation.folds is {show(config['evaluation']['folds'])}, but {num_processes} processes share the "
+            "training, and models of folds are trained in one: set evaluation.folds=null, or use one process"
+        )
     batch_size = config["batches"]["batch_size"]
     if batch_size < num_processes:
         problems.append(

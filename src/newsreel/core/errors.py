@@ -31,8 +31,8 @@ class UserError(ValueError):
 EXPECTED_ERRORS = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 
-def explain(error: Exception) -> str:
-    """The message for an error in the command line, the config or the file system."""
+def explain(error: Exception, overrides: Sequence[str] | None = None) -> str:
+    """The message for an error in the overrides, the config or the file system. overrides: None: the command line's."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OverrideParseException):
@@ -52,7 +52,7 @@ def explain(error: Exception) -> str:
         if isinstance(cause, UserError):  # of the resolver `run_dir`
             return str(cause)
         if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.full_key:
-            return _unknown_key(cause)
+            return _unknown_key(cause, sys.argv[1:] if overrides is None else overrides)
         cause = cause.__cause__ or cause.__context__  # OmegaConf does not chain errors of resolvers
     message = str(error.__cause__ or error)
     key = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) and error.full_key else ""
@@ -84,14 +84,16 @@ def missing_launcher(error: Exception) -> str | None:
     return match[1] if match else None
 
 
-def _unknown_key(error: OmegaConfBaseException) -> str:
+def _unknown_key(error: OmegaConfBaseException, overrides: Sequence[str]) -> str:
     key = str(error.full_key)
     parent, _, name = key.rpartition(".")
-    if _is_resuming() and parent and parent.partition(".")[0] not in RESUMABLE_SECTIONS:
+    if _is_resuming(overrides) and parent and parent.partition(".")[0] not in RESUMABLE_SECTIONS:
         return (
             f"{key} cannot be set here: with resume=, the corpus and the model are those of the run's config.yaml. "
             "Leave it out, or start a new run without resume=."
         )
+    if key == "budget_minutes":
+        return "budget_minutes is a setting only of the ladder: also set sweep=baselines, or leave it out"
     prefix = f"{parent}." if parent else ""
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     known = [str(other) for other in siblings if other not in ("_target_", "hydra")]
@@ -100,8 +102,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     return f"{key} is not a setting" + (suggest(name, known, prefix) if known else "")
 
 
-def _is_resuming() -> bool:
-    return any(argument.startswith("resume=") for argument in sys.argv[1:])
+def _is_resuming(overrides: Sequence[str]) -> bool:
+    return any(override.startswith("resume=") for override in overrides)
 
 
 def _unreadable(error: OverrideParseException) -> str:

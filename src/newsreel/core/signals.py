@@ -12,6 +12,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
+        self.number = number
         self.is_logged = False  # whether the user has been told how to go on
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from newsreel.corpora.pseudo_labels import PseudoLabels
+
 Task = Literal["binary", "multiclass", "multilabel"]
+PseudoTargets = Literal["soft", "hard"]
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
@@ -81,6 +84,7 @@ class Corpus:
     splits: dict[str, Rows] = field(default_factory=dict)
     find_unlabeled: Callable[[], "Dataset | None"] | None = None  # looks elsewhere if the source has only labelled ones
     has_html_entities: bool = False  # whether tokenizers decode `&amp;` unless a setting says; the user's corpora
+    pseudo: "PseudoLabels | None" = None  # of the training documents that a teacher has labelled
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -146,6 +150,22 @@ class Corpus:
     def with_validation(self, fraction: float, seed: int) -> "Corpus":
         """Split off stratified validation documents from `train`, unless the corpus has an official split."""
         return self if "validation" in self.splits else self._with_holdout("validation", "validate", fraction, seed)
+
+    def pooled(self) -> "Corpus":
+        """The corpus with the validation documents among those for training, and without test documents."""
+        train, validation = self.splits["train"], self.splits["validation"]
+        others = {name: rows for name, rows in self.splits.items() if name not in ("train", "validation", "test")}
+        if train.table == validation.table:
+            rows = Rows(train.table, np.union1d(train.rows, validation.rows))
+            return replace(self, splits={"train": rows, **others})
+        from datasets import concatenate_datasets
+
+        parts = [self[split].select_columns(["text", "labels"]) for split in ("train", "validation")]
+        table = concatenate_datasets(parts)
+        tables = {"train": table, **{rows.table: self.tables[rows.table] for rows in others.values()}}
+        splits = {"train": Rows("train", np.arange(len(table), dtype=np.int64)), **others}
+        fingerprint = digest(self.fingerprint, "pooled", train.rows.tobytes(), validation.rows.tobytes())
+        return replace(self, tables=tables, splits=splits, fingerprint=fingerprint)
 
     def with_test(self, fraction: float, seed: int) -> "Corpus":
         """Split off stratified test documents from `train`, unless the corpus has an official split."""
@@ -228,6 +248,45 @@ class Corpus:
         )
         return replace(self, notes=(*self.notes, note))
 
+    @property
+    def labelled(self) -> "Corpus":
+        """The corpus without pseudo-labelled documents."""
+        return self if self.pseudo is None else self.pseudo.labelled
+
+    @property
+    def training_digest(self) -> str:
+        """Of all that a training reads: the fingerprint, and the teacher's labels, if there are any."""
+        return self.fingerprint if self.pseudo is None else digest(self.fingerprint, self.pseudo.digest)
+
+    def label_probabilities(self) -> np.ndarray:
+        """(N, L) float32 of the training documents: the teacher's for pseudo-labelled ones, else 1 for the labels."""
+        targets = self.labelled.targets("train")
+        known = targets if self.task == "multilabel" else np.eye(self.num_labels, dtype=np.float32)[targets]
+        parts = [known] if self.pseudo is None else [known, self.pseudo.teacher.probabilities]
+        return np.concatenate(parts, dtype=np.float32)
+
+    def loss_targets(self, split: str) -> np.ndarray:
+        """What the loss compares with: `targets`, or for training on soft targets (N, L) float32 probabilities."""
+        is_soft = split == "train" and self.pseudo is not None and self.pseudo.targets == "soft"
+        return self.label_probabilities() if is_soft else self.targets(split)
+
+    def loss_weights(self, split: str) -> np.ndarray | None:
+        """(N,) float32: the weight of each document of a split in the loss; None: all have 1."""
+        if split != "train" or self.pseudo is None:
+            return None
+        num_labelled = len(self.labelled.splits["train"].rows)
+        return np.concatenate([np.ones(num_labelled, dtype=np.float32), self.pseudo.weights])
+
+    def weighted_label_counts(self) -> tuple[np.ndarray, float]:
+        """(L,) weights of the training documents with each label, summed, and of all: their numbers if all have 1."""
+        weights = self.loss_weights("train")
+        if weights is None:
+            return self.label_counts("train"), len(self.splits["train"].rows)
+        targets = self.loss_targets("train")
+        if targets.ndim == 1:
+            return np.bincount(targets, weights, minlength=self.num_labels), float(weights.sum(dtype=np.float64))
+        return weights.astype(np.float64) @ targets, float(weights.sum(dtype=np.float64))
+
     def labels_present(self, split: str) -> np.ndarray:
         """(L,) bool: whether any document of the split has each label."""
         return self.label_counts(split) > 0
@@ -309,6 +368,9 @@ class CorpusReader(ABC):
     train_limit: Annotated[int, Ge(1)] | None
     validation_fraction: Annotated[float, Gt(0), Lt(1)]
     split_seed: Annotated[int, Ge(0)]
+    pseudo_labels: str | list[str] | None = None  # settings with a default are missing in older run directories
+    pseudo_targets: PseudoTargets = "soft"
+    pseudo_weight: Annotated[float, Gt(0), Le(1)] = 1.0
 
     @property
     def unseen_labels(self) -> bool:
@@ -332,7 +394,7 @@ class CorpusReader(ABC):
         return corpus.with_validation(self.validation_fraction, self.split_seed)
 
     def load(self, paths: Paths) -> Corpus:
-        """The corpus, limited and split, ready for training. Raises UserError."""
+        """The corpus, limited and split, ready for training on its labelled documents. Raises UserError."""
         corpus = self.read(paths)
         if self.limit is not None:
             corpus = corpus.limited(self.limit)

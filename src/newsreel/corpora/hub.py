@@ -5,7 +5,7 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from newsreel.corpora.sources import Unavailable
+from newsreel.corpora.sources import Unavailable, require_downloads
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -21,6 +21,7 @@ def load(name: str, /, **options: Any) -> "DatasetDict":
     Checks first that the Hub responds, because the client would retry for half a minute. Raises Unavailable with the
     client's reason.
     """
+    require_downloads()
     from huggingface_hub import constants
 
     if not constants.HF_HUB_OFFLINE:

@@ -175,7 +175,7 @@ def unlabeled_reviews(paths: Paths) -> "Dataset | None":
             raise UserError(
                 f"The unlabelled reviews in {file} are not those of the published IMDB corpus: {len(table):,} "
                 f"documents with digest {digest} instead of {published_count:,} with {published_digest}.\n"
-                "Download them again, or use no unlabelled documents: embedding.unlabeled=false"
+                "Download them again, or use no unlabelled documents: embedding.unlabeled=false data.pseudo_labels=null"
             )
         write_prepared(partial, {"unlabeled": table}, published_digest, f"local: {file}", [])
 

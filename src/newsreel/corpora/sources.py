@@ -3,7 +3,9 @@
 import logging
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -13,6 +15,25 @@ from newsreel.core.errors import UserError
 log = logging.getLogger(__name__)
 
 SourceName = Literal["local", "hub", "registry"]
+
+
+_may_download = ContextVar("may_download", default=True)
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Context in which a corpus that is not on this machine is not downloaded: reading it raises UserError."""
+    token = _may_download.set(False)
+    try:
+        yield
+    finally:
+        _may_download.reset(token)
+
+
+def require_downloads() -> None:
+    """Raise Unavailable in a context of `no_downloads`."""
+    if not _may_download.get():
+        raise Unavailable("it is not on this machine, and nothing is downloaded now")
 
 
 class Unavailable(Exception):  # noqa: N818  (the caller handles it and tries the next source)
@@ -60,6 +81,7 @@ def find_prepared(corpus: str, sources: Sequence[Source], only: SourceName | Non
     failures = [f"  {source.name}: {source.where}: not found" for source in candidates if source.name == "local"]
     for source, folder in downloads:
         try:
+            require_downloads()
             return _prepare(corpus, source, folder)
         except Unavailable as reason:
             log.info(f"{corpus}: not available from {source.where}: {_first_line(reason)}")

@@ -53,6 +53,19 @@ def shuffled_classes(targets: np.ndarray, random: np.random.Generator) -> list[n
     return [random.permutation(np.flatnonzero(targets == value)) for value in np.unique(targets)]
 
 
+def stratified_folds(targets: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+    """(N,) the fold, 0 … num_folds - 1, of each row, by iterative stratification (see `stratified_holdout`).
+
+    targets: (N, L) indicators.
+    """
+    random = np.random.default_rng(seed)
+    folds, missing = _assign_labelled(targets, np.full(num_folds, 1 / num_folds), random)
+    for row in random.permutation(np.flatnonzero(folds < 0)).tolist():
+        folds[row] = missing.index(max(missing))
+        missing[folds[row]] -= 1
+    return folds
+
+
 def first_held_out(rows: list[np.ndarray], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """(training, held out) rows, both ascending, with the first `counts` of each class held out."""
     parts = [of_class[:count] for of_class, count in zip(rows, counts, strict=True)]
@@ -85,27 +98,7 @@ def held_out_counts(sizes: np.ndarray, fraction: float, total: int, random: np.r
 def _iterative_stratification(
     targets: np.ndarray, fraction: float, total: int, exact: bool, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    num_documents, num_labels = targets.shape
-    fractions = np.array([1 - fraction, fraction])
-    # Python numbers and lists: the loop handles one document at a time, and arrays of two elements are slow
-    missing_documents = (fractions * num_documents).tolist()  # (2,) documents that each side still needs
-    missing = np.outer(targets.sum(axis=0), fractions).tolist()  # (L, 2) documents of each label that it still needs
-    remaining = targets.sum(axis=0, dtype=np.int64).tolist()  # (L,) documents that are not assigned yet
-    labels = np.nonzero(targets)[1].tolist()
-    offsets = np.concatenate([[0], np.cumsum(targets.sum(axis=1, dtype=np.int64))]).tolist()
-    side = np.full(num_documents, -1, dtype=np.int8)
-    while any(remaining):
-        rarest = min((label for label in range(num_labels) if remaining[label]), key=remaining.__getitem__)
-        missing_of_rarest = missing[rarest]
-        for row in random.permutation(np.flatnonzero((targets[:, rarest] != 0) & (side < 0))).tolist():
-            # To the side that needs the label most; ties go to the side that needs more documents, then to training.
-            training, validation = zip(missing_of_rarest, missing_documents, strict=True)
-            choice = int(validation > training)
-            side[row] = choice
-            missing_documents[choice] -= 1
-            for label in labels[offsets[row] : offsets[row + 1]]:
-                missing[label][choice] -= 1
-                remaining[label] -= 1
+    side, missing_documents = _assign_labelled(targets, np.array([1 - fraction, fraction]), random)
     for label in range(targets.shape[1]):
         rows = np.flatnonzero(targets[:, label])
         if len(rows) and (side[rows] == 1).all():
@@ -118,6 +111,37 @@ def _iterative_stratification(
     if exact or held_out.sum() < total:
         held_out = with_total(targets, held_out, fraction, total, random)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _assign_labelled(
+    targets: np.ndarray, fractions: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, list[float]]:
+    """Iterative stratification of the documents with labels into P parts.
+
+    targets: (N, L) indicators. fractions: (P,) of the documents in each part. Returns the (N,) parts, -1 for documents
+    without labels, and the (P,) numbers of documents that each part still needs.
+    """
+    num_documents, num_labels = targets.shape
+    # Python numbers and lists: the loop handles one document at a time, and arrays of few elements are slow
+    missing_documents = (fractions * num_documents).tolist()  # (P,) documents that each part still needs
+    missing = np.outer(targets.sum(axis=0), fractions).tolist()  # (L, P) documents of each label that it still needs
+    remaining = targets.sum(axis=0, dtype=np.int64).tolist()  # (L,) documents that are not assigned yet
+    labels = np.nonzero(targets)[1].tolist()
+    offsets = np.concatenate([[0], np.cumsum(targets.sum(axis=1, dtype=np.int64))]).tolist()
+    parts = np.full(num_documents, -1, dtype=np.int8)
+    while any(remaining):
+        rarest = min((label for label in range(num_labels) if remaining[label]), key=remaining.__getitem__)
+        missing_of_rarest = missing[rarest]
+        for row in random.permutation(np.flatnonzero((targets[:, rarest] != 0) & (parts < 0))).tolist():
+            # To the part that needs the label most; ties go to the one that needs more documents, then to the first.
+            needs = list(zip(missing_of_rarest, missing_documents, strict=True))
+            choice = needs.index(max(needs))
+            parts[row] = choice
+            missing_documents[choice] -= 1
+            for label in labels[offsets[row] : offsets[row + 1]]:
+                missing[label][choice] -= 1
+                remaining[label] -= 1
+    return parts, missing_documents
 
 
 def with_total(

@@ -34,6 +34,17 @@ def mask_generator(seed: Sequence[int]) -> Iterator[None]:
         _local.random = previous
 
 
+@contextmanager
+def seeded_masks(seed: int) -> Iterator[None]:
+    """Context in which masks depend on `seed` alone, on all devices and also those of torch's dropout layers.
+
+    Not for several threads: it seeds torch's generators, and restores only that of the CPU.
+    """
+    with torch.random.fork_rng([]), mask_generator([seed]):
+        torch.manual_seed(seed)
+        yield
+
+
 def draw_seed() -> int:
     """A seed for `mask_generator` from torch's global generator, so that it is part of a checkpoint's random state."""
     return int(torch.randint(2**63 - 1, ()))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
 
+from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.embeddings.dropout import Dropout, dropout_mask, keep_mask
 from newsreel.embeddings.naive_bayes import ROW_SMOOTHING, training_ratios
@@ -46,6 +47,7 @@ class Embedding(nn.Module):
     num_words: int  # V, including <pad> and <unk>
     dimension: int  # E
     coverage: Coverage | None = None  # None if the vectors are not given
+    std: float | None = None  # standard deviation that the table's values keep; None: they are not normalised
 
     @abstractmethod
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -61,6 +63,16 @@ class Embedding(nn.Module):
         None if that saves nothing because the rows are dense.
         """
         return None
+
+    def keep_normalized(self, word_counts: Tensor) -> None:
+        """Normalise the table, now and after each optimizer step, by the (V,) numbers of occurrences of each word.
+
+        Raises UserError if there is no table.
+        """
+        raise UserError(
+            "training.adversarial and training.vat perturb word vectors, which this embedding does not have: use "
+            "embedding=learned or another with a table, or leave them out."
+        )
 
     def rows(self) -> Tensor | None:
         """(V, E) rows for inspection, detached; None if there is no table."""
@@ -132,10 +144,13 @@ class TableEmbedding(Embedding):
             self.register_load_state_dict_post_hook(lambda module, _: module.limit_norms())  # type: ignore[no-untyped-call]
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        embedded: Tensor = self.table(token_ids)  # (B, T, E)
+        return self.drop(self.table(token_ids))
+
+    def drop(self, embedded: Tensor) -> Tensor:
+        """(B, T, E) rows of words → (B, T, E), with this embedding's dropout in training."""
         if not self.training or not self.word_dropout:
             return self.dropout(embedded)  # type: ignore[no-any-return]
-        mask = keep_mask(token_ids.shape, self.word_dropout, embedded)[:, :, None]  # (B, T, 1)
+        mask = keep_mask(embedded.shape[:2], self.word_dropout, embedded)[:, :, None]  # (B, T, 1)
         if self.dropout.probability:
             mask = dropout_mask(embedded.shape, self.dropout.probability, embedded).mul_(mask)  # (B, T, E)
         return embedded * mask
@@ -153,6 +168,30 @@ class TableEmbedding(Embedding):
         norms = rows.norm(dim=1, keepdim=True)
         limited = torch.where(norms > self.max_norm * (1 + 1e-6), rows * (self.max_norm / norms), rows)
         weights.index_copy_(0, changed, limited)
+
+    def keep_normalized(self, word_counts: Tensor) -> None:
+        """Normalise the table, now and after each optimizer step, by the (V,) numbers of occurrences of each word.
+
+        With words weighted by their frequency, the values of every dimension have mean 0 and the same standard
+        deviation, that of the whole table at the start (Miyato et al. 2017, eq. 1, where it is 1). A network cannot
+        make perturbations of a given size harmless by large embeddings.
+        """
+        self.frequencies: Tensor
+        weights = self.table.weight.detach()
+        frequencies = (word_counts / word_counts.sum()).to(weights.dtype)
+        self.register_buffer("frequencies", frequencies, persistent=False)  # (V,)
+        self.std = float((self.frequencies @ (weights - self.frequencies @ weights) ** 2).mean() ** 0.5)
+        self.normalize()
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Normalise the table as `keep_normalized` says. <pad> remains zero."""
+        assert self.std is not None
+        weights = self.table.weight.detach()
+        weights.sub_(self.frequencies @ weights)
+        std = (self.frequencies @ weights.square()).sqrt()  # (E,)
+        weights.mul_(self.std / std.clamp(min=1e-12))
+        weights[PAD].zero_()
 
     def bag_layer(self, num_outputs: int) -> BagLayer:
         return TableBagLayer(self, num_outputs)

@@ -31,9 +31,9 @@ def log_count_ratios(with_label: Tensor, documents: Tensor, smoothing: float) ->
 
 def training_ratios(tokenized: TokenizedCorpus, corpus: Corpus, smoothing: float) -> Tensor:
     """The (V, L) log-count ratios of the vocabulary in the training documents."""
-    rows, targets = corpus.splits["train"], corpus.targets("train")
-    if targets.ndim == 1:
-        targets = targets[:, None] if corpus.task == "binary" else np.eye(corpus.num_labels)[targets]
+    rows, targets = corpus.splits["train"], corpus.label_probabilities()  # (N, L)
+    if corpus.task == "binary":
+        targets = targets[:, 1:]
     num_words = len(tokenized.tokenizer.tokens)
     with_label = np.zeros((num_words, targets.shape[1]))
     documents = np.zeros(num_words)

@@ -3,6 +3,7 @@
 Axes: N documents, L labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 from torch import Tensor
@@ -51,6 +53,30 @@ class Predictions:
             corpus.targets(split),
             None if thresholds is None else thresholds.cpu().numpy(),
         )
+
+    @classmethod
+    def read(cls, path: Path, corpus: Corpus, split: str = "test") -> "Predictions":
+        """Read a file of `write`; its thresholds are not in it. corpus: its labels and task; it needs no documents.
+
+        Raises FileNotFoundError, and one of `core.cache.DAMAGE` for a file that is damaged or has other labels.
+        """
+        table = pq.read_table(path)
+        names = corpus.label_names
+        probabilities = np.stack([table[f"p({name})"].to_numpy() for name in names], axis=1)  # (N, L)
+        if not np.isfinite(probabilities).all():
+            raise ValueError("a probability is not a finite number")
+
+        def numbered(column: str) -> np.ndarray:
+            values = table[column].combine_chunks()
+            if corpus.task != "multilabel":
+                return numbers_of(values, names)
+            counts = values.value_lengths().to_numpy(zero_copy_only=False)
+            indicators = np.zeros((len(values), len(names)), dtype=np.uint8)
+            indicators[np.repeat(np.arange(len(values)), counts), numbers_of(values.flatten(), names)] = 1
+            return indicators
+
+        scores = probabilities.astype(np.float32, copy=False)
+        return cls(corpus, split, scores, numbered("predicted"), numbered("labels"), None)
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -173,3 +199,11 @@ class Predictions:
         content = BytesIO()
         pq.write_table(table, content, compression="zstd")
         write_atomically(path, content.getvalue())
+
+
+def numbers_of(values: pa.Array, names: Sequence[str]) -> np.ndarray:
+    """The index of each value among the names. Raises ValueError if one is not among them."""
+    numbers = pc.index_in(values, value_set=pa.array(names))
+    if numbers.null_count:
+        raise ValueError("a label is not one of the run's")
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -5,6 +5,7 @@ Both metrics are a ratio of sums over documents: hits / sizes. Documents are ind
 Axes: N documents, K different kinds of documents, S resamples.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -131,12 +132,49 @@ def chunk_sizes() -> Iterator[int]:
         yield min(CHUNK_RESAMPLES, NUM_RESAMPLES - start)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate with an approximately normal error."""
+
+    value: float
+    standard_error: float
+    degrees: float  # of freedom of the standard error
+
+    @classmethod
+    def of(cls, value: float, variances: np.ndarray, degrees: np.ndarray) -> "Estimate":
+        """variances: (2,) of its independent parts, with their degrees of freedom; those of the sum are Satterthwaite's
+        (1946).
+        """
+        total = float(variances.sum())
+        if not total:
+            return cls(value, 0.0, float(degrees.max()))
+        return cls(value, math.sqrt(total), total**2 / float((variances**2 / np.maximum(1, degrees)).sum()))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% confidence interval."""
+        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees)) * self.standard_error
+        return self.value - reach, self.value + reach
+
+    @property
+    def p_value(self) -> float:
+        """Of the t-test that it is 0."""
+        if not self.standard_error:
+            return 0.0 if self.value else 1.0
+        return float(2 * stats.t.sf(abs(self.value) / self.standard_error, self.degrees))
+
+
 def seeds_test(ones: Sequence[Outcomes], others: Sequence[Outcomes]) -> float:
-    """p-value of a t-test of the difference between mean scores, with documents and runs as random samples.
+    """p-value of a t-test of the `difference` between mean scores. One of the two must have several runs."""
+    return difference(ones, others).p_value
+
+
+def difference(ones: Sequence[Outcomes], others: Sequence[Outcomes]) -> Estimate:
+    """The difference between the mean scores of two configurations, with documents and runs as random samples.
 
     The variance of the difference is the sum of two: that over documents, of the differences between the means over
-    runs (paired, linearised as in `residuals`), and that over runs, pooled as in Student's test for two samples. The
-    degrees of freedom are those of Satterthwaite (1946). One of the two must have several runs.
+    runs (paired, linearised as in `residuals`), and that over runs, pooled as in Student's test for two samples. With
+    one run each, the second is unknown and left out.
     """
     num_documents = len(ones[0].hits)
     paired = mean_residuals(ones) - mean_residuals(others)  # (N,)
@@ -146,14 +184,32 @@ def seeds_test(ones: Sequence[Outcomes], others: Sequence[Outcomes]) -> float:
     variances = np.array(
         [
             (paired**2).sum() / max(1, num_documents - 1) / num_documents,
-            squares / num_free_runs * (1 / len(ones) + 1 / len(others)),
+            squares / max(1, num_free_runs) * (1 / len(ones) + 1 / len(others)),
         ]
     )
-    difference = scores[0].mean() - scores[1].mean()
-    if not variances.sum():
-        return 0.0 if difference else 1.0
-    degrees = variances.sum() ** 2 / (variances**2 / np.array([max(1, num_documents - 1), num_free_runs])).sum()
-    return float(2 * stats.t.sf(abs(difference) / np.sqrt(variances.sum()), degrees))
+    value = float(scores[0].mean() - scores[1].mean())
+    return Estimate.of(value, variances, np.array([num_documents - 1, num_free_runs]))
+
+
+def mean_interval(group: Sequence[Outcomes]) -> tuple[float, float]:
+    """The 95% confidence interval of the mean score of a configuration's runs, for other documents and other seeds.
+
+    For one run, or runs that fit every document equally well, that of `confidence_interval`, whose documents alone are
+    random; else that of an `Estimate` with the variances of `difference`, within 0 and 1.
+    """
+    first = group[0]
+    if all(np.array_equal(first.hits, other.hits) and np.array_equal(first.sizes, other.sizes) for other in group):
+        return confidence_interval(first)
+    scores, num_documents = np.array([outcomes.score for outcomes in group]), len(first.hits)
+    variances = np.array(
+        [
+            (mean_residuals(group) ** 2).sum() / max(1, num_documents - 1) / num_documents,
+            scores.var(ddof=1) / len(scores),
+        ]
+    )
+    estimate = Estimate.of(float(scores.mean()), variances, np.array([num_documents - 1, len(scores) - 1]))
+    low, high = estimate.interval
+    return max(0.0, low), min(1.0, high)
 
 
 def mean_residuals(group: Sequence[Outcomes]) -> np.ndarray:

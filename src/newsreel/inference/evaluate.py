@@ -127,6 +127,8 @@ def read_request(settings: Settings) -> tuple[Request, Machine, PathOverrides, C
     reader = read_reader(data, problems)
     if not problems and trainer["accelerator"] == "gpu" and not is_gpu_available():
         problems.append("trainer.accelerator is gpu, but torch finds no GPU: leave it out, or use trainer=cpu")
+    if reader is not None and reader.pseudo_labels is not None:
+        problems.append("data.pseudo_labels is for training, and has no effect on an evaluation: leave it out")
     if problems:
         raise UserError("\n".join(problems))
     return Request(**top_level), Machine(**trainer), PathOverrides(**paths), reader

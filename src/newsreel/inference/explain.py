@@ -59,8 +59,20 @@ class Explanation:
     def complete(self) -> bool:
         return abs(self.gap) <= tolerance(self.logit - self.baseline)
 
+    def _repr_html_(self) -> str:
+        """The words coloured by their contribution, in notebooks."""
+        return section(self)
+
     def fields(self) -> dict[str, Any]:
         return {name: round_floats(getattr(self, name)) for name in self.FIELDS}
+
+
+class Explanations(list[Explanation]):
+    """The explanations of several documents."""
+
+    def _repr_html_(self) -> str:
+        """All documents with coloured words, in notebooks."""
+        return "".join(section(explanation, number) for number, explanation in enumerate(self, start=1))
 
 
 def tolerance(difference: float) -> float:
@@ -248,14 +260,14 @@ def page(path: Path | None) -> Iterator[Callable[[Iterable[Explanation]], None]]
 
         def write(explanations: Iterable[Explanation]) -> None:
             for explanation in explanations:
-                file.write(section(next(numbers), explanation))
+                file.write(section(explanation, next(numbers)))
 
         yield write
         file.write("</html>\n")
 
 
-def section(number: int, explanation: Explanation) -> str:
-    """The HTML of one document."""
+def section(explanation: Explanation, number: int | None = None) -> str:
+    """The HTML of one document. number: before its heading; None: none."""
     strongest = max((abs(value) for _, value in explanation.attributions), default=0) or 1
     marks = " ".join(
         f'<mark style="background:rgb({FOR if value > 0 else AGAINST}/{abs(value) / strongest:.2f})" '
@@ -263,4 +275,5 @@ def section(number: int, explanation: Explanation) -> str:
         for token, value in explanation.attributions
     )
     sums = f"logit {explanation.logit:.4g}, without words {explanation.baseline:.4g}"
-    return f'<h2>{number}. {escape(explanation.target)}: {sums}</h2>\n<p dir="auto">{marks}</p>\n'
+    before = "" if number is None else f"{number}. "
+    return f'<h2>{before}{escape(explanation.target)}: {sums}</h2>\n<p dir="auto">{marks}</p>\n'

@@ -17,8 +17,9 @@ from newsreel.inference.explain import COMPLETENESS, page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_files import require_distinct
 from newsreel.inference.output_writers import check_output, require_csv, require_writable, writing
-from newsreel.inference.predictors import Accelerator, predictor_of, require_bounded
+from newsreel.inference.predictors import Accelerator, predictor_of
 from newsreel.runs.ensemble import open_ensemble
+from newsreel.runs.scoring import require_bounded
 
 EXPLAIN_CHUNK_SIZE = 16  # documents, so that the first results appear soon
 TABLES_OF_RUNS = ("labels.csv", "metrics.csv", "predictions.parquet")

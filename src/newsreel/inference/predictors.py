@@ -5,27 +5,26 @@ Axes: N documents, L labels.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from newsreel.batches.batch import MAX_DOCUMENT_TOKENS, DocumentDataset
+from newsreel.batches.batch import DocumentDataset
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
 from newsreel.inference.explain import Explainer, Explanation, mean_explanation
 from newsreel.inference.input_stream import MAX_DOCUMENTS
 from newsreel.inference.output_writers import PredictionBatch
 from newsreel.models.decisions import DecisionRule
-from newsreel.models.functional import logits_to_probs, require_finite
 from newsreel.runs.ensemble import Ensemble
+from newsreel.runs.scoring import Scorer, require_bounded
 from newsreel.runs.trained_run import Labels, TrainedRun
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 Documents = Sequence[DocumentDataset]  # the same N documents, tokenized for each network
 Explain = Callable[[Sequence[str], Documents, np.ndarray], list[Explanation]]  # of texts with (N, L) probabilities
-LONG_DOCUMENT = 1_000  # tokens; without max_tokens, a batch is as large as `batch_size` documents of this length
 
 
 class Predictor(ABC):
@@ -34,21 +33,15 @@ class Predictor(ABC):
     labels: Labels
     decisions: DecisionRule
 
-    def __call__(self, texts: Sequence[str], top_k: int | None = None) -> list[dict[str, Any]]:
-        """Classify texts; returns one dict per text, in order.
-
-        It has `label` and `probability`, or `labels` for `multilabel`, and `probabilities` by label: all of them, or
-        the `top_k` highest. Raises UserError for a single string and for a `top_k` out of range.
-        """
+    def chunks(self, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], Documents]]:
+        """Texts in chunks, tokenized. Raises UserError for a single string and for a text with too many tokens."""
         if isinstance(texts, str):
             raise UserError(f"Expected a list of texts, got a single string, {texts[:30]!r}: write [text].")
-        self.check_top_k(top_k)
-        rows: list[dict[str, Any]] = []
         for start in range(0, len(texts), MAX_DOCUMENTS):
-            documents = self.documents(texts[start : start + MAX_DOCUMENTS])
+            chunk = texts[start : start + MAX_DOCUMENTS]
+            documents = self.documents(chunk)
             require_bounded(documents, lambda row, start=start: f"texts[{start + row}]")  # type: ignore[misc]
-            rows += self.predict_batch(documents, top_k).rows()
-        return rows
+            yield chunk, documents
 
     def check_top_k(self, top_k: int | None) -> None:
         """Raise UserError if `top_k` is not between 1 and the number of labels."""
@@ -86,33 +79,18 @@ class RunPredictor(Predictor):
         self.run = run
         self.labels = run.labels
         self.decisions = run.classifier.decisions
-        self.device = find_device(accelerator)
-        self.network = run.classifier.network.to(self.device)
-        self.runner = run.classifier.runner
-        batches = run.experiment.batches
-        self.batch_tokens = batches.batch_size * (batches.max_tokens or LONG_DOCUMENT)
+        self.scorer = Scorer(run, find_device(accelerator))
 
     def documents(self, texts: Sequence[str]) -> Documents:
-        settings = self.run.experiment.batches
-        sequences = self.run.tokenizer.encode(texts)
-        rows = np.arange(len(texts))
-        return [DocumentDataset(sequences, rows, np.zeros(len(texts)), settings.max_tokens, settings.truncation)]
+        return [self.scorer.documents(texts)]
 
-    @torch.inference_mode()
     def scores(self, documents: Documents) -> Tensor:
         (dataset,) = documents
-        scores = torch.zeros(len(dataset), len(self.labels.names))  # (N, L)
-        with self.runner.threads(torch.get_num_threads()):
-            for rows in batches_of_similar_length(dataset.lengths, self.batch_tokens):
-                batch = dataset[rows]
-                logits = self.runner(batch.token_ids.to(self.device), batch.lengths.to(self.device))
-                scores[rows] = logits_to_probs(logits.float(), self.labels.task).cpu()
-        require_finite(scores)
-        return scores
+        return self.scorer.scores(dataset)
 
     def explainer(self, label: str | None, num_steps: int) -> Explain:
         tokenizer = self.run.tokenizer
-        explain = Explainer(self.network, tokenizer.tokens, self.labels.names, label, num_steps)
+        explain = Explainer(self.scorer.network, tokenizer.tokens, self.labels.names, label, num_steps)
 
         def explain_texts(texts: Sequence[str], documents: Documents, probabilities: np.ndarray) -> list[Explanation]:
             (dataset,) = documents
@@ -166,28 +144,6 @@ def predictor_of(ensemble: Ensemble, accelerator: Accelerator = "cpu") -> Predic
     if ensemble.is_single_run:
         return RunPredictor(ensemble.members[0], accelerator)
     return EnsemblePredictor(ensemble, accelerator)
-
-
-def batches_of_similar_length(lengths: np.ndarray, num_tokens: int) -> Iterator[list[int]]:
-    """Every document once, longest first, in batches of at most `num_tokens` tokens with padding."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, num_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size].tolist()
-        start += size
-
-
-def require_bounded(documents: Documents, name: Callable[[int], str]) -> None:
-    """Raise UserError if a document has too many tokens for the memory of a network. name: of a document, by row."""
-    lengths = np.max([dataset.lengths for dataset in documents], axis=0)
-    too_long = np.flatnonzero(lengths > MAX_DOCUMENT_TOKENS)
-    if len(too_long):
-        row = int(too_long[0])
-        raise UserError(
-            f"{name(row)}: the document has {lengths[row]:,} tokens, but at most {MAX_DOCUMENT_TOKENS:,} are "
-            "possible, since the run was trained without batches.max_tokens. Divide it into several documents."
-        )
 
 
 def find_device(accelerator: Accelerator) -> torch.device:

@@ -13,7 +13,7 @@ from newsreel.corpora.corpus import Corpus
 from newsreel.evaluation.pooling import Pool, fit_pool
 from newsreel.inference.eval_data import PathOverrides, load_corpus, paths_of, same_documents, with_labels
 from newsreel.inference.eval_runs import Machine, combine, evaluate_run
-from newsreel.runs.ensemble import Ensemble, open_ensemble
+from newsreel.runs.ensemble import Ensemble, can_be_averaged, describe_labels, open_ensemble
 from newsreel.runs.run_dir import read_metrics
 from newsreel.runs.trained_run import TrainedRun, open_run
 
@@ -48,24 +48,18 @@ def require_same_labels(runs: Sequence[TrainedRun]) -> None:
     for run in runs[1:]:
         if (run.labels.task, run.labels.names) != (first.labels.task, first.labels.names):
             raise UserError(
-                f"{run.run_dir} and {first.run_dir} have different labels: {describe_labels(run)}, and "
-                f"{describe_labels(first)}. An ensemble needs runs with the same labels."
+                f"{run.run_dir} and {first.run_dir} have different labels: "
+                f"{describe_labels(run.labels.task, run.labels.names)}, and "
+                f"{describe_labels(first.labels.task, first.labels.names)}. An ensemble needs runs with the same "
+                "labels."
             )
-        rules = [
-            (one.decisions.by_thresholds, one.decisions.ancestor_edges) for one in (run.classifier, first.classifier)
-        ]
-        if rules[0] != rules[1]:
+        if not can_be_averaged([run.classifier.decisions, first.classifier.decisions]):
             raise UserError(
                 f"The decision rules of {run.run_dir} and {first.run_dir} cannot be averaged: evaluation.thresholds="
                 f"{run.experiment.evaluation.thresholds} with hierarchy={run.experiment.evaluation.hierarchy}, and "
                 f"{first.experiment.evaluation.thresholds} with {first.experiment.evaluation.hierarchy}. An ensemble "
                 "needs rules of the same kind (top_k or thresholds, and the same hierarchy)."
             )
-
-
-def describe_labels(run: TrainedRun) -> str:
-    names = run.labels.names
-    return f"{run.labels.task} with {len(names)} ({', '.join(names[:5])}{' …' if len(names) > 5 else ''})"
 
 
 @dataclass(frozen=True)

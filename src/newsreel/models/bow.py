@@ -92,7 +92,10 @@ class BagOfWords(Network):
         self.fit_word_statistics(count_words(words, len(self._statistics())), torch.cat(labels))
 
     def fit_word_statistics(self, counts: csr_array, targets: Tensor) -> None:
-        """The same from the (N, V) counts of words and the targets of the training documents."""
+        """The same from the (N, V) counts of words and the (N,) or (N, L) targets of the training documents.
+
+        Targets that are probabilities count as fractions of documents.
+        """
         document_counts = torch.from_numpy(np.bincount(counts.indices, minlength=counts.shape[1])).float()  # (V,)
         if self.weighting == "tfidf":
             self.idf.copy_(torch.log((1 + counts.shape[0]) / (1 + document_counts)) + 1)
@@ -176,9 +179,9 @@ class BagOfWords(Network):
 
 
 def indicators(targets: Tensor, num_outputs: int) -> Tensor:
-    """(B,) class indices or (B, L) indicators → (B, num_outputs) float indicators."""
+    """(B,) class indices, or (B, L) indicators or probabilities → (B, num_outputs) floats."""
     if targets.ndim == 2:
-        return targets
+        return targets[:, 1:] if num_outputs == 1 else targets
     if num_outputs == 1:
         return targets[:, None].to(torch.get_default_dtype())
     return F.one_hot(targets, num_outputs).to(torch.get_default_dtype())

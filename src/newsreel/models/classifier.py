@@ -3,39 +3,25 @@
 Axes: B documents in a batch, N in a split, L labels of the corpus; logits are (B, 1) for a binary task, else (B, L).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from newsreel.batches.batch import Batch, shard_size
 from newsreel.corpora.corpus import Task
-from newsreel.embeddings.embedding import TableEmbedding
+from newsreel.models.adversarial import AdditionalLosses
 from newsreel.models.decisions import DecisionRule
-from newsreel.models.functional import logits_to_probs, task_loss
-from newsreel.models.lazy_adam import LazyAdam
+from newsreel.models.functional import hard_targets, logits_to_probs, task_loss
 from newsreel.models.loss import Loss
 from newsreel.models.micro_batches import MicroBatchRunner
 from newsreel.models.network import Network
-from newsreel.models.optimization import ADAMS, TrainingSettings, schedule_factor
-
-OPTIMIZERS: dict[str, Any] = {
-    "adam": LazyAdam,
-    "adamw": torch.optim.AdamW,
-    "sgd": torch.optim.SGD,
-    "rmsprop": torch.optim.RMSprop,
-    "adagrad": torch.optim.Adagrad,
-}
-MOMENTS = {"sgd": {"momentum": 0.9}, "rmsprop": {"alpha": 0.9}}  # rmsprop as in Keras
-FUSED = ("adam", "adamw", "sgd")  # update all parameters in one pass, on CPU too
+from newsreel.models.optimization import TrainingSettings
+from newsreel.models.trained_module import MeanLoss, TrainedModule
 
 Measure = Callable[[Tensor, Tensor, Tensor], dict[str, float]]  # (probabilities, predictions, targets) → metrics
 
@@ -97,29 +83,6 @@ def append_rows(buffer: Tensor, size: int, rows: Tensor) -> Tensor:
     return buffer
 
 
-class MeanLoss(Metric):
-    """The mean of batch losses, each weighted by its number of documents, over all processes.
-
-    torchmetrics' MeanMetric either hides the NaN of a diverged training or ignores the weights (1.9).
-    """
-
-    total: Tensor
-    num_documents: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("num_documents", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, num_documents: int) -> None:
-        if num_documents:
-            self.total += loss * num_documents
-            self.num_documents += num_documents
-
-    def compute(self) -> Tensor:
-        return self.total / self.num_documents
-
-
 def batch_metric(task: Task, num_labels: int) -> Metric:
     """The training metric: accuracy, or micro-F1 for `multilabel`."""
     if task == "multilabel":
@@ -127,34 +90,12 @@ def batch_metric(task: Task, num_labels: int) -> Metric:
     return MulticlassAccuracy(num_labels, average="micro", validate_args=False)
 
 
-def gradient_values(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """The gradients of parameters that have one; of sparse ones, which are coalesced, the values."""
-    values = []
-    for weights in parameters:
-        if weights.grad is None:
-            continue
-        if weights.grad.is_sparse:
-            weights.grad = weights.grad.coalesce()  # the optimizer would do it anyway
-        values.append(weights.grad.values() if weights.grad.is_sparse else weights.grad)
-    return values
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """L2 norm of all gradients together, including sparse ones."""
-    return get_total_norm(gradient_values(parameters))
-
-
-def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
-    """Scale all gradients together to an L2 norm of at most `max_norm`, as `clip_grad_norm_`, which takes no sparse
-    ones.
-    """
-    values = gradient_values(parameters)
-    factor = (max_norm / (get_total_norm(values) + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(values, factor)
-
-
-class TextClassifier(LightningModule):
+class TextClassifier(TrainedModule):
     """Trains and evaluates any Network on any task."""
+
+    network: Network
+    runner: MicroBatchRunner
+    training_settings: TrainingSettings
 
     def __init__(
         self,
@@ -175,26 +116,47 @@ class TextClassifier(LightningModule):
             table.sparse = training.sparse_gradients
         self.loss = loss
         self.task: Task = loss.task
+        has_more = training.perturbs or training.reads_unlabeled
+        self.more_losses = AdditionalLosses(network, self.runner, loss, training) if has_more else None
         self.decisions = decisions
         self.measure = measure
         self.metric = metric
         self.training_settings = training
+        self._unfrozen_later = [
+            (depth, weights)
+            for depth, group in enumerate(network.layer_groups())
+            for weights in group
+            if depth and training.unfreeze_epochs and weights.requires_grad
+        ]
         self.train_loss = MeanLoss()
         self.train_metric = batch_metric(self.task, len(decisions.thresholds))
         self.eval_loss = MeanLoss()
-        self.last_loss = torch.tensor(0.0)  # of this process's shard of the last batch
         self.outputs = EvalBuffer()  # of the split evaluated last
         self.save_hyperparameters(hyperparameters, logger=False)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        return self.network.layer_groups()
+
+    def on_train_start(self) -> None:
+        self._freeze_layers()  # a training that resumes within an epoch does not start it
+
+    def on_train_epoch_start(self) -> None:
+        self._freeze_layers()
+
+    def _freeze_layers(self) -> None:
+        """Freeze the groups of layers that training.unfreeze_epochs does not train yet."""
+        if self.training_settings.unfreeze_epochs:
+            for depth, weights in self._unfrozen_later:
+                weights.requires_grad_(self.current_epoch >= depth * self.training_settings.unfreeze_epochs)
+
+    def on_train_end(self) -> None:
+        for _, weights in self._unfrozen_later:
+            weights.requires_grad_(True)
 
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1 and self.trainer.strategy.root_device.type == "cuda":
             for table in self.tables:
                 table.sparse = False  # NCCL reduces dense gradients only
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable parameters of the network."""
-        return sum(weights.numel() for weights in self.network.parameters() if weights.requires_grad)
 
     def forward(self, token_ids: Tensor, lengths: Tensor, counts: Tensor | None = None) -> Tensor:
         """(B, T), (B,) and, of bags, (B, T) counts → (B, num_outputs) logits."""
@@ -203,23 +165,35 @@ class TextClassifier(LightningModule):
         return self.network(token_ids, lengths, counts)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        logits = self(batch.token_ids, batch.lengths, batch.counts)
+        more: dict[str, Tensor] = {}
+        if self.more_losses is None:
+            logits = self(batch.token_ids, batch.lengths, batch.counts)
+        else:
+            logits, more = self.more_losses(batch, self._shard_factor)
         size = self._shard_size(batch)  # 0 for a placeholder batch
-        loss: Tensor = self.loss(logits, batch.targets)
+        loss: Tensor = self.loss(logits, batch.targets, batch.weights)
         self._record(loss.detach(), logits.detach(), batch.targets, size)
-        if self._is_logged:
+        if self.is_logged:
             self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        # This factor on the mean of the shard makes the mean over processes that of the batch
-        return size * self.trainer.world_size / batch.num_documents * loss
+            self.log_dict({f"train/{name}_loss": value.detach() for name, value in more.items()}, batch_size=1)
+        total = self._shard_factor(batch) * loss
+        for name, value in more.items():
+            total = total + getattr(self.training_settings, name) * value
+        return total
+
+    def _shard_factor(self, batch: Batch) -> float:
+        """This factor on the mean of the shard makes the mean over processes that of the batch."""
+        return self._shard_size(batch) * self.trainer.world_size / batch.num_documents
 
     def _record(self, loss: Tensor, logits: Tensor, targets: Tensor, size: int) -> None:
         """Add the mean loss and the logits of `size` documents to those of the epoch, and log both if the step is."""
         self.last_loss = loss
         self.train_loss.update(loss, size)
-        preds, targets = self.decisions(logits_to_probs(logits.float(), self.task)).long(), targets.long()
+        preds = self.decisions(logits_to_probs(logits.float(), self.task)).long()
+        targets = hard_targets(targets, self.task)
         if size:
             self.train_metric.update(preds, targets)
-        if self._is_logged:
+        if self.is_logged:
             metric = batch_metric(self.task, len(self.decisions.thresholds)).to(self.device)
             self.log_dict(
                 {"train/loss_step": loss, f"train/{self.metric}_step": metric(preds, targets)},
@@ -229,19 +203,15 @@ class TextClassifier(LightningModule):
                 batch_size=1,
             )
 
+    def batch_size_of(self, batch: Batch) -> int:
+        return batch.num_documents
+
+    def epoch_metrics(self) -> tuple[Metric, ...]:
+        return self.train_loss, self.train_metric
+
     def _shard_size(self, batch: Batch) -> int:
         """Number of documents of a batch in this process's shard."""
         return shard_size(batch.num_documents, self.global_rank, self.trainer.world_size)
-
-    @property
-    def _is_logged(self) -> bool:
-        """Whether loggers get the values of this step."""
-        return (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined, no-any-return]
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the gradient norm, before clipping."""
-        if self._is_logged:
-            self.log("train/gradient_norm", gradient_norm(self.network.parameters()))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
         """Log the means of the epoch after its last batch."""
@@ -253,15 +223,6 @@ class TextClassifier(LightningModule):
         )
         for metric in values.values():
             metric.reset()
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        if gradient_clip_val is not None:
-            clip_gradients(self.network.parameters(), gradient_clip_val)
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation()
@@ -302,34 +263,3 @@ class TextClassifier(LightningModule):
         preds = self.decisions(scores.to(self.device)).cpu()
         metrics = {"loss": float(self.eval_loss.compute()), **self.measure(scores, preds, targets)}
         self.log_dict({f"{stage}/{name}": value for name, value in metrics.items()}, batch_size=len(scores))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        settings = self.training_settings
-        options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-        if settings.optimizer in FUSED and self.trainer.precision == "32-true":
-            options["fused"] = True  # with mixed precision, Lightning cannot clip gradients that a fused step unscales
-        options |= MOMENTS.get(settings.optimizer, {})
-        if settings.optimizer in ADAMS:
-            options["betas"] = tuple(settings.betas)
-        if settings.optimizer == "adagrad":
-            options["initial_accumulator_value"] = settings.initial_accumulator
-        optimizer = OPTIMIZERS[settings.optimizer](self._parameter_groups(), **options)
-        for module in self.network.modules():
-            if isinstance(module, TableEmbedding) and module.max_norm is not None:
-                optimizer.register_step_post_hook(lambda *_, embedding=module: embedding.limit_norms())
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, lambda step: schedule_factor(settings, step, num_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters; Adam has the tables of which a step changes few rows in a group of their own."""
-        parameters = list(self.network.parameters())
-        settings = self.training_settings
-        if settings.optimizer != "adam" or not settings.sparse_gradients:
-            return [{"params": parameters}]
-        tables = {table.weight for table in self.tables}
-        groups: list[dict[str, Any]] = [
-            {"params": [weights for weights in parameters if weights not in tables]},
-            {"params": [weights for weights in parameters if weights in tables], "lazy": True},
-        ]
-        return [group for group in groups if group["params"]]

@@ -25,6 +25,13 @@ def task_loss(logits: Tensor, targets: Tensor, task: Task) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype))
 
 
+def hard_targets(targets: Tensor, task: Task) -> Tensor:
+    """(B,) class indices, or (B, L) indicators or probabilities → (B,) or, for `multilabel`, (B, L) int64."""
+    if task == "multilabel":
+        return (targets > 0.5).long()
+    return targets.argmax(dim=1) if targets.ndim == 2 else targets
+
+
 def require_finite(probabilities: Tensor) -> None:
     """Raise UserError if a probability is no number."""
     if not probabilities.isfinite().all():

@@ -28,6 +28,8 @@ class LossSettings:
 class Loss(nn.Module):
     """Mean loss of a batch: log loss with optional class weights, focal factors and label smoothing.
 
+    Targets that are probabilities (pseudo-labels) have the expected loss of labels drawn from them.
+
     class_balance β: class weights proportional to (training documents of the class)^-β, 1 on average over documents;
     β = 1 is scikit-learn's `class_weight="balanced"`. For `multilabel`, the positives of a label have the weight
     (negatives / positives)^β, and its negatives 1.
@@ -38,8 +40,8 @@ class Loss(nn.Module):
     sum over classes (Rifkin and Klautau 2004). `multilabel` losses are always of this kind.
     """
 
-    def __init__(self, task: Task, counts: Tensor, num_documents: int, settings: LossSettings) -> None:
-        """counts: (L,) number of training documents with each label, out of `num_documents`."""
+    def __init__(self, task: Task, counts: Tensor, num_documents: float, settings: LossSettings) -> None:
+        """counts: (L,) number of training documents with each label, out of `num_documents`, or their weights."""
         super().__init__()
         self.task: Task = task
         self.settings = settings
@@ -52,28 +54,46 @@ class Loss(nn.Module):
         self.weights: Tensor
         self.register_buffer("weights", weights.float(), persistent=False)  # (L,)
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B, num_outputs) logits, (B,) class indices or (B, L) indicators → scalar mean."""
-        settings = self.settings
-        if self.task == "multiclass" and settings.one_vs_rest:
-            losses = self._binary_losses(logits, F.one_hot(targets, logits.shape[1]).to(logits.dtype))  # (B, L)
-            return (self.weights[targets] * losses.sum(dim=1)).mean()
-        if not (settings.class_balance or settings.focal_gamma or settings.label_smoothing):
-            return task_loss(logits, targets, self.task)
-        if self.task == "multiclass":
-            return self._multiclass_loss(logits, targets)
-        if self.task == "multilabel":
-            weights = torch.where(targets > 0, self.weights, 1.0)  # (B, L)
-            return (weights * self._binary_losses(logits, targets)).mean()
-        weights = self.weights[targets]  # (B,)
-        return (weights * self._binary_losses(logits[:, 0], targets.to(logits.dtype))).mean()
+    def forward(self, logits: Tensor, targets: Tensor, document_weights: Tensor | None = None) -> Tensor:
+        """(B, num_outputs) logits, (B,) class indices or (B, L) indicators or probabilities → scalar.
 
-    def of_priors(self, counts: Tensor, num_documents: int) -> float:
+        document_weights: (B,); the result is Σ weight · loss / B. None: the mean.
+        """
+        settings, is_soft = self.settings, self.task != "multilabel" and targets.ndim == 2
+        one_vs_rest = self.task == "multiclass" and settings.one_vs_rest
+        options = settings.class_balance or settings.focal_gamma or settings.label_smoothing or one_vs_rest
+        if not (options or is_soft or document_weights is not None):
+            return task_loss(logits, targets, self.task)
+        weights, targets = self.weigh(targets)
+        if self.task == "multilabel":
+            losses = weights * self._binary_losses(logits, targets)  # (B, L)
+        elif self.task == "binary":
+            losses = weights * self._binary_losses(logits, targets[:, 1:])  # (B, 1)
+        elif one_vs_rest:
+            losses = weights * self._binary_losses(logits, targets).sum(dim=1, keepdim=True)  # (B, 1)
+        else:
+            losses = self._multiclass_losses(logits, weights, targets)  # (B, 1)
+        return (losses if document_weights is None else document_weights[:, None] * losses).mean()
+
+    def weigh(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Class weights as weights of documents: (B,) or (B, L) targets → (B, 1) weights, or (B, L) for `multilabel`,
+        and (B, L) targets.
+
+        The loss of probabilities q is the expected one of labels drawn from q, Σ_l q_l w_l loss_l. Log losses are
+        linear in the target, so it is Σ_l q_l w_l times the loss of the target q w / Σ_l q_l w_l.
+        """
+        if targets.ndim == 1:
+            targets = F.one_hot(targets, len(self.weights)).to(self.weights.dtype)
+        weighted = targets * self.weights  # (B, L)
+        sums = weighted + (1 - targets) if self.task == "multilabel" else weighted.sum(dim=1, keepdim=True)
+        return sums, weighted / sums
+
+    def of_priors(self, counts: Tensor, num_documents: float) -> float:
         """The loss if the probabilities of every document are the frequencies of the labels, whatever its words.
 
         The frequencies are weighted and smoothed as the targets are, which minimises the log loss. Without options, it
         is the entropy of the labels, for `multilabel` their mean entropy.
-        counts: (L,) number of the documents with each label, out of `num_documents`.
+        counts: (L,) number of the documents with each label, out of `num_documents`, or their weights.
         """
         smoothing = self.settings.label_smoothing
         positive = counts.double() / num_documents  # (L,)
@@ -91,14 +111,13 @@ class Loss(nn.Module):
         losses = [self(logits[None], torch.tensor([label])) for label in range(len(counts))]
         return float(positive @ torch.stack(losses).double())
 
-    def _multiclass_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _multiclass_losses(self, logits: Tensor, weights: Tensor, targets: Tensor) -> Tensor:
         log_probs = logits.log_softmax(dim=1)  # (B, L)
         smoothing = self.settings.label_smoothing
-        smoothed = torch.full_like(log_probs, smoothing / logits.shape[1])
-        smoothed.scatter_add_(1, targets[:, None], torch.full_like(log_probs[:, :1], 1 - smoothing))
+        smoothed = targets * (1 - smoothing) + smoothing / logits.shape[1]
         if self.settings.focal_gamma:
             log_probs = log_probs * (1 - log_probs.exp()) ** self.settings.focal_gamma
-        return -(self.weights[targets][:, None] * smoothed * log_probs).sum(dim=1).mean()
+        return -(weights * smoothed * log_probs).sum(dim=1, keepdim=True)
 
     def _binary_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing, gamma = self.settings.label_smoothing, self.settings.focal_gamma

@@ -4,12 +4,12 @@ On CPU, recurrent layers and convolutions of some dozen documents are too small 
 at every time step, and much longer if another process runs. Python threads with a part of the batch each wait once per
 pass, since torch releases the global interpreter lock, and their data fit into a core's cache.
 
-Axes: B documents, T tokens, O outputs.
+Axes: B documents, B' of a part, T tokens, O outputs, X values that a forward pass gives.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from newsreel.embeddings.dropout import draw_seed, mask_generator
+from newsreel.embeddings.dropout import draw_seed, mask_generator, seeded_masks
 from newsreel.models.network import Network
 from newsreel.text.tokens import PAD
 
@@ -32,6 +32,10 @@ class Part(NamedTuple):
     rows: Tensor  # (B',) in the batch
     token_ids: Tensor  # (B', T')
     lengths: Tensor  # (B',)
+
+
+Masks = Callable[[], AbstractContextManager[None]]  # contexts in which dropout draws the same masks
+PartForward = Callable[[Part, Masks], Tensor]  # → (B', X), such as logits
 
 
 def divide(token_ids: Tensor, lengths: Tensor, max_documents: int) -> list[Part]:
@@ -51,31 +55,21 @@ def divide(token_ids: Tensor, lengths: Tensor, max_documents: int) -> list[Part]
     return parts
 
 
-class MicroBatchRunner:
-    """Calls a network on the micro-batches of a batch, on several threads.
+class PartRunner:
+    """Calls functions for the parts of a batch, on several threads."""
 
-    Logits and gradients depend on the micro-batches, but not on the number of threads: gradients are added in the
-    order of the parts, and each part has its own random numbers for dropout.
-
-    The network gets the whole batch on other devices than CPU, if it is compiled, and if it has one of torch's dropout
-    layers.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
     @property
-    def max_documents(self) -> int | None:
-        """Most documents of a micro-batch; None if batches are not divided."""
-        # The masks of torch's own dropout come from one generator for all threads, in the order in which they ask
-        has_torch_dropout = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.network.modules())
-        return None if has_torch_dropout else self.network.micro_batch_size
+    def is_divided(self) -> bool:
+        """Whether batches have parts."""
+        return True
 
     @contextmanager
     def threads(self, num_threads: int) -> Iterator[None]:
         """Context with threads for the parts. torch has one OpenMP thread in it, unless batches are not divided."""
-        if self.max_documents is None:
+        if not self.is_divided:
             yield
             return
         before, pool_before = torch.get_num_threads(), self._pool
@@ -89,23 +83,6 @@ class MicroBatchRunner:
         finally:
             self._pool = pool_before
             torch.set_num_threads(before)
-
-    def __call__(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T), (B,) → (B, O)."""
-        network, max_documents = self.network, self.max_documents
-        if token_ids.device.type != "cpu" or max_documents is None:
-            return network(token_ids, lengths)  # type: ignore[no-any-return]
-        parts = divide(token_ids, lengths, max_documents)
-        seed = draw_seed() if network.training else 0
-        weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        if torch.is_grad_enabled() and weights:
-            return _MicroBatches.apply(self, parts, seed, *weights)  # type: ignore[no-any-return, no-untyped-call]
-        outputs = self.map(lambda number: self.forward_part(parts[number], (seed, number)), len(parts))
-        return in_batch_order(outputs, parts)
-
-    def forward_part(self, part: Part, seed: Sequence[int]) -> Tensor:
-        with mask_generator(seed):
-            return self.network(part.token_ids, part.lengths)  # type: ignore[no-any-return]
 
     def map(self, work: Callable[[int], Result], num_parts: int) -> list[Result]:
         """Call a function with the numbers of all parts, on the threads, in this thread's state of autograd."""
@@ -122,6 +99,57 @@ class MicroBatchRunner:
         return list(self._pool.map(work_in_state, range(num_parts)))
 
 
+class MicroBatchRunner(PartRunner):
+    """Calls a network on the micro-batches of a batch, on several threads.
+
+    Logits and gradients depend on the micro-batches, but not on the number of threads: gradients are added in the
+    order of the parts, and each part has its own random numbers for dropout.
+
+    The network gets the whole batch on other devices than CPU, if it is compiled, and if it has one of torch's dropout
+    layers.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def max_documents(self) -> int | None:
+        """Most documents of a micro-batch; None if batches are not divided."""
+        # The masks of torch's own dropout come from one generator for all threads, in the order in which they ask
+        has_torch_dropout = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.network.modules())
+        return None if has_torch_dropout else self.network.micro_batch_size
+
+    @property
+    def is_divided(self) -> bool:
+        return self.max_documents is not None
+
+    def __call__(self, token_ids: Tensor, lengths: Tensor, forward: PartForward | None = None) -> Tensor:
+        """(B, T), (B,) → (B, X): what `forward` gives for the parts; None: the network's logits."""
+        network, max_documents = self.network, self.max_documents
+        if token_ids.device.type != "cpu" or max_documents is None:
+            if forward is None:
+                return network(token_ids, lengths)  # type: ignore[no-any-return]
+            rows = torch.arange(len(lengths), device=lengths.device)
+            return forward(Part(rows, token_ids, lengths), partial(seeded_masks, draw_seed()))
+        parts = divide(token_ids, lengths, max_documents)
+        seed = draw_seed() if network.training else 0
+        part_forward = forward or self.logits
+
+        def forward_part(number: int) -> Tensor:
+            return part_forward(parts[number], partial(mask_generator, (seed, number)))
+
+        weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if torch.is_grad_enabled() and weights:
+            return _MicroBatches.apply(self, parts, forward_part, *weights)  # type: ignore[no-any-return, no-untyped-call]
+        return in_batch_order(self.map(forward_part, len(parts)), parts)
+
+    def logits(self, part: Part, masks: Masks) -> Tensor:
+        """(B', O)."""
+        with masks():
+            return self.network(part.token_ids, part.lengths)  # type: ignore[no-any-return]
+
+
 def thread_state() -> list[Callable[[], Any]]:
     """Contexts that give another thread this one's modes of autograd and autocast."""
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
@@ -134,7 +162,7 @@ def thread_state() -> list[Callable[[], Any]]:
 
 
 def in_batch_order(outputs: Sequence[Tensor], parts: Sequence[Part]) -> Tensor:
-    """(B', O) outputs of each part → (B, O)."""
+    """(B', X) outputs of each part → (B, X)."""
     return torch.empty_like(joined := torch.cat(list(outputs))).index_copy_(
         0, torch.cat([part.rows for part in parts]), joined
     )
@@ -144,10 +172,12 @@ class _MicroBatches(torch.autograd.Function):
     """The forward pass of all parts, and the backward pass of all parts."""
 
     @staticmethod
-    def forward(ctx: Any, runner: MicroBatchRunner, parts: list[Part], seed: int, *weights: nn.Parameter) -> Tensor:
+    def forward(
+        ctx: Any, runner: MicroBatchRunner, parts: list[Part], forward: Callable[[int], Tensor], *weights: nn.Parameter
+    ) -> Tensor:
         def forward_part(number: int) -> Tensor:
             with torch.enable_grad():
-                return runner.forward_part(parts[number], (seed, number))
+                return forward(number)
 
         ctx.runner, ctx.parts, ctx.weights = runner, parts, weights
         ctx.outputs = runner.map(forward_part, len(parts))
@@ -155,7 +185,7 @@ class _MicroBatches(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        (gradient,) = gradients  # (B, O)
+        (gradient,) = gradients  # (B, X)
         parts, outputs, weights = ctx.parts, ctx.outputs, ctx.weights
 
         def backward_part(number: int) -> list[Tensor | None]:

@@ -81,6 +81,21 @@ class Network(nn.Module):
         with torch.no_grad():
             self.output_bias.copy_(priors.logit())
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters in groups from the output down to the embedding, for learning rates and unfreezing."""
+        below = {
+            weights for module in self.modules() if isinstance(module, Embedding) for weights in module.parameters()
+        }
+        groups = [[each for each in self.parameters() if (each in below) == is_below] for is_below in (False, True)]
+        return [group for group in groups if group]
+
+    def copy_layers(self, weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> list[str]:
+        """Copy layers besides the embedding from another network; returns descriptions of them, none by default.
+
+        weights: of the other network, by name. settings: its section `model`.
+        """
+        return []
+
     def attribution_inputs(self, token_ids: Tensor, lengths: Tensor) -> AttributionInputs:
         """Inputs of (1, T) token ids: by default their embeddings."""
         looked_up: list[tuple[Tensor, Tensor]] = []  # ids and embeddings: a network may read only some of the tokens

@@ -54,7 +54,8 @@ class NewtonClassifier(TextClassifier):
         optimizer: Any = self.optimizers()
         optimizer.step(closure=lambda: self._solve(batch, l2))
         logits = self._logits(batch)
-        self._record(self.loss(logits, batch.targets), logits, batch.targets, batch.num_documents)
+        loss = self.loss(logits, batch.targets, batch.weights)
+        self._record(loss, logits, batch.targets, batch.num_documents)
         self.log("train/l2", l2, on_step=False, on_epoch=True, batch_size=batch.num_documents)
 
     def on_fit_end(self) -> None:
@@ -78,7 +79,8 @@ class NewtonClassifier(TextClassifier):
         """Set the network's weights to the optimum for a penalty."""
         word_weights, bias = self.network.word_layer()
         features = self._features_of(batch)
-        for part in parts_of(features, self.loss, batch.targets.cpu()):
+        document_weights = None if batch.weights is None else batch.weights.cpu()
+        for part in parts_of(features, self.loss, batch.targets.cpu(), document_weights):
             problem = ConvexProblem(part.features, part.loss, l2)
             start = problem.parameters(word_weights[:, part.outputs].cpu().numpy(), bias[part.outputs].cpu().numpy())
             weights, biases = problem.weights_and_bias(minimize(problem, start))
@@ -95,32 +97,28 @@ class Part:
     loss: ConvexLoss
 
 
-def parts_of(features: Features, loss: Loss, targets: Tensor) -> Iterator[Part]:
+def parts_of(features: Features, loss: Loss, targets: Tensor, document_weights: Tensor | None = None) -> Iterator[Part]:
     """The independent convex problems that make up the training: the sums over documents that `loss` is the mean of.
 
-    targets: (N,) class indices, or (N, L) indicators.
+    targets: (N,) class indices, or (N, L) indicators or probabilities. document_weights: (N,); None: all 1.
     """
-    settings, label_weights = loss.settings, loss.weights.cpu().numpy()
-    if loss.task == "multilabel":
-        indicators = targets.numpy()
-        weights = np.where(indicators > 0, label_weights, np.float32(1))  # (N, L)
-    else:
-        labels = targets.numpy()
-        indicators = np.eye(len(label_weights), dtype=np.float32)[labels]
-        weights = label_weights[labels][:, None]  # (N, 1)
+    settings = loss.settings
+    weights, probs = (part.cpu().numpy() for part in loss.weigh(targets.to(loss.weights.device)))
+    if document_weights is not None:
+        weights = weights * document_weights.numpy()[:, None]  # (N, 1), or (N, L) for `multilabel`
     if loss.task == "multiclass" and not settings.one_vs_rest:
-        smoothed = smooth(indicators, settings.label_smoothing, indicators.shape[1])
-        yield Part(slice(0, indicators.shape[1]), features, SoftmaxLoss(smoothed, weights))
+        smoothed = smooth(probs, settings.label_smoothing, probs.shape[1])
+        yield Part(slice(0, probs.shape[1]), features, SoftmaxLoss(smoothed, weights))
         return
     if loss.task == "binary":
-        indicators = indicators[:, 1:]
-    for output in range(indicators.shape[1]):
+        probs = probs[:, 1:]
+    for output in range(probs.shape[1]):
         column = slice(output, output + 1)
-        smoothed = smooth(indicators[:, column], settings.label_smoothing, 2)
-        document_weights = weights[:, column] if loss.task == "multilabel" else weights
-        yield Part(column, features.of_output(output), BinaryLoss(smoothed, document_weights))
+        smoothed = smooth(probs[:, column], settings.label_smoothing, 2)
+        own_weights = weights[:, column] if loss.task == "multilabel" else weights
+        yield Part(column, features.of_output(output), BinaryLoss(smoothed, own_weights))
 
 
 def smooth(targets: np.ndarray, smoothing: float, num_classes: int) -> np.ndarray:
-    """Targets of 0 and 1 with label smoothing, as in Loss."""
+    """Targets between 0 and 1 with label smoothing, as in Loss."""
     return targets * np.float32(1 - smoothing) + np.float32(smoothing / num_classes)

@@ -3,19 +3,22 @@
 Axes: B documents, T tokens, E embedding dimensions, H hidden size, G gates of a cell, D directions (1 or 2).
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from newsreel.embeddings.dropout import Dropout, dropout_mask
 from newsreel.embeddings.embedding import Embedding
 from newsreel.models.network import Network
 from newsreel.models.pooling import MaskedPooling, PoolingName
 
+CellName = Literal["rnn", "gru", "lstm"]
+Directions = Literal["forward", "backward", "both"]
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+FUNCTIONS: dict[type, Any] = {nn.RNN: torch.rnn_tanh, nn.GRU: torch.gru, nn.LSTM: torch.lstm}
 NUM_GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # G; `rnn` has weights as for one gate
 MICRO_BATCH_SIZES = {"rnn": 32, "gru": 32, "lstm": 16}  # by measurement: states of a part stay in a core's cache
 REVERSED = {"forward": (False,), "backward": (True,), "both": (False, True)}  # of each direction
@@ -50,8 +53,8 @@ class RecurrentNetwork(Network):
         embedding: Embedding,
         num_outputs: int,
         *,
-        cell: Literal["rnn", "gru", "lstm"],
-        directions: Literal["forward", "backward", "both"],
+        cell: CellName,
+        directions: Directions,
         hidden_size: Annotated[int, Ge(1), Le(65_536)],
         num_layers: Annotated[int, Ge(1), Le(100)],
         pooling: PoolingName,
@@ -102,6 +105,29 @@ class RecurrentNetwork(Network):
         document = self.pooling(states, lengths, self.reversed)  # (B, num_parts · D · H)
         return self.output(self.dropout(document))  # type: ignore[no-any-return]  # (B, num_outputs)
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        recurrent = [list(layer.parameters()) for layer in self.layers]
+        inside = {weights for group in recurrent for weights in group}
+        top, *below = super().layer_groups()
+        return [[each for each in top if each not in inside], *reversed(recurrent), *below]
+
+    def copy_layers(self, weights: Mapping[str, Tensor], settings: Mapping[str, Any]) -> list[str]:
+        """Copy the first layers of a network with the same cell and hidden size, in the directions that both have."""
+        available = REVERSED.get(str(settings.get("directions")), ())
+        copied = []
+        for index, is_reversed in enumerate(self.reversed):
+            if is_reversed not in available:
+                continue
+            for number, layer in enumerate(self.layers):
+                own = layer[index].state_dict()  # type: ignore[index]
+                prefix = f"layers.{number}.{available.index(is_reversed)}."
+                other = {name: weights.get(f"{prefix}{name}") for name in own}
+                if any(other[name] is None or other[name].shape != own[name].shape for name in own):  # type: ignore[union-attr]
+                    break
+                layer[index].load_state_dict(other)  # type: ignore[index]
+                copied.append(f"{'backward' if is_reversed else 'forward'} {number + 1}")
+        return copied
+
     def run_direction(self, recurrence: nn.RNNBase, inputs: Tensor, order: Tensor | None) -> Tensor:
         """(B, T, X) → (B, T, H): the states of a cell that reads in the (B, T) order, each at its token's position."""
         if order is not None:
@@ -110,10 +136,32 @@ class RecurrentNetwork(Network):
             assert isinstance(recurrence.weight_hh_l0, Tensor)
             weights = recurrence.weight_hh_l0
             dropped = weights * dropout_mask(weights.shape, self.recurrent_dropout, weights)  # (G · H, H)
-            states, _ = functional_call(recurrence, {"weight_hh_l0": dropped}, (inputs,))
+            states, _ = run_cell(recurrence, inputs, zero_state(recurrence, inputs), dropped)
         else:
             states, _ = recurrence(inputs)
         return states if order is None else reorder(states, order)
+
+
+def run_cell(
+    recurrence: nn.RNNBase, inputs: Tensor, state: Sequence[Tensor], weight_hh: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run a cell on (B, T, X) inputs, or (T, B, X) if it is not `batch_first`, with these recurrent weights.
+
+    state: (1, B, H), for LSTMs two of them. Returns the states at all steps, and the final ones. Unlike
+    `torch.func.functional_call`, this does not change the module for the time of the call, so threads can share it.
+    """
+    weights = [recurrence.weight_ih_l0, weight_hh, recurrence.bias_ih_l0, recurrence.bias_hh_l0]
+    hx = list(state) if isinstance(recurrence, nn.LSTM) else state[0]
+    outputs, *final = FUNCTIONS[type(recurrence)](
+        inputs, hx, weights, True, 1, 0.0, recurrence.training, False, recurrence.batch_first
+    )
+    return outputs, tuple(final)
+
+
+def zero_state(recurrence: nn.RNNBase, inputs: Tensor) -> list[Tensor]:
+    """The state of a cell before the first token of (B, T, X) inputs."""
+    zeros = inputs.new_zeros(1, len(inputs), recurrence.hidden_size)
+    return [zeros] * (2 if isinstance(recurrence, nn.LSTM) else 1)
 
 
 def initialize(recurrence: nn.RNNBase) -> None:

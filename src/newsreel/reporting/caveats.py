@@ -4,6 +4,7 @@ Axes: N documents, L labels, K bins of probability.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from newsreel.evaluation.statistics import CONFIDENCE, MAX_P, Outcomes, p_value
 from newsreel.text.tokens import UNK
 
 MIN_TRAINING_DOCUMENTS = 20  # labels with fewer are hard to learn
-MIN_VALIDATION_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
+MIN_FITTED_DOCUMENTS = 10  # thresholds of labels with fewer are unreliable
 MIN_DECISIONS = 30  # calibration bins with fewer are not reported
 MAX_STANDARD_ERRORS = 2.0  # smaller deviations of a calibration bin can be chance
 MIN_LOSS_REDUCTION = 0.03  # of the loss of the labels' frequencies; with less, a network has not learned
@@ -33,11 +34,12 @@ def caveats(
     overlap: TrainingOverlap,
     seed: int,
     drops_unknown: bool,
+    fitted_on: Sequence[str] = ("validation",),
 ) -> list[str]:
     """Sentences to read before relying on a run.
 
     predictions, context, documents, overlap: of the test split. drops_unknown: whether the tokenizer drops
-    out-of-vocabulary tokens.
+    out-of-vocabulary tokens. fitted_on: the splits that thresholds are fitted on.
     """
     return [
         label_set_caveat(predictions),
@@ -48,7 +50,7 @@ def caveats(
         *never_predicted_caveats(predictions),
         *input_caveats(documents, drops_unknown),
         calibration_caveat(predictions),
-        *threshold_caveats(predictions),
+        *threshold_caveats(predictions, fitted_on),
     ]
 
 
@@ -249,13 +251,15 @@ def calibration_caveat(predictions: Predictions) -> str:
     )
 
 
-def threshold_caveats(predictions: Predictions) -> list[str]:
+def threshold_caveats(predictions: Predictions, fitted_on: Sequence[str]) -> list[str]:
     corpus = predictions.corpus
     if predictions.thresholds is None or "validation" not in corpus.splits:
         return []
-    counts = corpus.label_counts("validation")
-    few = int((counts < MIN_VALIDATION_DOCUMENTS).sum())
+    counts = np.sum([corpus.label_counts(split) for split in fitted_on], axis=0)  # (L,)
+    few = int((counts < MIN_FITTED_DOCUMENTS).sum())
+    names = {"train": "training", "validation": "validation"}
     return [
-        f"The thresholds are fitted on {len(corpus.splits['validation'].rows):,} validation documents; {few} of "
-        f"{len(counts)} labels have fewer than {MIN_VALIDATION_DOCUMENTS} of them."
+        f"The thresholds are fitted on {sum(len(corpus.splits[split].rows) for split in fitted_on):,} "
+        f"{' and '.join(names[split] for split in fitted_on)} documents; {few} of {len(counts)} labels have fewer than "
+        f"{MIN_FITTED_DOCUMENTS} of them."
     ]

@@ -51,13 +51,22 @@ class Comparison:
     @cached_property
     def against_best(self) -> dict[str, BestComparison]:
         """By the name of the corpus."""
+        runs = self.by_identity()
+        return {
+            part["corpus"][0]: compare_with_best([runs[identity] for identity in part["identity"]])
+            for part in self.parts()
+        }
+
+    def by_identity(self) -> dict[str, list[Run]]:
+        """The finished runs of each configuration."""
         runs: dict[str, list[Run]] = {}
         for run in self.finished:
             runs.setdefault(run.identity, []).append(run)
-        return {
-            part["corpus"][0]: compare_with_best([runs[identity] for identity in part["identity"]])
-            for part in self.ranked.partition_by("corpus", maintain_order=True)
-        }
+        return runs
+
+    def parts(self) -> list[pl.DataFrame]:
+        """The rows of `ranked` for each corpus."""
+        return self.ranked.partition_by("corpus", maintain_order=True) if self.finished else []
 
     @cached_property
     def ranked(self) -> pl.DataFrame:

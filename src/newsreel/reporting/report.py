@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from newsreel.models.optimization import CheckpointPolicy
 
 MAX_LABEL_ROWS = 30  # of the table of labels; labels.csv has all
 MAX_DOCUMENTS = 10
+LIMITS = "## Limits"  # heading in report.md
 MAX_EXCERPT = 400  # characters of a document
 CAPTIONS = {
     "learning_curves": "Learning curves",
@@ -103,6 +105,7 @@ def write_report(report: Report) -> None:
         f"# {plain(str(report.choices['model']))} on {plain(str(report.choices['data']))}",
         "",
         *(f"> {plain(note)}\n" for note in report.notes),
+        *(["[report.html](report.html) shows this in a browser, with more documents.", ""] if report.figures else []),
         *markdown_table(["", ""], [(name, plain(value)) for name, value in report.rows()]),
         "",
         *figure(report, "learning_curves"),
@@ -121,13 +124,24 @@ def write_report(report: Report) -> None:
         "",
         *epochs_table(report),
         "",
-        "## Limits",
+        LIMITS,
         "",
         *(f"- {plain(sentence)}" for sentence in report.caveats),
         "",
         *repeat_section(report.commands, report.results["environment"]),
     ]
     write_atomically(report.run_dir / "report.md", "\n".join(lines))
+
+
+def read_limits(run_dir: Path) -> list[str]:
+    """The sentences under "Limits" in a run's report.md; empty if it has none, as an ensemble."""
+    try:
+        text = (run_dir / "report.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    _, _, after = text.partition(f"\n{LIMITS}\n")
+    section = after.partition("\n## ")[0]
+    return [unescape(line.removeprefix("- ")) for line in section.splitlines() if line.startswith("- ")]
 
 
 def checkpoint_epoch(report: Report) -> str:
@@ -202,7 +216,7 @@ def labels_section(report: Report, labels: pl.DataFrame) -> list[str]:
     rules = []
     if "labels_with_global_threshold" in report.results:
         rules = [
-            f"Labels without a validation document, which use the global threshold: "
+            "Labels without documents for a threshold of their own, which use the global one: "
             f"{report.results['labels_with_global_threshold']} of {len(labels)}.",
             "",
         ]

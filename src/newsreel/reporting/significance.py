@@ -1,7 +1,7 @@
 """Which configurations differ from the best one: paired tests of their predictions for the same test documents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ class BestComparison:
 
     p_values: dict[str, float]  # by the identity of a configuration, corrected for their number; without untested ones
     problems: list[str]  # why configurations were not tested
+    outcomes: dict[str, list[Outcomes]] = field(default_factory=dict)  # of each run, by identity; without untested ones
 
     def sentences(self, metric: str) -> list[str]:
         """What the column means, and why values are missing."""
@@ -47,22 +48,20 @@ class BestComparison:
 def compare_with_best(configurations: Sequence[Sequence[Run]]) -> BestComparison:
     """Test each configuration of a corpus against the first. configurations: the runs of each, the best first."""
     best, *others = configurations
-    if not others:
-        return BestComparison({}, [])
     try:
         reference = read_documents(best[0])
-        best_outcomes = [outcomes_beside(run, best[0], reference) for run in best]
+        outcomes = {best[0].identity: [outcomes_beside(run, best[0], reference) for run in best]}
     except UserError as error:
-        return BestComparison({}, [str(error)])
-    tested, problems = {}, []
+        return BestComparison({}, [str(error)] if others else [])
+    problems = []
     for runs in others:
         try:
-            outcomes = [outcomes_beside(run, best[0], reference) for run in runs]
+            outcomes[runs[0].identity] = [outcomes_beside(run, best[0], reference) for run in runs]
         except UserError as error:
             problems.append(str(error))
-            continue
-        tested[runs[0].identity] = p_value(best_outcomes, outcomes)
-    return BestComparison(dict(zip(tested, holm(list(tested.values())), strict=True)), problems)
+    best_outcomes, *tested = outcomes.values()
+    p_values = holm([p_value(best_outcomes, each) for each in tested])
+    return BestComparison(dict(zip(list(outcomes)[1:], p_values, strict=True)), problems, outcomes)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from annotated_types import Ge
 
 from newsreel.core.errors import UserError
 from newsreel.core.storage import file_digest, write_atomically
+from newsreel.corpora.corpus import Task, abbreviated
 from newsreel.evaluation.pooling import Pool, weighted_mean
-from newsreel.models.decisions import DecisionRule, EvaluationSettings
+from newsreel.models.decisions import DecisionRule, EvaluationSettings, ThresholdRule
 from newsreel.runs.run_dir import BEST_CHECKPOINT, CONFIG_FILE, ENSEMBLE_FILE, METRICS_FILE
 from newsreel.runs.trained_run import Labels, TrainedRun, open_run, read_existing, read_labels
 
@@ -84,7 +85,7 @@ class Member:
 class Rule:
     """A decision rule in ensemble.json."""
 
-    rule: Literal["fixed", "global", "per_label", "top_k"]
+    rule: ThresholdRule
     shrinkage: float
     hierarchy: Literal["none", "close"]
     thresholds: list[float]  # (L,)
@@ -126,6 +127,17 @@ class Format:
     """The format number in ensemble.json."""
 
     format: int
+
+
+def describe_labels(task: Task, names: Sequence[str]) -> str:
+    return f"{task} with {len(names)} ({abbreviated(names)})"
+
+
+def can_be_averaged(rules: Sequence[DecisionRule]) -> bool:
+    """Whether decision rules are of the same kind: all with thresholds or all with k, on the same hierarchy."""
+    return all(
+        (rule.by_thresholds, rule.ancestor_edges) == (rules[0].by_thresholds, rules[0].ancestor_edges) for rule in rules
+    )
 
 
 def mean_rule(rules: Sequence[DecisionRule], weights: Sequence[float]) -> DecisionRule:

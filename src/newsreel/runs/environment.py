@@ -13,13 +13,16 @@ from typing import Any
 
 import torch
 
+from newsreel.config.pretraining import Pretraining
 from newsreel.config.schema import Experiment
 from newsreel.corpora.corpus import Corpus
 
 PACKAGES = ("newsreel", "torch", "lightning", "torchmetrics", "datasets", "polars", "tokenizers", "numpy")
 
 
-def describe_environment(experiment: Experiment, corpus: Corpus, device: str, num_processes: int = 1) -> dict[str, Any]:
+def describe_environment(
+    experiment: Experiment | Pretraining, corpus: Corpus, device: str, num_processes: int = 1
+) -> dict[str, Any]:
     """Versions, machine, seeds and data of a run. num_processes: world size of the training."""
     return {
         "python": platform.python_version(),

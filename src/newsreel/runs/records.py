@@ -13,12 +13,14 @@ from hydra.errors import HydraException
 from newsreel.core.errors import UserError, explain
 from newsreel.core.json_files import read_json
 from newsreel.runs.run_dir import (
+    BEST_CHECKPOINT,
     COMMAND_FILE,
     CONFIG_FILE,
     ENSEMBLE_FILE,
     FAILED_FILE,
     LABELS_FILE,
     PRUNED_FILE,
+    TRAINED_WITH,
     Ending,
     read_config,
     read_metrics,
@@ -44,6 +46,7 @@ class Run:
     metric: str  # monitored in training
     results: dict[str, float]  # content of metrics.json without the environment
     environment: dict[str, Any]
+    overrides: Sequence[str] = ()  # of the command line, as typed; empty for an ensemble
 
     def value(self, column: str) -> Any:
         """The choice or setting of this name, None if it is unknown."""
@@ -120,7 +123,17 @@ def read_valid_run(run_dir: Path) -> Run:
         labels.metric if labels else "accuracy" if "val/accuracy" in results else "f1_micro",
         {name: value for name, value in results.items() if name != "environment"},
         results.get("environment", {}),
+        command.overrides,
     )
+
+
+def bytes_to_predict(run_dir: Path) -> int:
+    """Size on disk of what predicts: weights, tokenizer and labels; for an ensemble, those of its members."""
+    if (run_dir / ENSEMBLE_FILE).exists():
+        members = read_json(run_dir / ENSEMBLE_FILE, MembersOfEnsemble).members
+        return sum(bytes_to_predict(run_dir / member.run) for member in members)
+    files = (run_dir / name for name in (BEST_CHECKPOINT, *TRAINED_WITH))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def read_ensemble(directory: Path, results: dict[str, Any]) -> Run:

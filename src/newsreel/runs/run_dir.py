@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUN_FORMAT = 2  # of the files below; raise it when an older version could not read them, or misread them
+TRAIN, PRETRAIN = "train.py", "pretrain.py"  # the scripts that write run directories
 FAILED_FILE = "failed.json"
 PRUNED_FILE = "pruned.json"
 
@@ -71,6 +72,21 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
     ):
         raise UserError(f"{run_dir / METRICS_FILE} is not as a run has written it: a metric is not a number.")
     return metrics
+
+
+@dataclass(frozen=True)
+class Script:
+    """The script in command.json."""
+
+    script: str = TRAIN  # run directories of older versions lack it
+
+
+def read_script(run_dir: Path) -> str:
+    """The script that a run was started by, TRAIN if it is unknown."""
+    try:
+        return read_json(run_dir / COMMAND_FILE, Script).script
+    except (FileNotFoundError, UserError):
+        return TRAIN
 
 
 def check_format(run_dir: Path) -> None:

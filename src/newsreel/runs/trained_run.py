@@ -28,11 +28,14 @@ from newsreel.runs.run_dir import (
     CONFIG_FILE,
     ENSEMBLE_FILE,
     LABELS_FILE,
+    PRETRAIN,
     RUN_FORMAT,
     TABLE_KEY_SUFFIX,
+    TRAIN,
     check_format,
     read_best_checkpoint,
     read_config,
+    read_script,
 )
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.tokens import FittedTokenizer
@@ -95,6 +98,7 @@ class Command:
     directory: str  # working directory; relative paths in the run's config start there
     resumed: Sequence[Sequence[str]] = ()  # overrides of every resume that raised a limit
     hydra_overrides: Sequence[str] = ()  # hydra.run.dir=…, if typed
+    script: str = TRAIN  # run directories of older versions lack it
 
     @property
     def start(self) -> Path:
@@ -124,13 +128,13 @@ def build_classifier(
     network: Network,
     labels: Labels,
     counts: Tensor,
-    num_documents: int,
+    num_documents: float,
     kind: type[TextClassifier] = TextClassifier,
 ) -> TextClassifier:
     """The LightningModule of a network.
 
-    counts: (L,) number of training documents with each label, out of `num_documents`. kind: for training, that of the
-    solver.
+    counts: (L,) number of training documents with each label, out of `num_documents`, or their weights. kind: for
+    training, that of the solver.
     """
     return kind(
         network,
@@ -152,6 +156,11 @@ def open_run(run_dir: Path) -> TrainedRun:
         )
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")
+    if read_script(run_dir) == PRETRAIN:
+        raise UserError(
+            f"{run_dir} is a language model, which predicts words and not labels. Train a classifier that starts from "
+            f"it: python train.py pretrained={run_dir}."
+        )
     if not (run_dir / LABELS_FILE).is_file():
         raise UserError(f"{run_dir} has no {LABELS_FILE}: the run ended before training started. Name a trained run.")
     check_format(run_dir)
@@ -175,7 +184,8 @@ def open_run(run_dir: Path) -> TrainedRun:
         with torch.device("meta"):  # shapes without values: those of the checkpoint decide what is allocated
             expected = build().state_dict()
         require_fit(weights, expected)
-        classifier = build()
+        with torch.random.fork_rng(devices=[]):  # initial weights draw random numbers
+            classifier = build()
         classifier.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -216,7 +226,7 @@ def read_experiment_of(run_dir: Path) -> Experiment:
     config = read_config(run_dir, "trainer")
     config["trainer"] |= {"accelerator": "auto", "devices": None}
     try:
-        return read_experiment(config)
+        return read_experiment(config, is_trained=False)
     except UserError as error:
         raise UserError(
             f"{run_dir / CONFIG_FILE}, written by a run, does not fit this version of newsreel:\n{error}"

@@ -1,4 +1,4 @@
-"""Pruning: a search stops unpromising trials early."""
+"""Pruning: a search or a ladder stops unpromising trainings early."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from newsreel.core.errors import TrialPruned
 from newsreel.models.classifier import TextClassifier
+from newsreel.sweeps.time_budget import TimeBudget
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -28,8 +29,10 @@ class Pruning(Callback):
 
 
 def pruning_callbacks(hydra: Any) -> list[Callback]:
-    """The callbacks of a job: `Pruning` if its sweep is a search. hydra: `HydraConfig.get()` of the job."""
+    """`Pruning` for a job of a search, `TimeBudget` for one of a ladder. hydra: `HydraConfig.get()` of the job."""
     sweep_dir = Path(hydra.sweep.dir)
+    if "rungs" in hydra.sweeper:
+        return [TimeBudget(sweep_dir, hydra.job.num)]
     if "pruner" not in hydra.sweeper:
         return []
     from newsreel.sweeps.search import SearchSettings, open_study, trial_of

@@ -84,17 +84,21 @@ def summarize_sweep() -> int:
     if _sweep_dir is None or not _sweep_dir.is_dir():
         return 0
     from newsreel.reporting.comparison import Comparison
+    from newsreel.reporting.summary_page import PAGE_FILE, write_summary_page
     from newsreel.runs.records import find_runs
 
     try:
         comparison = Comparison(find_runs([_sweep_dir]))
         if not comparison.runs:
             return 0
-        comparison.write(_sweep_dir, f"Sweep {os.path.relpath(_sweep_dir)}")
+        title = f"Sweep {os.path.relpath(_sweep_dir)}"
+        comparison.write(_sweep_dir, title)
+        write_summary_page(comparison, _sweep_dir, title)
     except (UserError, OSError) as error:
         print(f"error: the summary cannot be written: {error}", file=sys.stderr)
         return JOBS_FAILED
-    print(f"\n{comparison.text()}\n\n{os.path.relpath(_sweep_dir / 'summary.md')}")
+    pages = [os.path.relpath(_sweep_dir / name) for name in ("summary.md", PAGE_FILE)]
+    print("\n".join(["", comparison.text(), "", *pages]))
     missing = [run for run in comparison.runs if run.status in ("failed", "unfinished")]
     if missing:
         print(f"error: {len(missing)} of {len(comparison.runs)} jobs have no results", file=sys.stderr)

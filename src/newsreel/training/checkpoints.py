@@ -15,17 +15,18 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torchmetrics import Metric
 
 from newsreel.batches.datamodule import TextDataModule
+from newsreel.batches.streams import StreamDataModule
 from newsreel.core.errors import UserError, first_line
 from newsreel.core.storage import replacing
-from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import CheckpointPolicy
+from newsreel.models.trained_module import TrainedModule
 from newsreel.runs.run_dir import BEST_CHECKPOINT, FILES_KEY, digests_of_files, read_checkpoint
 from newsreel.training.callbacks.ema import ExponentialMovingAverage
 from newsreel.training.callbacks.history import History
 from newsreel.training.lightning_private import accumulates_gradients, num_logged_steps
+from newsreel.training.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class ResumeState:
     """The progress of a training at its last checkpoint."""
 
     checkpoint: Path
-    corpus: str  # fingerprint of the documents
+    corpus: str  # digest of the documents, and of their pseudo-labels
     epoch: int  # to resume in, counted from 0
     num_batches: int  # done in that epoch
     log_step: int  # the first one that has not been logged
@@ -144,18 +145,19 @@ class RunCheckpoints(Checkpoint):
     def __init__(
         self,
         run_dir: Path,
-        metric: str,
+        monitor: Monitor,
         checkpoint: CheckpointPolicy,
         every_seconds: float | None,
         corpus: str,
         average: ExponentialMovingAverage | None = None,
     ) -> None:
-        """metric: the best epoch has the highest one. every_seconds: interval of checkpoints within epochs, in s; None:
-        none. corpus: fingerprint of the documents. average: of the weights, for `best.ckpt`; None: the weights.
+        """monitor: selects the best epoch. every_seconds: interval of checkpoints within epochs, in s; None:
+        none. corpus: digest of the documents and their pseudo-labels. average: of the weights, for `best.ckpt`; None:
+        the weights.
         """
         self.best_file = run_dir / BEST_CHECKPOINT
         self.last_file = run_dir / LAST_CHECKPOINT
-        self.monitor = f"val/{metric}"
+        self.monitor = monitor
         self.checkpoint_policy = checkpoint
         self.every_seconds = every_seconds
         self.corpus = corpus
@@ -170,8 +172,8 @@ class RunCheckpoints(Checkpoint):
         update_learning_rates(trainer)
         if self._mid_epoch_state is not None:
             set_random_states(self._mid_epoch_state["random"][trainer.global_rank])
-            assert isinstance(pl_module, TextClassifier)
-            for metric, state in zip(epoch_metrics(pl_module), self._mid_epoch_state["epoch_metrics"], strict=True):
+            assert isinstance(pl_module, TrainedModule)
+            for metric, state in zip(pl_module.epoch_metrics(), self._mid_epoch_state["epoch_metrics"], strict=True):
                 for name, value in state.items():
                     setattr(metric, name, value.to(pl_module.device))
             self._mid_epoch_state = None
@@ -183,9 +185,9 @@ class RunCheckpoints(Checkpoint):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        value = float(trainer.callback_metrics[self.monitor])
-        if value > self.best or self.checkpoint_policy == "last":
-            self.best = max(self.best, value)
+        score = self.monitor.score(trainer.callback_metrics)  # type: ignore[arg-type]
+        if score > self.best or self.checkpoint_policy == "last":
+            self.best = max(self.best, score)
             with nullcontext() if self.average is None else self.average.applied(pl_module):
                 trainer.save_checkpoint(self.best_file, weights_only=True)
         self._save_last(trainer)
@@ -208,7 +210,7 @@ class RunCheckpoints(Checkpoint):
         self._duration_s = self._saved_at - started
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert isinstance(pl_module, TextClassifier)
+        assert isinstance(pl_module, TrainedModule)
         loop = trainer.fit_loop
         epochs = loop.epoch_progress.current
         assert hasattr(epochs, "processed")
@@ -220,14 +222,14 @@ class RunCheckpoints(Checkpoint):
                 "epoch": epochs.processed,
                 "num_batches": loop.epoch_loop.batch_progress.current.ready,
                 "log_step": num_logged_steps(trainer) + 1,
-                "epoch_metrics": [dict(metric.metric_state) for metric in epoch_metrics(pl_module)],
+                "epoch_metrics": [dict(metric.metric_state) for metric in pl_module.epoch_metrics()],
             }
         checkpoint[STATE_KEY] = state
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         state = checkpoint[STATE_KEY]
         self.best = state["best"]
-        assert isinstance(trainer.datamodule, TextDataModule)  # type: ignore[attr-defined]
+        assert isinstance(trainer.datamodule, (TextDataModule, StreamDataModule))  # type: ignore[attr-defined]
         trainer.datamodule.resume_at(state["epoch"], state["num_batches"])  # type: ignore[attr-defined]
         if state["num_batches"]:
             self._mid_epoch_state = (
@@ -243,13 +245,8 @@ class RunCheckpoints(Checkpoint):
                 if trainer.should_stop:
                     log.warning(
                         f"note        this training has already stopped after {stopped['wait_count']} epochs without a "
-                        f"better {self.monitor}: to train longer, raise training.patience"
+                        f"better {self.monitor.key}: to train longer, raise training.patience"
                     )
-
-
-def epoch_metrics(classifier: TextClassifier) -> tuple[Metric, ...]:
-    """The metrics that accumulate over an epoch of training."""
-    return classifier.train_loss, classifier.train_metric
 
 
 def update_learning_rates(trainer: Trainer) -> None:

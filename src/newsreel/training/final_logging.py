@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from newsreel.config.sections import show
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.figures import DOTS_PER_INCH
+from newsreel.reporting.run_page import PAGE_FILE
 from newsreel.reporting.samples import samples
 from newsreel.runs.records import IGNORED_SECTIONS, flat, parse
 from newsreel.training.loggers import RunLogger, RunTensorBoardLogger
@@ -45,6 +46,13 @@ def log_samples(trainer: Trainer, predictions: Predictions) -> None:
     if isinstance(trainer.logger, RunTensorBoardLogger):
         for name, table in samples(predictions).items():
             trainer.logger.writer.add_text(f"documents/{name}", table, trainer.global_step)
+
+
+def log_page(trainer: Trainer) -> None:
+    """Mention report.html among TensorBoard's texts."""
+    if isinstance(trainer.logger, RunTensorBoardLogger):
+        text = f"`{PAGE_FILE}` in the run directory shows these results, with more documents, to a browser."
+        trainer.logger.writer.add_text("report", text, trainer.global_step)
 
 
 def log_final_metrics(

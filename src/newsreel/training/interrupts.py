@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from newsreel.core.dist import dist_env
 from newsreel.core.signals import Stopped, set_handler, stopped_despite_errors
-from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE
+from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE, read_script
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def resume_command(run_dir: Path) -> str:
-    return f"python train.py {shlex.quote(f'resume={run_dir}')}"
+    return f"python {read_script(run_dir)} {shlex.quote(f'resume={run_dir}')}"
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def stopped_by_signals(trainer: "Trainer") -> Iterator[None]:
     Lightning exits with status 1 after SIGINT, which it then ignores, and with 0 or another process's error after
     SIGTERM; if SIGTERM comes with the last batch, it does nothing.
     """
-    at_sigint = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except Stopped:
@@ -61,6 +61,7 @@ def stopped_by_signals(trainer: "Trainer") -> Iterator[None]:
             raise Stopped(signal.SIGTERM) from None
         raise
     finally:
-        set_handler(signal.SIGINT, at_sigint)
+        for number, handler in handlers.items():
+            set_handler(number, handler)
     if trainer.received_sigterm:
         raise Stopped(signal.SIGTERM)

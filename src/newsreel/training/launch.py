@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from lightning.pytorch import Callback
 
+    from newsreel.config.schema import Experiment
     from newsreel.training.checkpoints import ResumeState
     from newsreel.training.spec import RunSpec
 
@@ -59,7 +60,7 @@ def lock_on_rank_zero(run_dir: Path) -> AbstractContextManager[None]:
 
 
 def run_or_spawn(
-    spec: "RunSpec", resume: "ResumeState | None" = None, callbacks: "Sequence[Callback]" = ()
+    spec: "RunSpec[Experiment]", resume: "ResumeState | None" = None, callbacks: "Sequence[Callback]" = ()
 ) -> dict[str, Any]:
     """Call `train_run` in this process, or in trainer.devices new ones, which get no callbacks. Raises UserError."""
     num_processes = spec.experiment.trainer.num_processes

@@ -31,11 +31,12 @@ from newsreel.reporting.caveats import (
     training_notes,
 )
 from newsreel.reporting.report import Report, write_report
+from newsreel.reporting.run_page import write_run_page
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.training.callbacks.history import History
-from newsreel.training.final_logging import log_figures, log_final_metrics, log_samples
+from newsreel.training.final_logging import log_figures, log_final_metrics, log_page, log_samples
 from newsreel.training.profile import time_table
 from newsreel.training.spec import RunSpec
 from newsreel.training.trainer import predictions_of
@@ -50,6 +51,7 @@ class Timing:
     started: float
     prepared: float
     fitted: float
+    decided: float  # thresholds fitted to out-of-fold scores
     tested: float
 
 
@@ -65,14 +67,15 @@ class TrainedParts:
     trainer: Trainer
     history: History
     test_loader: DataLoader[Batch]
+    folds: dict[str, float]  # metrics of out-of-fold scores; empty: there are none
 
 
 def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[str, Any]:
-    """Write predictions.parquet, thresholds.json, figures, report.md and metrics.json; returns the content of the last.
+    """Write predictions.parquet, thresholds.json, figures, reports and metrics.json; returns the content of the last.
 
     metrics.json is written last: its presence marks a finished run.
     """
-    corpus, rule = parts.corpus, parts.classifier.decisions
+    corpus, rule = parts.corpus.labelled, parts.classifier.decisions
     predictions = predictions_of(parts.classifier, corpus, "test", parts.test_loader)
     overlap = find_training_overlap(corpus, spec.experiment.paths.cache)
     context = ScoreContext.of(predictions, majority_label(predictions))
@@ -84,9 +87,13 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     results = collect_results(spec, parts, timing, test_metrics)
     drawn = draw(spec, parts, predictions)
     log_samples(parts.trainer, predictions)
+    if drawn:
+        log_page(parts.trainer)
     log_final_metrics(parts.trainer, spec.experiment.config, spec.choices, spec.all_overrides, results)
     report = build_report(spec, parts, predictions, context, overlap, results, drawn)
     write_report(report)
+    if drawn:
+        write_run_page(report)
     write_atomically(spec.run_dir / METRICS_FILE, json.dumps(results, indent=2) + "\n")
     log.info("\n" + report.table())
     if spec.experiment.trainer.profile:
@@ -113,13 +120,14 @@ def collect_results(
     spec: RunSpec, parts: TrainedParts, timing: Timing, test_metrics: dict[str, float]
 ) -> dict[str, Any]:
     """The content of metrics.json."""
-    corpus, history, rule, trainer = parts.corpus, parts.history, parts.classifier.decisions, parts.trainer
-    best_epoch = history.best_epoch
+    corpus, history, rule, trainer = parts.corpus.labelled, parts.history, parts.classifier.decisions, parts.trainer
+    best_epoch, pseudo = history.best_epoch, parts.corpus.pseudo
     splits = {f"documents/{split}": len(rows.rows) for split, rows in corpus.splits.items()}
     device = str(trainer.strategy.root_device)
     return {
         **test_metrics,
         **round_metrics(best_epoch, "val/"),
+        **parts.folds,
         "train/epochs": len(history.epochs),
         "train/kept_epoch": int(best_epoch["epoch"]),
         **({"train/passes_per_epoch": parts.data.passes} if parts.data.passes > 1 else {}),
@@ -130,12 +138,17 @@ def collect_results(
         **coverage_metrics(parts.coverage),
         **({"labels_with_global_threshold": int(rule.fallbacks)} if rule.falls_back else {}),
         **splits,
+        **({} if pseudo is None else {"documents/pseudo_labelled": len(pseudo.weights)}),
         "time/prepare_s": round(timing.prepared - timing.started, 3),
         "time/fit_s": round(history.seconds_before + timing.fitted - timing.prepared, 3),
-        "time/test_s": round(timing.tested - timing.fitted, 3),
+        **({"time/thresholds_s": round(timing.decided - timing.fitted, 3)} if parts.folds else {}),
+        "time/test_s": round(timing.tested - timing.decided, 3),
         **({"time/first_step_s": round(history.first_step - timing.started, 3)} if history.first_step else {}),
         "time/total_s": round(history.seconds_before + time.perf_counter() - timing.started, 3),
-        "throughput/train_documents_per_s": round(history.documents_per_second, 1),
+        "throughput/train_documents_per_s": round(history.units_per_second, 1),
+        "throughput/test_documents_per_s": round(
+            splits["documents/test"] / max(1e-9, timing.tested - timing.fitted), 1
+        ),
         "memory/peak_rss_mb": round(peak_rss_mb(), 1),
         "environment": describe_environment(spec.experiment, corpus, device, dist_env().world_size),
     }
@@ -170,6 +183,7 @@ def build_report(
         *training_notes(training, losses, corpus.task, corpus.num_labels),
         *majority_notes(predictions, majority_label(predictions)),
     ]
+    fitted_on = ("train", "validation") if parts.folds else ("validation",)
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
     return Report(
         spec.run_dir,
@@ -182,7 +196,7 @@ def build_report(
         experiment.training.checkpoint,
         predictions,
         figures,
-        caveats(predictions, context, test_documents, overlap, experiment.seed, bags),
+        caveats(predictions, context, test_documents, overlap, experiment.seed, bags, fitted_on),
         published=str(experiment.published),
         view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
@@ -191,8 +205,9 @@ def build_report(
 
 def prior_loss(parts: TrainedParts) -> float:
     """The training loss of a classifier that knows only how frequent each label is."""
-    counts = torch.from_numpy(parts.corpus.label_counts("train"))
-    return parts.classifier.loss.cpu().of_priors(counts, len(parts.corpus.splits["train"].rows))
+    counts, total = parts.corpus.weighted_label_counts()
+    of_weights = parts.classifier.loss.cpu().of_priors(torch.from_numpy(counts), total)
+    return of_weights * total / len(parts.corpus.splits["train"].rows)
 
 
 def coverage_metrics(coverage: Coverage | None) -> dict[str, float]:

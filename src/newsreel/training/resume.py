@@ -12,7 +12,15 @@ from newsreel.core.dist import dist_env, limit_threads
 from newsreel.core.errors import UserError
 from newsreel.core.paths import working_directory
 from newsreel.core.storage import remove_partial_files
-from newsreel.runs.run_dir import METRICS_FILE, check_format, read_config, read_metrics
+from newsreel.runs.run_dir import (
+    METRICS_FILE,
+    PRETRAIN,
+    TRAIN,
+    check_format,
+    read_config,
+    read_metrics,
+    read_script,
+)
 from newsreel.training.interrupts import resumable
 from newsreel.training.launch import lock_on_rank_zero, run_or_spawn
 
@@ -32,26 +40,32 @@ TRUST = "+embedding.trust_pickle=true"
 Settings = dict[str, Any]
 
 
-def resume(run_dir: Path, composed: Settings, overrides: list[str], started: float) -> dict[str, Any]:
+def resume(
+    run_dir: Path, composed: Settings, overrides: list[str], started: float, script: str = TRAIN
+) -> dict[str, Any]:
     """Continue a run from its last checkpoint, test it and return the content of metrics.json.
 
-    composed: the config of this command, of which only the keys in `overrides` are used. A finished run is left
-    unchanged unless training.max_epochs or training.patience is raised. Raises UserError.
+    composed: the config of this command, of which only the keys in `overrides` are used. script: this command. A
+    finished run is left unchanged unless training.max_epochs or training.patience is raised. Raises UserError.
     """
     run_dir = run_dir.resolve()
     check_format(run_dir)
+    if (started_by := read_script(run_dir)) != script:
+        raise UserError(f"{run_dir} was started by {started_by}: resume it with python {started_by} resume={run_dir}.")
     config = read_config(run_dir, "embedding", "training", "trainer", "paths")
     overrides = require_trust(overrides, config["embedding"], run_dir)
     previous = {key: config["training"][key.rpartition(".")[2]] for key in RAISABLE}
     changes = changed_settings(overrides, composed, config)
     limit_threads(config)
 
+    from newsreel.config.pretraining import read_pretraining
     from newsreel.config.schema import read_experiment
     from newsreel.runs.trained_run import read_command
     from newsreel.training.checkpoints import read_resume_state
+    from newsreel.training.pretrain import pretrain_run
     from newsreel.training.spec import RunSpec
 
-    experiment = read_experiment(config)
+    experiment = read_pretraining(config) if script == PRETRAIN else read_experiment(config)
     command = read_command(run_dir)
     if not Path(command.directory).is_dir():
         log.warning(
@@ -72,10 +86,17 @@ def resume(run_dir: Path, composed: Settings, overrides: list[str], started: flo
             raise UserError(f"{run_dir} cannot be resumed: it has no checkpoints/last.ckpt.")
         log.info(f"resumed     {state or 'from the beginning: it was stopped before its first checkpoint'}")
         resumed = [*command.resumed, *([changes] if changes else [])]
-        spec = RunSpec(
-            experiment, run_dir, command.choices, list(command.overrides), started, resumed, command.hydra_overrides
+        spec: RunSpec[Any] = RunSpec(
+            experiment,
+            run_dir,
+            command.choices,
+            list(command.overrides),
+            started,
+            resumed,
+            command.hydra_overrides,
+            script,
         )
-        return run_or_spawn(spec, state)
+        return pretrain_run(spec, state) if script == PRETRAIN else run_or_spawn(spec, state)
 
 
 def require_trust(overrides: list[str], embedding: Settings, run_dir: Path) -> list[str]:

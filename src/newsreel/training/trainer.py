@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from newsreel.batches.batch import Batch
+from newsreel.config.pretraining import PretrainerSettings, Pretraining
 from newsreel.config.schema import Experiment, TrainerSettings
 from newsreel.core.dist import DistEnv, dist_env
 from newsreel.corpora.corpus import Corpus
@@ -29,36 +30,35 @@ from newsreel.training.callbacks.sigterm import SigtermCallback
 from newsreel.training.checkpoints import AtomicCheckpointIO, ResumeState, RunCheckpoints
 from newsreel.training.cluster import ExternalClusterEnvironment
 from newsreel.training.loggers import build_logger
+from newsreel.training.monitor import Monitor
 from newsreel.training.profile import OperatorProfile, PhaseProfiler
 
 
 def build_trainer(
-    experiment: Experiment,
+    experiment: Experiment | Pretraining,
     run_dir: Path,
-    corpus: Corpus,
+    fingerprint: str,
+    monitor: Monitor,
     resume: ResumeState | None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[Trainer, History]:
-    """The trainer of a run, which monitors the corpus's metric, and the history callback.
+    """The trainer of a run, and the history callback.
 
-    resume: the state to resume from; None: a new run. callbacks: additional ones.
+    fingerprint: of the documents. monitor: selects the best epoch. resume: the state to resume from; None: a new run.
+    callbacks: additional ones.
     """
     quiet_lightning()
     env = dist_env()
     settings, training = experiment.trainer, experiment.training
-    by_gradients = training.solver == "minibatch"
     on_terminal = sys.stderr.isatty() and env.is_rank_zero
-    history = History(corpus.metric, training.checkpoint, lines_within_epochs=not on_terminal)
+    history = History(monitor, training.checkpoint, lines_within_epochs=not on_terminal)
     trainer = Trainer(
         **process_settings(env, settings),
-        precision=settings.precision,
-        max_epochs=training.num_epochs,
-        gradient_clip_val=training.gradient_clip if by_gradients else None,
-        accumulate_grad_batches=settings.accumulate_grad_batches if by_gradients else 1,
+        **optimization_settings(experiment),
         log_every_n_steps=settings.log_every_n_steps,
         num_sanity_val_steps=0,
         logger=build_logger(experiment.logger, run_dir, resume.log_step if resume else 0),
-        callbacks=[history, *callbacks, *config_callbacks(experiment, run_dir, corpus, on_terminal)],
+        callbacks=[history, *callbacks, *config_callbacks(experiment, run_dir, fingerprint, monitor, on_terminal)],
         plugins=[AtomicCheckpointIO()],
         profiler=PhaseProfiler() if settings.profile else None,
         enable_progress_bar=on_terminal,
@@ -67,21 +67,21 @@ def build_trainer(
     return trainer, history
 
 
-def config_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_terminal: bool) -> list[Callback]:
+def config_callbacks(
+    experiment: Experiment | Pretraining, run_dir: Path, fingerprint: str, monitor: Monitor, on_terminal: bool
+) -> list[Callback]:
     """The callbacks according to the config."""
     settings, training = experiment.trainer, experiment.training
     average = None if training.ema is None else ExponentialMovingAverage(training.ema)
     callbacks: list[Callback] = [
-        RunCheckpoints(
-            run_dir, corpus.metric, training.checkpoint, settings.checkpoint_every_s, corpus.fingerprint, average
-        )
+        RunCheckpoints(run_dir, monitor, training.checkpoint, settings.checkpoint_every_s, fingerprint, average)
     ]
     if average is not None:
         callbacks.append(average)
     if training.patience is not None:
-        callbacks.append(EarlyStopping(f"val/{corpus.metric}", mode="max", patience=training.patience))
+        callbacks.append(EarlyStopping(monitor.key, mode=monitor.mode, patience=training.patience))
     if on_terminal:
-        callbacks.append(ProgressBar(corpus.metric))
+        callbacks.append(ProgressBar(monitor.metric))
     if settings.profile:
         callbacks.append(OperatorProfile())
     if settings.histograms:
@@ -90,7 +90,44 @@ def config_callbacks(experiment: Experiment, run_dir: Path, corpus: Corpus, on_t
     return callbacks
 
 
-def process_settings(env: DistEnv, settings: TrainerSettings) -> dict[str, Any]:
+class StopAfterEpoch(Callback):
+    """Ends a training after some epochs of it; its learning rates are those of the whole training."""
+
+    def __init__(self, num_epochs: int) -> None:
+        self.num_epochs = num_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.num_epochs
+
+
+def build_fold_trainer(experiment: Experiment, num_epochs: int) -> Trainer:
+    """A trainer with the optimization of a run up to an epoch, which writes no files and does not validate."""
+    training = experiment.training
+    average = [] if training.ema is None else [ExponentialMovingAverage(training.ema)]
+    return Trainer(
+        **process_settings(dist_env(), experiment.trainer),
+        **optimization_settings(experiment),
+        callbacks=[StopAfterEpoch(num_epochs), *average, SigtermCallback()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def optimization_settings(experiment: Experiment | Pretraining) -> dict[str, Any]:
+    """The Trainer's arguments that decide the weights."""
+    settings, training = experiment.trainer, experiment.training
+    by_gradients = training.solver == "minibatch"
+    return {
+        "precision": settings.precision,
+        "max_epochs": training.num_epochs,
+        "gradient_clip_val": training.gradient_clip if by_gradients else None,
+        "accumulate_grad_batches": settings.accumulate_grad_batches if by_gradients else 1,
+    }
+
+
+def process_settings(env: DistEnv, settings: TrainerSettings | PretrainerSettings) -> dict[str, Any]:
     """The Trainer's arguments about devices and processes."""
     if env.world_size == 1:
         return {"accelerator": settings.accelerator, "devices": 1}

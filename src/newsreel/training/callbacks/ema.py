@@ -29,6 +29,9 @@ class ExponentialMovingAverage(Callback):
     the product of the decays of these steps. It is brought up to date before a step changes the row, and before it is
     used.
 
+    Rows that are normalised after each step (`TableEmbedding.keep_normalized`) also change without a gradient, by
+    factors near 1; their average follows when it is brought up to date.
+
     Validation and the best checkpoint have the averages, and training and the last checkpoint the raw weights; the
     averages are in the state of this callback. All processes compute the same averages. Buffers are not averaged:
     statistics of the training documents never change, and decision rules are fitted to the averages.
