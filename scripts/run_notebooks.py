@@ -44,14 +44,14 @@ def execute(path: Path, directory: Path) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(directory)}}
     try:
         NotebookClient(
             notebook, kernel_name="python3", startup_timeout=STARTUP_SECONDS, timeout=None, resources=resources
         ).execute()
     finally:
-        nbformat.write(notebook, directory / path.name)
+        nbformat.write(notebook, directory / path.name)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
