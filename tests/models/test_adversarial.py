@@ -387,3 +387,13 @@ def test_embeddings_are_changed_in_the_context_alone() -> None:
     assert not network.embedding._forward_hooks
     with torch.no_grad():
         assert torch.equal(network(*token_batch()), before)
+
+
+def test_weights_of_documents_are_those_of_their_adversarial_loss() -> None:
+    network, loss = build("kim_cnn", 1), loss_of("binary", 1)
+    losses = AdditionalLosses(network, MicroBatchRunner(network), loss, AdversarialSettings(adversarial=1.0))
+    token_ids, lengths = token_batch()
+    batch = Batch(token_ids, lengths, targets_of("binary", 1), len(lengths))
+    alone = losses(batch, lambda _: 1.0)[1]["adversarial"]
+    halved = losses(batch._replace(weights=torch.full((len(lengths),), 0.5)), lambda _: 1.0)[1]["adversarial"]
+    torch.testing.assert_close(halved, 0.5 * alone)

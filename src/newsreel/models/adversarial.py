@@ -266,7 +266,7 @@ class AdditionalLosses:
         factors = [factor(each) * each.num_documents / total for each in batches]
         losses = {}
         if settings.adversarial:
-            losses["adversarial"] = factor(batch) * self.loss(passes[0][1], batch.targets)
+            losses["adversarial"] = factor(batch) * self.loss(passes[0][1], batch.targets, batch.weights)
         if settings.vat:
             losses["vat"] = sum_of(
                 scale * self.prediction.divergence(logits.detach(), others[-1]).mean()
