@@ -118,6 +118,14 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
             "training.vat=1 training.adversarial=2 embedding.max_norm=3 trainer.compile=true",
             "adversarial is 2 and training.vat is 1, which keeps | set embedding.max_norm=null | set trainer.compile",
         ),
+        (
+            "evaluation.folds=3 data.pseudo_labels=run",
+            "evaluation.folds is 3, but the run that data.pseudo_labels names | set evaluation.folds=null",
+        ),
+        (
+            "evaluation.folds=3 evaluation.thresholds=scut_fbr embedding=learned pretrained=run",
+            "the run that pretrained names may have been trained on documents of every fold",
+        ),
         ("tokenizer=ngrams", "this tokenizer produces bags | use model=bow, or tokenizer=words"),
     ],
 )

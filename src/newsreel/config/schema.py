@@ -223,6 +223,7 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
         )
+    problems += check_folds(config)
     needs_all_weights = training.get("ema") is not None or config["trainer"]["devices"] not in (None, 1)
     if training.get("unfreeze_epochs") and needs_all_weights:
         problems.append(
@@ -309,6 +310,19 @@ def decide_solver(config: Settings, targets: dict[str, Any]) -> str:
     if solver != "auto":
         return solver
     return "minibatch" if newton_obstacles(config, targets) else "newton"
+
+
+def check_folds(config: Settings) -> list[str]:
+    """Problems of models for folds that know the documents of their fold through another run."""
+    folds = config["evaluation"].get("folds")
+    others = {"data.pseudo_labels": config["data"].get("pseudo_labels"), "pretrained": config.get("pretrained")}
+    names = [name for name, value in others.items() if value is not None]
+    if folds is None or not names:
+        return []
+    return [
+        f"evaluation.folds is {folds}, but the run that {' and '.join(names)} names may have been trained on documents "
+        "of every fold, so no score would be out of fold: set evaluation.folds=null, or leave out the other run"
+    ]
 
 
 def check_one_hot(config: Settings) -> list[str]:
