@@ -33,14 +33,16 @@ class Step:
 
     script: str  # train.py, pretrain.py or evaluate.py
     settings: str
+    seed: int | None = None  # the one seed that it is run with; None: the seed of each run that needs it
 
     @property
     def needs(self) -> list[str]:
         return [name for _, name, _, _ in Formatter().parse(self.settings) if name]
 
-    def command(self, seed: int, run_dirs: dict[str, str]) -> list[str]:
+    def command(self, seed: int, run_dirs: dict[str, str], threads: int | None) -> list[str]:
         settings = shlex.split(self.settings.format(**run_dirs))
-        return [self.script, *settings, *([] if self.script == "evaluate.py" else [f"seed={seed}", *QUIET.split()])]
+        of_training = [] if self.script == "evaluate.py" else [f"seed={seed}", *QUIET.split()]
+        return [self.script, *settings, *of_training, *([] if threads is None else [f"trainer.threads={threads}"])]
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,17 @@ class Row:
 
 NGRAMS = "model=bow data=imdb tokenizer=ngrams model.weighting=nb"
 STEPS = {
-    "imdb_ngrams": Step("train.py", NGRAMS),
+    "imdb_ngrams": Step("train.py", NGRAMS, seed=1),
     "imdb_ngrams_pseudo": Step(
         "train.py", f"{NGRAMS} data.pseudo_labels={{imdb_ngrams}} data.pseudo_targets=hard data.pseudo_weight=0.6"
     ),
     "imdb_lstm": Step("train.py", "model=lstm data=imdb"),
     "imdb_bilstm": Step("train.py", "model=bilstm data=imdb"),
-    "imdb_bilstm_word2vec": Step("train.py", "model=bilstm data=imdb embedding=word2vec"),
-    "imdb_teacher": Step("evaluate.py", "run=[{imdb_ngrams},{imdb_bilstm_word2vec}] weights=fit"),
+    "imdb_bilstm_word2vec": Step("train.py", "model=bilstm data=imdb embedding=word2vec", seed=1),
+    "imdb_teacher": Step("evaluate.py", "run=[{imdb_ngrams},{imdb_bilstm_word2vec}] weights=fit", seed=1),
+    "imdb_ngrams_taught": Step(
+        "train.py", f"{NGRAMS} data.pseudo_labels={{imdb_teacher}} data.pseudo_targets=hard data.pseudo_weight=0.6"
+    ),
     "imdb_cnn_pseudo": Step("train.py", "model=cnn data=imdb data.pseudo_labels={imdb_teacher} training.max_epochs=3"),
     "imdb_bilstm_pseudo": Step(
         "train.py",
@@ -96,6 +101,14 @@ ROWS = {
     ),
     "ngrams_pseudo": Row(
         "IMDB", "1–3-grams, pseudo-labels", "imdb_ngrams_pseudo", ACCURACY, "NB-SVM 91.87 (Mesnil et al. 2014)", (1,)
+    ),
+    "ngrams_taught": Row(
+        "IMDB",
+        "1–3-grams, pseudo-labels of n-grams and BiLSTM",
+        "imdb_ngrams_taught",
+        ACCURACY,
+        "ensemble 92.57 (Mesnil et al. 2014)",
+        (1,),
     ),
     "cnn_pseudo": Row(
         "IMDB",
@@ -141,18 +154,19 @@ BETWEEN = ("<!-- made by scripts/state_of_the_art.py -->", "<!-- until here -->"
 class Runner:
     """Runs steps in directories that depend on their settings and on those of the steps that they need."""
 
-    def __init__(self, output: Path, train: bool = True) -> None:
-        """train: whether missing steps are run."""
+    def __init__(self, output: Path, train: bool = True, threads: int | None = None) -> None:
+        """train: whether missing steps are run. threads: of each step, on which no score depends; None: all cores."""
         self.output = output.resolve()
         self.train = train
+        self.threads = threads
 
     def digest(self, name: str) -> str:
         step = STEPS[name]
-        parts = [step.script, step.settings, *map(self.digest, step.needs)]
+        parts = [step.script, step.settings, str(step.seed), *map(self.digest, step.needs)]
         return sha256("\n".join(parts).encode()).hexdigest()[:8]
 
     def folder(self, name: str, seed: int) -> Path:
-        return self.output / f"{name}-{self.digest(name)}" / f"seed{seed}"
+        return self.output / f"{name}-{self.digest(name)}" / f"seed{STEPS[name].seed or seed}"
 
     def run_dir(self, name: str, seed: int) -> Path:
         """The directory that other commands name: of a run, or of an ensemble."""
@@ -184,7 +198,8 @@ class Runner:
         folder = self.folder(name, seed)
         shutil.rmtree(folder, ignore_errors=True)  # of a step that was killed
         folder.mkdir(parents=True)
-        arguments = step.command(seed, {other: str(self.run_dir(other, seed)) for other in step.needs})
+        run_dirs = {other: str(self.run_dir(other, seed)) for other in step.needs}
+        arguments = step.command(step.seed or seed, run_dirs, self.threads)
         if step.script == "evaluate.py":
             arguments += [f"output={folder / 'test'}", f"save={folder / 'ensemble'}"]
         else:
@@ -233,7 +248,8 @@ def commands(name: str) -> list[str]:
     """The commands of a row, in their order, for readers: {name} stands for the run directory of a step."""
     lines = [line for other in STEPS[name].needs for line in commands(other)]
     step = STEPS[name]
-    lines.append(f"{name}: python {step.script} {step.settings}")
+    seed = "" if step.seed is None else f" seed={step.seed}"
+    lines.append(f"{name}: python {step.script} {step.settings}{seed}")
     return list(dict.fromkeys(lines))
 
 
@@ -251,11 +267,14 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", help=f"rows to train (default: all): {', '.join(ROWS)}")
     parser.add_argument("--output", type=Path, default=Path("outputs/state_of_the_art"), help="directory of the runs")
     parser.add_argument("--docs", type=Path, default=PROJECT / "docs" / "state_of_the_art.md", help="page of the table")
+    parser.add_argument(
+        "--threads", type=int, help="threads of each step, on which no score depends (default: all cores)"
+    )
     parser.add_argument("--table", action="store_true", help="only write the table of the existing runs; do not train")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.rows if name not in ROWS]:
         parser.error(f"there is no row {', '.join(unknown)}: choose from {', '.join(ROWS)}")
-    runner = Runner(arguments.output, train=not arguments.table)
+    runner = Runner(arguments.output, not arguments.table, arguments.threads)
     failed = []
     try:
         for name in arguments.rows or ROWS:

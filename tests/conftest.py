@@ -4,6 +4,7 @@ Torch is imported only in fixtures: pytest-xdist's own process, which runs no te
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -33,6 +34,12 @@ def nothing_waits_for_the_disk_or_asks_twice_for_versions() -> Iterator[None]:
         mock.patch.object(environment, "version", cache(environment.version)),
     ):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_not_ignored() -> None:
+    """A shell script's background command, and all that it starts, would ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

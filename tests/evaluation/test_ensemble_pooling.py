@@ -34,13 +34,13 @@ def noisy_classifiers(task: Task, noises: list[float], num_documents: int = 150)
 
 
 def loss_of(factors: tuple[float, ...], probabilities: list[np.ndarray], targets: np.ndarray, task: Task) -> float:
-    """The mean log loss, by scikit-learn, of probabilities that are combined with other formulas."""
+    """The mean log loss of probabilities that are combined with other formulas."""
     scores = [each.astype(np.float64) for each in probabilities]
     if task == "multilabel":
-        combined = expit(sum(factor * logit(each) for factor, each in zip(factors, scores, strict=True)))
-        return float(np.mean([log_loss(targets[:, label], combined[:, label]) for label in range(combined.shape[1])]))
+        combined = sum(factor * logit(each) for factor, each in zip(factors, scores, strict=True))
+        return float(np.logaddexp(0, np.where(targets, -combined, combined)).mean())
     products = np.prod([each**factor for factor, each in zip(factors, scores, strict=True)], axis=0)
-    return float(log_loss(targets, products / products.sum(axis=1, keepdims=True)))
+    return float(-np.log((products / products.sum(axis=1, keepdims=True))[np.arange(len(targets)), targets]).mean())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -48,6 +48,11 @@ def test_fitted_weights_are_the_best_of_a_grid(task: Task) -> None:
     probabilities, targets = noisy_classifiers(task, [0.9, 1.4])
     pool = fit_pool(probabilities, targets, task)
     losses = {factors: loss_of(factors, probabilities, targets, task) for factors in product(GRID, GRID)}
+    first = probabilities[0].astype(np.float64)
+    columns = (
+        [(targets[:, label], first[:, label]) for label in range(3)] if task == "multilabel" else [(targets, first)]
+    )
+    assert losses[1.0, 0.0] == pytest.approx(np.mean([log_loss(*column) for column in columns]))
     best = min(losses, key=lambda factors: losses[factors])
     fitted = loss_of(tuple(pool.factors), probabilities, targets, task)
     assert losses[best] - 5e-3 < fitted <= losses[best]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
+from helpers.machine import needs_bfloat16_lstm
 from newsreel.batches.batch import Batch
 from newsreel.corpora.corpus import Task
 from newsreel.embeddings.dropout import mask_generator
@@ -154,12 +155,20 @@ def test_finite_differences_of_single_precision_are_close_to_the_hessian() -> No
     with perturbable(network.embedding):
         clean = passes.read(part, masks_of())
         direction = passes.virtual_direction(part, masks_of(), clean, clean.start).flatten()
-        with torch.autocast("cpu", torch.bfloat16):
-            half = passes.read(part, masks_of())
-            assert half.logits.dtype == torch.bfloat16
-            rounded = passes.virtual_direction(part, masks_of(), half, clean.start).flatten()
     expected = dense_hessian(logits, values, is_softmax=True) @ clean.start.flatten()
     assert float(direction @ expected / expected.norm()) > 0.999
+
+
+@needs_bfloat16_lstm
+def test_those_of_half_precision_are_near_it_too() -> None:
+    network = build("bilstm", 3)
+    passes = passes_of(network, loss_of("multiclass", 3), vat=1.0)
+    part, values, logits = single_document(network)
+    with perturbable(network.embedding), torch.autocast("cpu", torch.bfloat16):
+        half = passes.read(part, masks_of())
+        assert half.logits.dtype == torch.bfloat16
+        rounded = passes.virtual_direction(part, masks_of(), half, half.start).flatten()
+    expected = dense_hessian(logits, values, is_softmax=True) @ half.start.flatten()
     assert float(rounded @ expected / expected.norm()) > 0.98
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 import benchmark
 from bench import environments
@@ -17,7 +16,8 @@ from bench.peers.documents import accuracy, documents_per_s, read_all_training, 
 from bench.results import Result, Side, read_results, write_results
 from bench.rows import ROWS, Row
 from bench.session import MeasurementError, Session, busy_processes, last_line
-from helpers.project import CONFIGS, PROJECT, Command
+from helpers.configs import composed
+from helpers.project import PROJECT, Command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,11 +233,11 @@ def settings_of_rows() -> list[str]:
     return sorted({side.settings for side in sides if isinstance(side, Train | Part | Inference)})
 
 
+@pytest.mark.slow
 def test_the_settings_of_all_rows_exist() -> None:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for settings in settings_of_rows():
-            options = [option for option in settings.split() if option != "-m" and "launcher" not in option]
-            compose("train", [option.partition(",")[0] for option in options if "kernel_sizes" not in option])
+    for settings in settings_of_rows():
+        options = [option for option in settings.split() if option != "-m" and "launcher" not in option]
+        composed(*(option.partition(",")[0] for option in options if "kernel_sizes" not in option))
 
 
 @pytest.mark.slow

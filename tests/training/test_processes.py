@@ -128,7 +128,8 @@ QUICK = [*SYNTHETIC, "evaluation.figures=false", "trainer=ddp", "trainer.devices
 
 @pytest.mark.slow
 def test_each_job_of_a_sweep_has_processes_and_failures_of_its_own(command: Command, tmp_path: Path) -> None:
-    diverging = ["training.weight_decay=0,1e30", "training.learning_rate=1", "training.optimizer=sgd"]
+    optimizer = ["training.solver=minibatch", "training.optimizer=sgd", "training.learning_rate=1"]
+    diverging = [*optimizer, "training.weight_decay=0,1e30"]
     process = command("train.py", "-m", *QUICK, "batches.batch_size=10", *diverging)
     assert process.returncode == 1, process.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()

@@ -231,6 +231,7 @@ def write_reviews(folder: Path) -> list[str]:
     return ["data=files", *(f"data.{name}={folder / f'{name}.csv'}" for name in ("train", "test", "unlabeled"))]
 
 
+@pytest.mark.slow
 def test_pretraining_makes_a_classifier_better(tmp_path: Path) -> None:
     files = [*write_reviews(tmp_path), "data.validation_fraction=0.2"]
     sizes = ["model.hidden_size=16", "embedding.dimension=16"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from helpers.machine import needs_bfloat16_lstm
 from helpers.tiny_runs import SMALL_LSTM, evaluated, figures, go_on, train_tiny, without_times
 from newsreel.core.errors import UserError
 
@@ -63,6 +64,7 @@ def weights(run_dir: Path, name: str = "last") -> dict[str, Any]:
     return checkpoint["state_dict"]  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_unlabelled_documents_raise_the_accuracy_of_few_labelled_ones(topics: list[str], tmp_path: Path) -> None:
     network = ["model=kim_cnn", "model.num_filters=16", "model.kernel_sizes=[1]", "model.dropout=0.2"]
     table = ["embedding=learned", "embedding.dimension=16", "embedding.initial_std=0.25", "embedding.adapt_below=0"]
@@ -134,6 +136,7 @@ def test_numbers_do_not_depend_on_the_threads(topics: list[str], tmp_path: Path)
     assert all(torch.equal(second[name], value) for name, value in first.items())
 
 
+@needs_bfloat16_lstm
 def test_an_average_of_weights_and_half_precision_go_with_them(topics: list[str], tmp_path: Path) -> None:
     results = train_tiny(tmp_path, *topics, *SMALL, *ALL_LOSSES, "training.ema=0.9", "trainer.precision=bf16-mixed")
     assert np.isfinite(results["val/loss"])

@@ -122,7 +122,7 @@ def sample_documents(predictions: Predictions) -> list[int]:
 
 def document_row(predictions: Predictions, row: int) -> dict[str, Any]:
     targets, preds = predictions.target_indicators[row], predictions.pred_indicators[row]
-    text = predictions.corpus[predictions.split][row]["text"]
+    text = predictions.corpus.text(predictions.split, row)
     predicted = np.flatnonzero(preds)
     return {
         "row": row,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
 
 from newsreel.core.errors import UserError, first_line
 from newsreel.core.json_files import read_json
@@ -110,8 +110,7 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
     """The config of a run, which must have these sections; values are not checked. Raises UserError."""
     file = run_dir / CONFIG_FILE
     try:
-        check_yaml(file)
-        config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(file))  # type: ignore[assignment]
+        config: dict[str, Any] = yaml.load(read_bounded_yaml(file), ConfigLoader)
         for name in sections:
             if not isinstance(config[name], dict):
                 raise TypeError(f"{name} is not a section")
@@ -121,8 +120,12 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
     return config
 
 
-def check_yaml(file: Path) -> None:
-    """Raise ValueError for a YAML file that could grow when it is read: it is large, or has aliases."""
+class ConfigLoader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]
+    """OmegaConf's reading of values and repeated keys, with the parser in C."""
+
+
+def read_bounded_yaml(file: Path) -> bytes:
+    """The text of a YAML file. Raises ValueError if it could grow when it is read: it is large, or has aliases."""
     with file.open("rb") as content:
         text = content.read(MAX_CONFIG_BYTES + 1)
     if len(text) > MAX_CONFIG_BYTES:
@@ -134,6 +137,7 @@ def check_yaml(file: Path) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_CONFIG_DEPTH:
             raise ValueError(f"it is nested more than {MAX_CONFIG_DEPTH} levels deep")
+    return text
 
 
 def read_weights(run_dir: Path) -> "dict[str, Tensor]":
