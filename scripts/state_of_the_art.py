@@ -248,17 +248,35 @@ def commands(name: str) -> list[str]:
     """The commands of a row, in their order, for readers: {name} stands for the run directory of a step."""
     lines = [line for other in STEPS[name].needs for line in commands(other)]
     step = STEPS[name]
-    seed = "" if step.seed is None else f" seed={step.seed}"
+    seed = f" seed={step.seed}" if step.seed is not None and step.script != "evaluate.py" else ""
     lines.append(f"{name}: python {step.script} {step.settings}{seed}")
     return list(dict.fromkeys(lines))
 
 
-def page(runner: Runner) -> str:
-    """The generated part of the page."""
-    cells = {name: cells for name in ROWS if (cells := runner.cells(name)) is not None}
-    lines = markdown_table(COLUMNS, list(cells.values()))
-    steps = [f"\n`{name}`:\n\n```text\n" + "\n".join(commands(ROWS[name].step)) + "\n```" for name in cells]
-    return "\n".join([*lines, *steps])
+def listing(name: str) -> str:
+    """The commands of a row, for the page."""
+    return f"\n`{name}`:\n\n```text\n" + "\n".join(commands(ROWS[name].step)) + "\n```"
+
+
+def page(runner: Runner, before: str) -> str:
+    """The generated part of the page. before: that of the page as it is, whose rows are kept unless they are new here.
+
+    A row whose commands or seeds are no longer those of ROWS is left out.
+    """
+    cells = {}
+    for name, row in ROWS.items():
+        found = runner.cells(name) or cells_in(before, name)
+        if found is not None and found[COLUMNS.index("seeds")] == ", ".join(map(str, row.seeds)):
+            cells[name] = found
+    return "\n".join([*markdown_table(COLUMNS, list(cells.values())), *map(listing, cells)])
+
+
+def cells_in(text: str, name: str) -> list[str] | None:
+    """The cells of a row in a page with the same commands; None if it has none."""
+    if listing(name) not in text:
+        return None
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith(f"| `{name}` ")]
+    return [cell.strip() for cell in lines[0]] if lines else None
 
 
 def main() -> int:
@@ -282,9 +300,9 @@ def main() -> int:
     except KeyboardInterrupt:  # the command has said how to go on
         failed.append("stopped")
     text = arguments.docs.read_text(encoding="utf-8")
-    before, rest = text.split(BETWEEN[0])
-    after = rest.split(BETWEEN[1])[1]
-    write_atomically(arguments.docs, f"{before}{BETWEEN[0]}\n\n{page(runner)}\n\n{BETWEEN[1]}{after}")
+    beginning, rest = text.split(BETWEEN[0])
+    generated, end = rest.split(BETWEEN[1])
+    write_atomically(arguments.docs, f"{beginning}{BETWEEN[0]}\n\n{page(runner, generated)}\n\n{BETWEEN[1]}{end}")
     if failed and not arguments.table:
         print(f"error: no results of {', '.join(failed)}", file=sys.stderr)
     return 1 if failed and not arguments.table else 0

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import state_of_the_art
 from helpers.project import PROJECT
-from state_of_the_art import BETWEEN, ROWS, STEPS, Row, Runner, Step, commands, main, needed
+from state_of_the_art import BETWEEN, ROWS, STEPS, Row, Runner, Step, commands, main, needed, page
 
 
 @pytest.fixture
@@ -67,22 +68,50 @@ def test_other_settings_of_a_step_run_it_and_what_needs_it_again(
 def test_a_row_has_the_mean_of_its_seeds_and_the_seconds_of_all_its_steps(
     calls: list[list[str]], tmp_path: Path
 ) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BETWEEN[0]}\nold\n{BETWEEN[1]}\nafter\n")
-    arguments = ["", "student", "--output", str(tmp_path / "runs"), "--docs", str(page)]
+    file = tmp_path / "page.md"
+    file.write_text(f"before\n{BETWEEN[0]}\nold\n{BETWEEN[1]}\nafter\n")
+    arguments = ["", "student", "--output", str(tmp_path / "runs"), "--docs", str(file)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", arguments)
         assert main() == 0
-    for file in (tmp_path / "runs").rglob("seconds.json"):
-        file.write_text("30.0")
+    for seconds in (tmp_path / "runs").rglob("seconds.json"):
+        seconds.write_text("30.0")
     assert Runner(tmp_path / "runs").cells("student") == [
         "`student`", "IMDB", "CNN", "0.8500 ± 0.0707", "0.8500 ± 0.0707", "1, 2", "2.0 min", "",
     ]  # fmt: skip
-    text = page.read_text()
+    text = file.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "student: python train.py model=cnn data.pseudo_labels={both}" in text
+
+
+def test_rows_that_are_not_run_again_keep_their_lines_while_their_commands_are_the_same(
+    calls: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(tmp_path / "runs")
+    assert all(runner.run("student", seed) for seed in (1, 2))
+    whole = page(runner, "")
+    assert whole.count("| `") == 2
+    elsewhere = Runner(tmp_path / "other")
+    assert page(elsewhere, whole) == whole
+    monkeypatch.setitem(state_of_the_art.STEPS, "other", Step("train.py", "model=gru"))
+    assert [line[:8] for line in page(elsewhere, whole).splitlines() if line.startswith("| `")] == ["| `bag` "]
+
+
+def test_a_step_with_a_seed_of_its_own_is_run_once(
+    calls: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, step in state_of_the_art.STEPS.items():
+        if name != "student":
+            monkeypatch.setitem(state_of_the_art.STEPS, name, replace(step, seed=5))
+    runner = Runner(tmp_path, threads=1)
+    assert all(runner.run("student", seed) for seed in (1, 2))
+    assert [[word for word in call if word.startswith("seed=")] for call in calls] == [
+        ["seed=5"], ["seed=5"], [], ["seed=1"], ["seed=2"],
+    ]  # fmt: skip
+    assert all("trainer.threads=1" in call for call in calls)
+    assert "bag: python train.py model=bow seed=5" in commands("student")
 
 
 def test_a_step_that_fails_has_no_results(
