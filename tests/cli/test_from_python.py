@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 import newsreel
+from helpers.marks import slow
 from helpers.project import CONFIGS, PROJECT, Command
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, tiny, without_times
@@ -150,14 +151,14 @@ def test_an_application_of_hydra_keeps_its_config() -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model=lstmm"],
+        slow(["model=lstmm"]),
         ["model.hiden_size=3"],
-        ["data=files", "data.separator=;"],
-        ["paths.cache_dir=${nope}"],
+        slow(["data=files", "data.separator=;"]),
+        slow(["paths.cache_dir=${nope}"]),
         ["data=files", "data.train=nowhere.csv"],
         tiny("model=bow", "seed=-1"),
-        tiny("model=bow", "paths.output_dir=file"),
-        ["resume=nowhere"],
+        slow(tiny("model=bow", "paths.output_dir=file")),
+        slow(["resume=nowhere"]),
         ["resume=nowhere", "model.hiden_size=3"],
     ],
 )

@@ -18,6 +18,7 @@ import pytest
 import rcv1_like
 from helpers.documents import READING, contents
 from helpers.files import truncate
+from helpers.marks import slow
 from helpers.odd_parts import DeadlyPart, EndlessPart
 from newsreel.core.errors import UserError
 from newsreel.corpora import rcv1, rcv1_parts
@@ -114,7 +115,7 @@ def test_both_formats_give_the_same_ids_labels_and_splits(made_up: Path, paths: 
     assert missing[0] in discs.notes[-2]
 
 
-@pytest.mark.parametrize("layout", ["discs", pytest.param("public", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("layout", [slow("discs"), slow("public")])
 def test_any_number_of_processes_and_unpacked_files_give_the_same(made_up: Path, tmp_path: Path, layout: str) -> None:
     one, two = (reader(made_up / layout, num_processes=n).read(with_cache(tmp_path / str(n))) for n in (1, 2))
     assert one.fingerprint == two.fingerprint

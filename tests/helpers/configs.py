@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from helpers.project import CONFIGS
@@ -28,11 +29,16 @@ def is_choice(override: str) -> bool:
     return (CONFIGS / override.partition("=")[0]).is_dir()
 
 
+@cache
+def parsed(override: str) -> Override:
+    return OverridesParser.create().parse_override(override)
+
+
 def compose_config(name: str, *overrides: str) -> DictConfig:
     """A config with its section `hydra`: composed once for each choice of files; then values are set as Hydra does."""
     config = compose_anew(name, *filter(is_choice, overrides))
     values = [override for override in overrides if not is_choice(override)]
-    for override in OverridesParser.create().parse_overrides(values):
+    for override in map(parsed, values):
         if override.is_add() or override.is_delete():
             return compose_anew(name, *overrides)
         OmegaConf.update(config, override.key_or_group, override.value())
@@ -46,8 +52,11 @@ def own(config: DictConfig) -> DictConfig:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The same, resolved."""
-    values: Any = OmegaConf.to_container(own(config), resolve=True)
-    return {str(key): value for key, value in values.items()}
+    sections = ((str(key), config[key]) for key in config if key != "hydra")
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in sections
+    }
 
 
 def composed(*overrides: str) -> dict[str, Any]:

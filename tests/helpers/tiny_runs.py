@@ -21,7 +21,7 @@ from newsreel.training.spec import RunSpec
 SYNTHETIC = ["data=synthetic", "data.num_documents=100", "data.vocabulary_size=300", "data.mean_length=12"]
 QUICK = [
     *("training.max_epochs=2", "training.min_steps_per_epoch=1"),
-    *("trainer=cpu", "trainer.log_every_n_steps=1", "evaluation.figures=false"),
+    *("trainer=cpu", "evaluation.figures=false"),
 ]
 MINIBATCH_BOW = ["model=bow", "training.solver=minibatch"]  # whose training takes gradient steps
 SMALL_LSTM = ["model=lstm", "model.hidden_size=6", "embedding.dimension=8"]
@@ -29,9 +29,11 @@ SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embe
 
 
 def tiny(*overrides: str) -> list[str]:
-    """The command line of a quick training: on made-up documents unless it says data=…, logged nowhere."""
+    """The command line of a quick training: on made-up documents unless it says data=…, logged nowhere or every step."""
     data = [] if any(override.startswith("data=") for override in overrides) else SYNTHETIC
-    return [*data, *QUICK, "logger=none", *overrides]
+    is_logged = any(override.startswith("logger=") for override in overrides)
+    logger = ["trainer.log_every_n_steps=1"] if is_logged else ["trainer.log_every_n_steps=1000", "logger=none"]
+    return [*data, *QUICK, *logger, *overrides]
 
 
 def compose_tiny(tmp_path: Path, *overrides: str) -> DictConfig:

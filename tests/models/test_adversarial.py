@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 
 from helpers.machine import needs_bfloat16_lstm
+from helpers.marks import with_fast
 from newsreel.batches.batch import Batch
 from newsreel.corpora.corpus import Task
 from newsreel.embeddings.dropout import mask_generator
@@ -126,7 +127,7 @@ def dense_hessian(logits: Callable[[Tensor], Tensor], values: Tensor, is_softmax
 
 
 @pytest.mark.usefixtures("doubles")
-@pytest.mark.parametrize(("task", "one_vs_rest", "num_outputs"), TASKS)
+@pytest.mark.parametrize(("task", "one_vs_rest", "num_outputs"), with_fast(TASKS[:2], TASKS))
 def test_the_virtual_direction_is_a_step_of_the_power_method_and_more_steps_the_dominant_eigenvector(
     task: Task, one_vs_rest: bool, num_outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+from helpers.marks import slow
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
 from newsreel.models.decisions import DecisionRule, EvaluationSettings, best_k, best_thresholds, fold_thresholds
@@ -121,7 +122,7 @@ def test_thresholds_of_folds_are_averaged_and_rare_labels_take_the_highest_score
     assert rule.thresholds[1].item() == pytest.approx(ratio / (1 + ratio))
 
 
-@pytest.mark.parametrize("fbr", [0.0, 0.4, 0.8, 1.0])
+@pytest.mark.parametrize("fbr", [slow(0.0), 0.4, slow(0.8), slow(1.0)])
 def test_the_thresholds_of_a_fold_are_those_of_a_loop_over_all(fbr: float) -> None:
     random = np.random.default_rng(int(10 * fbr))
     scores = random.integers(1, 60, (30, 8)) / 60  # with ties

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from helpers.marks import slow
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, evaluated, figures, train_tiny
 from newsreel.models.classifier import TextClassifier
@@ -49,7 +50,9 @@ class DenseAverage(Callback):
             self.raw[name] = weights.detach().clone()
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize(
+    "name", ["rows of adam", "dense", *map(slow, ("rows of adagrad", "accumulated rows", "frozen"))]
+)
 def test_the_kept_weights_are_the_dense_average_and_the_last_ones_raw(tmp_path: Path, name: str) -> None:
     expected = DenseAverage()
     results = train_tiny(tmp_path, *EMA, *TRAININGS[name], callbacks=[expected])

@@ -14,6 +14,7 @@ import torch
 
 from helpers.configs import composed
 from helpers.documents import make_corpus
+from helpers.marks import slow
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import (
     MINIBATCH_BOW,
@@ -82,7 +83,7 @@ def test_documents_are_scored_by_models_that_have_not_seen_them(tmp_path: Path) 
     "overrides",
     [
         ["model=bow", "training.l2_path=[4,1,0.2]", "training.max_epochs=3"],
-        [*MINIBATCH_BOW, "training.max_epochs=3", "training.min_steps_per_epoch=20"],
+        slow([*MINIBATCH_BOW, "training.max_epochs=3", "training.min_steps_per_epoch=20"]),
         [
             *SMALL_LSTM,
             "embedding.dropout=0",
@@ -165,7 +166,7 @@ def test_a_signal_in_a_fold_ends_with_its_status(tmp_path: Path, monkeypatch: An
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("rule", ["per_label", "global", "top_k"])
+@pytest.mark.parametrize("rule", ["per_label", slow("global"), slow("top_k")])
 def test_other_rules_are_fitted_to_folds_too(tmp_path: Path, shared_runs: SharedRuns, rule: str) -> None:
     results = train_tiny(tmp_path, *FOLDS, f"evaluation.thresholds={rule}")
     experiment = read_tiny(tmp_path, *FOLDS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.marks import slow
 from helpers.project import Command
 from helpers.tiny_language_models import go_on_pretraining, pretrain_small, small
 from helpers.tiny_runs import without_times
@@ -46,7 +47,7 @@ def assert_same_weights(run_dir: Path, expected: Path) -> None:
     assert all(torch.equal(weights[name], targets[name]) for name in targets)
 
 
-@pytest.mark.parametrize(("overrides", "step"), [(FORWARD, 3), (FORWARD, 6), (BOTH, 2)])
+@pytest.mark.parametrize(("overrides", "step"), [(FORWARD, 3), slow(FORWARD, 6), slow(BOTH, 2)])
 def test_a_killed_language_model_goes_on_with_the_same_numbers(tmp_path: Path, overrides: list[str], step: int) -> None:
     expected = pretrain_with_snapshot(tmp_path, *overrides, at=step)
     killed = tmp_path / "killed"

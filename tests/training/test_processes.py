@@ -41,6 +41,7 @@ TRAININGS = {
     "soft pseudo-labels": [*STILL, "data.num_unlabeled=20", "data.pseudo_labels=TEACHER", "data.pseudo_weight=0.3"],
     "adversarial": [*STILL, "training.adversarial=1", "training.perturbation_norm=1"],
 }  # fmt: skip
+FAST = ("stand-in and balanced", "sparse, accumulated, several labels")
 TEACHER = [*UNEVEN, "model=bow"]
 DROPOUT = [*UNEVEN, *SMALL_LSTM, "model.dropout=0.5", "training.schedule=constant", "training.warmup_fraction=0"]
 
@@ -70,8 +71,7 @@ def overrides_of(name: str, folder: Path) -> list[str]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folders of trainings in two processes."""
     folder = tmp_path_factory.mktemp("together")
-    train_tiny(folder, *TEACHER, folder="teacher")
-    trainings = [parts(folder, name, *overrides_of(name, folder)) for name in TRAININGS]
+    trainings = [parts(folder, name, *TRAININGS[name]) for name in FAST]
     trainings += [parts(folder, name, *DROPOUT, f"training.max_epochs={n}") for name, n in (("whole", 2), ("short", 1))]
     trainings += [parts(folder, "short", *DROPOUT, is_resumed=True)]
     with preloaded():
@@ -97,11 +97,22 @@ def assert_alike(ours: Path, theirs: Path, tolerance: float) -> None:
     assert np.allclose(probabilities, targets, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", FAST)
 def test_two_processes_train_as_one_does_with_the_documents_of_both(together: Path, name: str) -> None:
-    results = train_tiny(together, *overrides_of(name, together), folder=f"{name} alone")
+    results = train_tiny(together, *TRAININGS[name], folder=f"{name} alone")
     assert results["documents/train"] == 47
     assert_alike(together / name, together / f"{name} alone", tolerance=2e-6)
+
+
+@pytest.mark.slow
+def test_so_do_two_processes_with_other_trainings(tmp_path: Path) -> None:
+    others = [name for name in TRAININGS if name not in FAST]
+    train_tiny(tmp_path, *TEACHER, folder="teacher")
+    with preloaded():
+        spawn(take_all, 2, [parts(tmp_path, name, *overrides_of(name, tmp_path)) for name in others])
+    for name in others:
+        train_tiny(tmp_path, *overrides_of(name, tmp_path), folder=f"{name} alone")
+        assert_alike(tmp_path / name, tmp_path / f"{name} alone", tolerance=2e-6)
 
 
 def test_a_stopped_run_of_two_processes_ends_with_the_same_numbers(together: Path) -> None:

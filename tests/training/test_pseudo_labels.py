@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import newsreel
+from helpers.marks import slow
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import SMALL_LSTM, evaluated, figures, go_on, read_tiny, train_tiny, without_times
 from newsreel.core.errors import UserError
@@ -47,11 +48,11 @@ def student(tmp_path: Path, teacher: Path | str, *overrides: str, **more: Any) -
 @pytest.mark.parametrize(
     ("task", "targets", "options"),
     [
-        ([], "soft", []),
+        slow([], "soft", []),
         ([], "hard", ["training.solver=minibatch", "training.class_balance=1"]),
         (CLASSES, "soft", ["training.one_vs_rest=true", "training.label_smoothing=0.1"]),
-        (CLASSES, "hard", []),
-        (TOPICS, "soft", ["training.solver=minibatch", "training.focal_gamma=2"]),
+        slow(CLASSES, "hard", []),
+        slow(TOPICS, "soft", ["training.solver=minibatch", "training.focal_gamma=2"]),
         (TOPICS, "hard", []),
     ],
 )

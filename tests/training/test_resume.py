@@ -21,6 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers.files import truncate
+from helpers.marks import slow
 from helpers.preloaded import PreloadedPopen
 from helpers.shared_runs import SharedRuns
 from helpers.tensorboard import scalars
@@ -110,8 +111,8 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        *(("several labels", 12), ("accumulated", 2), ("threads", 5), ("several passes", 11)),
-        *(("newton", 2), ("averaged", 5), ("averaged rows", 2)),
+        *(("accumulated", 2), ("several passes", 11), ("newton", 2), ("averaged rows", 2)),
+        *(slow("several labels", 12), slow("threads", 5), slow("averaged", 5)),
     ],
 )
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:

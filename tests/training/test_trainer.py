@@ -10,6 +10,7 @@ import torch
 import newsreel
 from helpers.configs import composed
 from helpers.machine import needs_bfloat16_lstm
+from helpers.marks import slow
 from helpers.shared_runs import LEARNABLE, SharedRuns
 from helpers.tiny_runs import SMALL_CNN, SMALL_LSTM, evaluated, exported, figures, go_on, train_tiny
 from newsreel.config.schema import read_experiment
@@ -82,7 +83,9 @@ def test_a_cpu_without_half_precision_says_so_before_any_work(tmp_path: Path, mo
     assert not (tmp_path / "run" / "labels.json").exists()
 
 
-@pytest.mark.parametrize("model", [[*PLAIN, *SGD], ["model=bow", "regularize=false"]], ids=["lstm", "bow"])
+@pytest.mark.parametrize(
+    "model", [slow([*PLAIN, *SGD], id="lstm"), pytest.param(["model=bow", "regularize=false"], id="bow")]
+)
 def test_accumulated_batches_make_the_step_of_a_large_one(tmp_path: Path, model: list[str]) -> None:
     whole = train_tiny(tmp_path, *model, "batches.batch_size=72", folder="whole")
     parts = train_tiny(tmp_path, *model, "batches.batch_size=18", "trainer.accumulate_grad_batches=4", folder="parts")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
 
 from newsreel.core.errors import UserError, first_line
 from newsreel.core.json_files import read_json
-from newsreel.core.storage import check_zip, file_digest
+from newsreel.core.storage import check_zip, file_digest, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +118,12 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
     except Exception as error:  # invalid YAML or structure
         raise UserError(f"{file} is not a valid config of a run: {type(error).__name__}: {error}") from error
     return config
+
+
+def write_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Write the config of a run, with quotes where OmegaConf sets them."""
+    text = yaml.dump(config, Dumper=get_omega_conf_dumper(), allow_unicode=True, sort_keys=False)
+    write_atomically(run_dir / CONFIG_FILE, text)
 
 
 class ConfigLoader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]

@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from omegaconf import OmegaConf
 
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.idle import idle_settings
 from newsreel.config.schema import Experiment
 from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
-from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import TrainingSettings
 from newsreel.runs.environment import default_threads, reset_peak_rss
-from newsreel.runs.run_dir import CONFIG_FILE, METRICS_FILE, read_weights
+from newsreel.runs.run_dir import METRICS_FILE, read_weights, write_config
 from newsreel.runs.teachers import teacher_dirs
 from newsreel.runs.trained_run import Command, Labels
 from newsreel.text.statistics import token_notes
@@ -107,7 +105,7 @@ def record_command(spec: RunSpec[Any]) -> None:
     spec.run_dir.mkdir(parents=True, exist_ok=True)
     command = Command(spec.choices, spec.overrides, os.getcwd(), spec.resumed, spec.hydra_overrides, spec.script)
     command.save(spec.run_dir)
-    write_atomically(spec.run_dir / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(spec.experiment.config)))
+    write_config(spec.run_dir, spec.experiment.config)
 
 
 def preflight(experiment: Experiment) -> None:
