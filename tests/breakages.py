@@ -286,7 +286,7 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "inference/test_evaluate.py"),
     ("thresholds_of_one_run", "runs/ensemble.py", "mean([rule.thresholds for rule in rules]",
      "mean([rules[0].thresholds] * 2", "inference/test_evaluate.py"),
-    ("against_is_for", "inference/explain.py", "if target else -logits[:, 0]", "if target else logits[:, 0]",
+    ("against_is_for", "evaluation/explanations.py", "if target else -logits[:, 0]", "if target else logits[:, 0]",
      "inference/test_explain.py"),
     ("top_k_without_the_last", "inference/predictors.py", "1 <= top_k <= num_labels", "1 <= top_k < num_labels",
      "inference/test_predict.py"),

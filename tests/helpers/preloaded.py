@@ -17,7 +17,14 @@ from typing import Any
 from helpers.project import PROJECT
 
 SERVER = multiprocessing.get_context("forkserver")
-OURS = "corpora.custom", "corpora.synthetic", "inference.explain", "reporting.figures", "sweeps.summary", "training.run"
+OURS = (
+    "corpora.custom",
+    "corpora.synthetic",
+    "inference.predictors",
+    "reporting.figures",
+    "sweeps.summary",
+    "training.run",
+)
 LAZY = "datasets.load", "hydra.main", "matplotlib.backends.backend_agg", "pandas"  # what these import as they run
 SERVER.set_forkserver_preload([*(f"newsreel.{name}" for name in OURS), *LAZY])
 

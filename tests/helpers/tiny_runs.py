@@ -29,7 +29,7 @@ SMALL_CNN = ["model=cnn", "model.num_filters=6", "model.hidden_sizes=[5]", "embe
 
 
 def tiny(*overrides: str) -> list[str]:
-    """The command line of a quick training: on made-up documents unless it says data=…, logged nowhere or every step."""
+    """The command line of a quick training: on made-up documents and logged nowhere, unless it says otherwise."""
     data = [] if any(override.startswith("data=") for override in overrides) else SYNTHETIC
     is_logged = any(override.startswith("logger=") for override in overrides)
     logger = ["trainer.log_every_n_steps=1"] if is_logged else ["trainer.log_every_n_steps=1000", "logger=none"]

@@ -16,7 +16,8 @@ from helpers.documents import word_tokenizer
 from newsreel.batches.batch import Batch, DocumentDataset, Truncation
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding, TableEmbedding
-from newsreel.inference.explain import Explainer, Explanation, page
+from newsreel.evaluation.explanations import Explainer, Explanation
+from newsreel.inference.explain import page
 from newsreel.models.bow import BagOfWords
 from newsreel.models.cnn import KimCNN, StackedCNN
 from newsreel.models.flatten import FlattenMLP

@@ -1,18 +1,22 @@
 """report.html of single runs."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import newsreel
 from helpers.documents import make_table
 from helpers.html_page import require_self_contained, rows_of
 from helpers.predictions import predictions
 from helpers.shared_runs import TOPICS, SharedRuns
-from helpers.tiny_runs import train_tiny
+from helpers.tiny_runs import SMALL_LSTM, train_tiny
 from newsreel.evaluation.predictions import Predictions
 from newsreel.reporting.report import Report, read_limits
 from newsreel.reporting.run_page import MAX_DOCUMENTS, sample_documents, write_run_page
@@ -44,6 +48,32 @@ def test_the_page_shows_the_scores_of_metrics_json(shared_runs: SharedRuns) -> N
     assert all(sentence in text for sentence in limits)
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert "report/text_summary" in events.Tags()["tensors"]
+
+
+@pytest.mark.parametrize("overrides", [SHOWN, (*SMALL_LSTM, "evaluation.figures=true")], ids=["bow", "lstm"])
+def test_words_have_the_contributions_that_predict_py_gives_them(
+    shared_runs: SharedRuns, overrides: tuple[str, ...]
+) -> None:
+    folder = shared_runs.run(*overrides)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    table = pl.read_parquet(folder / "predictions.parquet")
+    documents = re.findall(r">Document (\d+): .*?; the words for <bdi>(.*?)</bdi></summary>\n(<p .*?</p>)", page)
+    wrong = [int(row) for row, _, _ in documents if table["labels"][int(row)] != table["predicted"][int(row)]]
+    assert 0 < len(wrong) <= 10 < len(documents) <= 20
+    assert [int(row) for row, _, _ in documents[: len(wrong)]] == wrong  # they come first
+    run = newsreel.load(folder)
+    experiment = run.ensemble.members[0].experiment
+    corpus = experiment.reader.load(experiment.paths)
+    for row, target, words in documents[:3]:
+        assert target == table["predicted"][int(row)]
+        (explanation,) = run.explain([corpus.text("test", int(row))])
+        strongest = max(abs(value) for _, value in explanation.attributions)
+        expected = [(word, f"{value:+.3g}") for word, value in explanation.attributions if abs(value) > strongest / 6]
+        marks = re.findall(r'<mark class="(for|against) w[1-4]" title="(.*?)">(.*?)</mark>', words)
+        assert all((kind == "for") == value.startswith("+") for kind, value, _ in marks)
+        assert len(marks) >= len(expected) > 0
+        assert set(expected) <= {(unescape(word), value) for _, value, word in marks}
+        assert unescape(re.sub(r"<.*?>", "", words)).strip() == " ".join(word for word, _ in explanation.attributions)
 
 
 def test_without_figures_there_is_no_page(shared_runs: SharedRuns) -> None:
@@ -113,7 +143,7 @@ def test_the_page_of_25000_documents_has_less_than_3_mb(
         "best", many(25_000, 3_000, text), ["learning_curves"], [], ""
     )  # fmt: skip
     monkeypatch.delattr(Dataset, "select")  # a look at all documents for each that is shown
-    write_run_page(report)
+    write_run_page(report, {}, "captum is not installed.")
     page = (tmp_path / "report.html").read_text()
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
     assert "3,000 of 25,000 test documents do not get exactly their labels. Shown are 1,000" in page

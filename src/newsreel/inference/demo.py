@@ -14,8 +14,8 @@ from annotated_types import Ge, Le
 from newsreel.config.sections import Settings, check_section
 from newsreel.core.errors import UserError, first_line
 from newsreel.core.paths import user_path
+from newsreel.evaluation.explanations import Explanation
 from newsreel.inference.eval_data import find_documents
-from newsreel.inference.explain import Explanation
 from newsreel.inference.run import OWN_PATHS, Run
 from newsreel.runs.ensemble import open_ensemble
 

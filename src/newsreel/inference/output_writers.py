@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Task
-from newsreel.inference.explain import Explanation
+from newsreel.evaluation.explanations import Explanation
 from newsreel.inference.output_files import replacing_output
 
 JSON_ENDINGS = (".jsonl", ".ndjson")

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from newsreel.config.sections import check_section
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
+from newsreel.evaluation.explanations import COMPLETENESS
 from newsreel.files.readers import FormatName, Layout
-from newsreel.inference.explain import COMPLETENESS, page
+from newsreel.inference.explain import page
 from newsreel.inference.input_stream import MAX_DOCUMENTS, Source, chunks, count_documents, file_source, standard_input
 from newsreel.inference.output_files import require_distinct
 from newsreel.inference.output_writers import check_output, require_csv, require_writable, writing

@@ -14,7 +14,7 @@ from torch import Tensor
 from newsreel.batches.batch import DocumentDataset
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
-from newsreel.inference.explain import Explainer, Explanation, mean_explanation
+from newsreel.evaluation.explanations import Explainer, Explanation, mean_explanation
 from newsreel.inference.input_stream import MAX_DOCUMENTS
 from newsreel.inference.output_writers import PredictionBatch
 from newsreel.models.decisions import DecisionRule

@@ -9,11 +9,11 @@ from newsreel.core.markdown import markdown_table, plain
 from newsreel.core.process_state import restored_process_state
 from newsreel.embeddings.neighbors import WordVectors
 from newsreel.evaluation.context import ScoreContext
+from newsreel.evaluation.explanations import Explanations
 from newsreel.evaluation.metrics import HEADLINES
 from newsreel.inference.eval_data import PathOverrides, find_documents
 from newsreel.inference.eval_runs import Machine, combine, evaluate_run, majority_label
 from newsreel.inference.evaluate import STAGES
-from newsreel.inference.explain import Explanations
 from newsreel.inference.predictors import Predictor, predictor_of
 from newsreel.runs.ensemble import Ensemble
 from newsreel.runs.run_dir import read_metrics

@@ -3,13 +3,14 @@
 Axes: N test documents, L labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from newsreel.core.storage import write_atomically
+from newsreel.evaluation.explanations import Explanation
 from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
 from newsreel.evaluation.statistics import CONFIDENCE
@@ -24,12 +25,17 @@ PAGE_FILE = "report.html"
 MAX_DOCUMENTS = 1_000  # in the page, which they keep below 3 MB
 MAX_TABLE_LABELS = 1_000
 MAX_EXCERPT = 300  # characters of a document
+MAX_EXPLAINED = 20  # documents with coloured words
+NUM_LEVELS = 4  # shades of words
 MAX_SHOWN_LABELS = 8  # of one document
 MAX_LABEL_NAME = 60  # characters
 
 
-def write_run_page(report: Report) -> None:
-    """Write report.html into the run directory."""
+def write_run_page(report: Report, explanations: Mapping[int, Explanation], not_explained: str) -> None:
+    """Write report.html into the run directory.
+
+    explanations: of test documents, by row. not_explained: why there are none; empty if there are.
+    """
     predictions = report.predictions
     documents = sample_documents(predictions)
     page = render(
@@ -47,6 +53,8 @@ def write_run_page(report: Report) -> None:
         num_labels=len(predictions.titles),
         reliability=reliability_chart(predictions),
         bins=reliability_rows(predictions),
+        explained=[explained_row(predictions, row, each) for row, each in explanations.items()],
+        not_explained=not_explained,
         documents=[document_row(predictions, row) for row in documents],
         document_labels=labels_among(predictions, documents),
         num_documents=len(predictions.targets),
@@ -118,6 +126,30 @@ def sample_documents(predictions: Predictions) -> list[int]:
     wrong = [row for row, _, _ in predictions.confidently_wrong(num_wrong)]
     places = np.linspace(0, len(is_right) - 1, min(len(is_right), MAX_DOCUMENTS - len(wrong)))
     return sorted([*wrong, *is_right[places.astype(np.int64)].tolist()])
+
+
+def explained_documents(predictions: Predictions) -> list[int]:
+    """Rows of the documents to explain: the most confident errors, and right ones at equal distances."""
+    wrong = [row for row, _, _ in predictions.confidently_wrong(MAX_EXPLAINED // 2)]
+    is_right = np.flatnonzero(right(predictions))
+    places = np.linspace(0, len(is_right) - 1, min(len(is_right), MAX_EXPLAINED - len(wrong)))
+    return [*wrong, *is_right[places.astype(np.int64)].tolist()]
+
+
+def explained_row(predictions: Predictions, row: int, explanation: Explanation) -> dict[str, Any]:
+    """A document with its words: (class, words, contribution), where words with little share an empty class."""
+    strongest = max((abs(value) for _, value in explanation.attributions), default=0) or 1
+    runs: list[tuple[str, list[str], float]] = []
+    for word, value in explanation.attributions:
+        level = round(NUM_LEVELS * abs(value) / strongest)
+        if level:
+            runs.append((f"{'for' if value > 0 else 'against'} w{level}", [word], value))
+        elif runs and not runs[-1][0]:
+            runs[-1][1].append(word)
+        else:
+            runs.append(("", [word], value))
+    words = [(kind, " ".join(among), value) for kind, among, value in runs]
+    return {**document_row(predictions, row), "target": shown([explanation.target]), "runs": words}
 
 
 def document_row(predictions: Predictions, row: int) -> dict[str, Any]:

@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from newsreel.batches.batch import Batch
+from newsreel.batches.batch import Batch, DocumentDataset
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.core.dist import dist_env
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.storage import write_atomically
 from newsreel.corpora.corpus import Corpus
 from newsreel.corpora.overlap import TrainingOverlap, find_training_overlap
 from newsreel.embeddings.embedding import Coverage
 from newsreel.evaluation.context import ScoreContext
+from newsreel.evaluation.explanations import Explainer, Explanation
 from newsreel.evaluation.metrics import round_metrics
 from newsreel.evaluation.predictions import Predictions
 from newsreel.models.classifier import TextClassifier
@@ -31,7 +34,7 @@ from newsreel.reporting.caveats import (
     training_notes,
 )
 from newsreel.reporting.report import Report, write_report
-from newsreel.reporting.run_page import write_run_page
+from newsreel.reporting.run_page import explained_documents, write_run_page
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
 from newsreel.text.tokens import TokenizedCorpus
@@ -42,6 +45,8 @@ from newsreel.training.spec import RunSpec
 from newsreel.training.trainer import predictions_of
 
 log = logging.getLogger(__name__)
+
+EXPLANATION_STEPS = 50  # of the integral along a network's inputs, for report.html
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def write_results(spec: RunSpec, parts: TrainedParts, timing: Timing) -> dict[st
     report = build_report(spec, parts, predictions, context, overlap, results, drawn)
     write_report(report)
     if drawn:
-        write_run_page(report)
+        write_run_page(report, *explain_documents(parts, predictions))
     write_atomically(spec.run_dir / METRICS_FILE, json.dumps(results, indent=2) + "\n")
     log.info("\n" + report.table())
     if spec.experiment.trainer.profile:
@@ -164,6 +169,25 @@ def draw(spec: RunSpec, parts: TrainedParts, predictions: Predictions) -> list[s
     drawn = draw_figures(predictions, history.epochs, history.best_epoch["epoch"], parts.corpus.metric)
     log_figures(parts.trainer, drawn, spec.run_dir / "figures")
     return list(drawn)
+
+
+def explain_documents(parts: TrainedParts, predictions: Predictions) -> tuple[dict[int, Explanation], str]:
+    """Explanations of the most probable label of some test documents, by row, and why there are none if so."""
+    rows = explained_documents(predictions)
+    tokenizer, test = parts.tokenized.tokenizer, parts.data.dataset("test")
+    texts = [predictions.corpus.text("test", row) for row in rows]
+    targets = np.zeros(len(texts))
+    documents = DocumentDataset(
+        tokenizer.encode(texts), np.arange(len(texts)), targets, test.max_tokens, test.truncation
+    )
+    network, labels = parts.classifier.network.eval(), predictions.titles
+    explain = Explainer(network, tokenizer.tokens, labels, None, EXPLANATION_STEPS, max_steps_factor=1)
+    forms, spans = map(tokenizer.surface_forms, texts), map(tokenizer.spans, texts)
+    try:
+        explanations = explain(documents, predictions.probabilities[rows], list(forms), list(spans))
+    except UserError as error:  # captum is not installed
+        return {}, first_line(error)
+    return dict(zip(rows, explanations, strict=True)), ""
 
 
 def build_report(
