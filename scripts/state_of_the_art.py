@@ -233,6 +233,8 @@ class Runner:
         validation = [spread([run[metric.replace("test/", "val/")] for run in results]) for metric in row.metrics]
         seconds = mean(self.seconds(row.step, seed) for seed in row.seeds)
         seeds = ", ".join(map(str, row.seeds))
+        threads = results[0].get("environment", {}).get("threads")
+        on_one = " on 1 thread" if threads == 1 else ""
         return [
             f"`{name}`",
             row.corpus,
@@ -240,7 +242,7 @@ class Runner:
             " / ".join(validation),
             " / ".join(scores),
             seeds,
-            f"{seconds / 60:.1f} min",
+            f"{seconds / 60:.1f} min{on_one}",
             row.published,
         ]
 
