@@ -1,14 +1,17 @@
 """summary.html from run directories that the tests write by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from helpers.html_page import Tags, require_self_contained, rows_of
 from helpers.project import Command
 from helpers.shared_runs import SharedRuns
 from helpers.tested_runs import LSTM, mistaken, write_tested_run
+from helpers.tiny_runs import SMALL_LSTM
 from newsreel.reporting.comparison import Comparison
 from newsreel.reporting.summary_page import CorpusPart, write_summary_page
 from newsreel.runs.records import find_runs
@@ -163,6 +166,7 @@ def test_texts_and_limits_come_from_the_runs_themselves(tmp_path: Path, shared_r
     text = Tags(page).text
     assert "It predicts one of these 2 labels for every document" in text
     assert "The texts of the documents are left out" not in text
+    assert "Words are not coloured" not in text
     for run in ("a", "b"):
         metrics = tmp_path / "runs" / run / "metrics.json"
         results = json.loads(metrics.read_text())
@@ -170,6 +174,26 @@ def test_texts_and_limits_come_from_the_runs_themselves(tmp_path: Path, shared_r
         metrics.write_text(json.dumps(results))
     again = Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
     assert "The texts of the documents are left out: the corpus has changed since the run." in again
+
+
+def test_both_models_colour_the_words_of_what_only_one_gets_right(tmp_path: Path, shared_runs: SharedRuns) -> None:
+    corpus = ("data.difficulty=0.7", "data.num_documents=200")
+    shared_runs.copy(tmp_path / "runs" / "bag", "model=bow", *corpus)
+    shared_runs.copy(tmp_path / "runs" / "lstm", *SMALL_LSTM, *corpus)
+    page = page_of(tmp_path / "runs", tmp_path / "page")
+    require_self_contained(page)
+    tables = {name: pl.read_parquet(tmp_path / "runs" / name / "predictions.parquet") for name in ("bag", "lstm")}
+    only = {row for row in range(40) if len({tables[name]["predicted"][row] for name in tables}) == 2}
+    shown = re.findall(r"<summary>Words that decide on document (\d+), labelled.*?</details>", page, re.DOTALL)
+    assert {int(row) for row in shown} <= only
+    assert 0 < len(shown) <= 16
+    for part in re.findall(r"<summary>Words that decide on document .*?</details>", page, re.DOTALL):
+        row = int(re.findall(r"document (\d+),", part)[0])
+        said = re.findall(r'<b dir="auto">.*?</b>: words .*?<bdi>(.*?)</bdi>', part)
+        assert sorted(said) == sorted(tables[name]["predicted"][row] for name in tables)
+        assert len(re.findall(r'<p class="words"', part)) == 2
+    (tmp_path / "runs" / "lstm" / "checkpoints" / "best.ckpt").unlink()
+    assert "Words are not coloured: " in Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
 
 
 def test_the_script_writes_the_page(tmp_path: Path, command_here: Command) -> None:

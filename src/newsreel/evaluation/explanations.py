@@ -15,7 +15,7 @@ from torch import Tensor
 from newsreel.batches.batch import Batch, DocumentDataset
 from newsreel.core.errors import UserError, suggest
 from newsreel.models.network import AttributionInputs, Network
-from newsreel.text.tokens import PAD, UNK, TextSpans, TokenSequences
+from newsreel.text.tokens import PAD, UNK, FittedTokenizer, TextSpans, TokenSequences
 
 COMPLETENESS = 0.01  # relative gap of the contributions above which the number of steps is increased
 MAX_STEPS_FACTOR = 16
@@ -143,6 +143,13 @@ class Explainer:
             explanation = self.explain(documents[[number]], target, forms)
             explanations.append(explanation if parts is None else by_span(explanation, parts, documents))
         return explanations
+
+    def explain_texts(
+        self, texts: Sequence[str], tokenizer: FittedTokenizer, documents: DocumentDataset, probabilities: np.ndarray
+    ) -> list[Explanation]:
+        """Explain documents by the spelling and the spans of their texts."""
+        forms = [tokenizer.surface_forms(text) for text in texts]
+        return self(documents, probabilities, forms, [tokenizer.spans(text) for text in texts])
 
     def explain(self, batch: Batch, target: int, words: Sequence[str] | None = None) -> Explanation:
         """Explain the logit of the label `target` in a batch of one document.

@@ -14,7 +14,7 @@ from torch import Tensor
 from newsreel.batches.batch import DocumentDataset
 from newsreel.core.dist import device_of, is_gpu_available
 from newsreel.core.errors import UserError
-from newsreel.evaluation.explanations import Explainer, Explanation, mean_explanation
+from newsreel.evaluation.explanations import Explanation, mean_explanation
 from newsreel.inference.input_stream import MAX_DOCUMENTS
 from newsreel.inference.output_writers import PredictionBatch
 from newsreel.models.decisions import DecisionRule
@@ -89,14 +89,11 @@ class RunPredictor(Predictor):
         return self.scorer.scores(dataset)
 
     def explainer(self, label: str | None, num_steps: int) -> Explain:
-        tokenizer = self.run.tokenizer
-        explain = Explainer(self.scorer.network, tokenizer.tokens, self.labels.names, label, num_steps)
+        explain = self.scorer.explainer(label, num_steps)
 
         def explain_texts(texts: Sequence[str], documents: Documents, probabilities: np.ndarray) -> list[Explanation]:
             (dataset,) = documents
-            surface_forms = [tokenizer.surface_forms(text) for text in texts]
-            spans = [tokenizer.spans(text) for text in texts]
-            return explain(dataset, probabilities, surface_forms, spans)
+            return explain(texts, dataset, probabilities)
 
         return explain_texts
 

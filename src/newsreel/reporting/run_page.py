@@ -19,6 +19,7 @@ from newsreel.reporting.figures import MAX_MATRIX_LABELS
 from newsreel.reporting.page import render
 from newsreel.reporting.report import Report
 from newsreel.reporting.survey import right
+from newsreel.reporting.words import coloured
 from newsreel.runs.run_dir import CONFIG_FILE
 
 PAGE_FILE = "report.html"
@@ -26,7 +27,6 @@ MAX_DOCUMENTS = 1_000  # in the page, which they keep below 3 MB
 MAX_TABLE_LABELS = 1_000
 MAX_EXCERPT = 300  # characters of a document
 MAX_EXPLAINED = 20  # documents with coloured words
-NUM_LEVELS = 4  # shades of words
 MAX_SHOWN_LABELS = 8  # of one document
 MAX_LABEL_NAME = 60  # characters
 
@@ -137,19 +137,9 @@ def explained_documents(predictions: Predictions) -> list[int]:
 
 
 def explained_row(predictions: Predictions, row: int, explanation: Explanation) -> dict[str, Any]:
-    """A document with its words: (class, words, contribution), where words with little share an empty class."""
-    strongest = max((abs(value) for _, value in explanation.attributions), default=0) or 1
-    runs: list[tuple[str, list[str], float]] = []
-    for word, value in explanation.attributions:
-        level = round(NUM_LEVELS * abs(value) / strongest)
-        if level:
-            runs.append((f"{'for' if value > 0 else 'against'} w{level}", [word], value))
-        elif runs and not runs[-1][0]:
-            runs[-1][1].append(word)
-        else:
-            runs.append(("", [word], value))
-    words = [(kind, " ".join(among), value) for kind, among, value in runs]
-    return {**document_row(predictions, row), "target": shown([explanation.target]), "runs": words}
+    """A document with coloured words."""
+    target, words = shown([explanation.target]), coloured(explanation)
+    return {**document_row(predictions, row), "target": target, "words": words}
 
 
 def document_row(predictions: Predictions, row: int) -> dict[str, Any]:

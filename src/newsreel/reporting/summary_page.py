@@ -36,6 +36,7 @@ from newsreel.reporting.survey import (
     suspects,
 )
 from newsreel.reporting.training_sizes import LIMIT, SizeCurve, size_curves
+from newsreel.reporting.words import Words, coloured, explain_texts
 from newsreel.runs.records import Run, bytes_to_predict
 from newsreel.runs.trained_run import read_labels
 
@@ -278,6 +279,23 @@ class CorpusPart:
             return None, ""
         return find_texts(self.compared[0].runs[0], self.survey.targets)
 
+    @cached_property
+    def words(self) -> tuple[dict[int, list[tuple[str, str, Words]]], str]:
+        """Of each example: name, most probable label and coloured words of both contrasted models; or none, and why."""
+        documents, _ = self.texts
+        if self.contrast is None or documents is None:
+            return {}, ""
+        rows = [row for is_one in (True, False) for row in self.contrast.only(is_one, MAX_EXAMPLES)]
+        texts = [documents[row]["text"] for row in rows]
+        found: dict[int, list[tuple[str, str, Words]]] = {row: [] for row in rows}
+        for model in (self.contrast.one, self.contrast.other):
+            explanations, problem = explain_texts(model.run, texts)
+            if problem:
+                return {}, problem
+            for row, each in zip(rows, explanations, strict=True):
+                found[row].append((model.name, label_text([each.target]), coloured(each)))
+        return found, ""
+
     def excerpt(self, row: int) -> str:
         documents, _ = self.texts
         return "" if documents is None else truncate(documents[row]["text"], MAX_EXCERPT)
@@ -294,6 +312,7 @@ class CorpusPart:
                 "one": label_text(one.names(one.pred_indicators[row])),
                 "other": label_text(other.names(other.pred_indicators[row])),
                 "text": self.excerpt(row),
+                "words": self.words[0].get(row, []),
             }
             for row in self.contrast.only(is_one, MAX_EXAMPLES)
         ]

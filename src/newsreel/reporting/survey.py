@@ -29,7 +29,8 @@ class Surveyed:
     """What is kept of one configuration."""
 
     name: str
-    first: Predictions  # of its first run
+    run: Run  # its first one
+    first: Predictions  # of that run
     reads_order: bool | None  # whether its network depends on the order of tokens; None if unknown, as of ensembles
     f1: np.ndarray  # (L,) mean over its runs
     reliability: tuple[np.ndarray, np.ndarray, np.ndarray]  # (K,) as of `Predictions.reliability`, over all its runs
@@ -76,7 +77,7 @@ def summarized(name: str, run: Run, predictions: Sequence[Predictions]) -> Surve
     means, accuracies = (
         np.sum([each[part] * each[2] for each in bins], axis=0) / np.maximum(1, counts) for part in (0, 1)
     )
-    return Surveyed(name, predictions[0], reads_order(run), f1, (means, accuracies, counts))
+    return Surveyed(name, run, predictions[0], reads_order(run), f1, (means, accuracies, counts))
 
 
 def contradiction_of(surveyed: Sequence[Surveyed], against: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from newsreel.batches.batch import MAX_DOCUMENT_TOKENS, DocumentDataset
 from newsreel.core.errors import UserError
+from newsreel.evaluation.explanations import MAX_STEPS_FACTOR, Explainer, Explanation
 from newsreel.models.functional import logits_to_probs, require_finite
 from newsreel.runs.trained_run import TrainedRun
 
@@ -33,6 +34,14 @@ class Scorer:
         sequences = self.run.tokenizer.encode(texts)
         rows = np.arange(len(texts))
         return DocumentDataset(sequences, rows, np.zeros(len(texts)), settings.max_tokens, settings.truncation)
+
+    def explainer(
+        self, label: str | None, num_steps: int, max_steps_factor: int = MAX_STEPS_FACTOR
+    ) -> Callable[[Sequence[str], DocumentDataset, np.ndarray], list[Explanation]]:
+        """A function that explains texts, tokenized, with (N, L) probabilities. Arguments: as of Explainer."""
+        tokenizer, labels = self.run.tokenizer, self.run.labels.names
+        explain = Explainer(self.network, tokenizer.tokens, labels, label, num_steps, max_steps_factor)
+        return lambda texts, documents, probabilities: explain.explain_texts(texts, tokenizer, documents, probabilities)
 
     @torch.inference_mode()
     def scores(self, documents: DocumentDataset) -> Tensor:

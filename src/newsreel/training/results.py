@@ -35,6 +35,7 @@ from newsreel.reporting.caveats import (
 )
 from newsreel.reporting.report import Report, write_report
 from newsreel.reporting.run_page import explained_documents, write_run_page
+from newsreel.reporting.words import EXPLANATION_STEPS
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
 from newsreel.text.tokens import TokenizedCorpus
@@ -45,8 +46,6 @@ from newsreel.training.spec import RunSpec
 from newsreel.training.trainer import predictions_of
 
 log = logging.getLogger(__name__)
-
-EXPLANATION_STEPS = 50  # of the integral along a network's inputs, for report.html
 
 
 @dataclass(frozen=True)
@@ -182,9 +181,8 @@ def explain_documents(parts: TrainedParts, predictions: Predictions) -> tuple[di
     )
     network, labels = parts.classifier.network.eval(), predictions.titles
     explain = Explainer(network, tokenizer.tokens, labels, None, EXPLANATION_STEPS, max_steps_factor=1)
-    forms, spans = map(tokenizer.surface_forms, texts), map(tokenizer.spans, texts)
     try:
-        explanations = explain(documents, predictions.probabilities[rows], list(forms), list(spans))
+        explanations = explain.explain_texts(texts, tokenizer, documents, predictions.probabilities[rows])
     except UserError as error:  # captum is not installed
         return {}, first_line(error)
     return dict(zip(rows, explanations, strict=True)), ""
