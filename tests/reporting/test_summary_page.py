@@ -12,6 +12,7 @@ from helpers.project import Command
 from helpers.shared_runs import SharedRuns
 from helpers.tested_runs import LSTM, mistaken, write_tested_run
 from helpers.tiny_runs import SMALL_LSTM
+from newsreel.reporting.charts import Axis, parallel_chart
 from newsreel.reporting.comparison import Comparison
 from newsreel.reporting.summary_page import CorpusPart, write_summary_page
 from newsreel.runs.records import find_runs
@@ -194,6 +195,42 @@ def test_both_models_colour_the_words_of_what_only_one_gets_right(tmp_path: Path
         assert len(re.findall(r'<p class="words"', part)) == 2
     (tmp_path / "runs" / "lstm" / "checkpoints" / "best.ckpt").unlink()
     assert "Words are not coloured: " in Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
+
+
+def test_runs_with_one_and_the_same_score_are_lines_too() -> None:
+    axes = [Axis("model", ["bow", "lstm"]), Axis("data.limit", [9, 9]), Axis("validation accuracy", [1.0, 1.0])]
+    chart = parallel_chart(axes, "accuracy")
+    assert chart.count('class="run ') == 2
+    assert ">1<" in chart
+
+
+def test_what_is_typed_for_a_sweep_is_not_part_of_the_command_that_repeats_a_run(tmp_path: Path) -> None:
+    for model in ("bow", "lstm"):
+        write_tested_run(
+            tmp_path / "runs" / model,
+            f"sweep=baselines sweep/ladder=own model={model} data.limit=9",
+            mistaken(TARGETS, range(4)),
+            TARGETS,
+        )
+    page = page_of(tmp_path / "runs", tmp_path / "page")
+    assert "python train.py model=bow data.limit=9 seed=1" in Tags(page).text
+    assert "sweep=" not in page
+    assert "sweep/" not in page
+
+
+def test_points_of_learning_curves_are_not_among_the_models_that_are_compared(tmp_path: Path) -> None:
+    write_three(tmp_path / "runs")
+    few = {"documents/train": 30.0}
+    wrong = mistaken(TARGETS, range(9))
+    write_tested_run(tmp_path / "runs" / "part", "model=bow data.train_limit=30", wrong, TARGETS, results=few)
+    for metrics in (tmp_path / "runs").glob("*[0-9n]/metrics.json"):
+        metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "documents/train": 60}))
+    (frame,) = (comparison := Comparison(find_runs([tmp_path / "runs"]))).parts()
+    part = CorpusPart.of(comparison, frame)
+    assert part.survey is not None
+    assert [each.name for each in part.survey.surveyed] == ["lstm", "bow", "rnn"]
+    assert len(part.models) == 4
+    assert len(part.timed) == 3
 
 
 def test_the_script_writes_the_page(tmp_path: Path, command_here: Command) -> None:

@@ -253,6 +253,13 @@ def test_the_learning_curve_and_the_seeds_are_of_the_best(world: World) -> None:
     assert not ladder.skipped
 
 
+def test_a_student_has_no_learning_curve_since_its_teacher_has_read_all_documents(world: World) -> None:
+    rungs = {**RUNGS, "taught": {"kind": "network", "set": ["data.pseudo_labels={run}"], "best_of": "network"}}
+    world.run(rungs=rungs, curve=[0.5])
+    assert world.batches[3] == [f"model=cnn data.pseudo_labels='{world.folder}/1'"]
+    assert world.batches[4:] == [["model=cnn data.train_limit=500"], ["model=bow data.train_limit=500"]]
+
+
 def test_a_fixed_number_of_documents_and_seed_leave_out_what_would_change_them(world: World) -> None:
     ladder = world.run("data.train_limit=50", "seed=3", curve=[0.5], seeds=3)
     assert len(world.batches) == 3
@@ -361,6 +368,7 @@ def test_a_ladder_of_two_rungs_as_it_is_typed(command_here: Command, tmp_path: P
     assert metrics == [f"{name}/metrics.json" for name in ("0", "1", "2", "3", "ensemble")]
     assert "s of 300 s used" in process.stdout
     assert "budget_minutes" not in (sweep_dir / "0" / "config.yaml").read_text()
+    assert "sweep" not in (sweep_dir / "0" / "report.md").read_text().partition("## How to repeat it")[2]
     assert len(read_json(time_budget.progress_file(sweep_dir, 1), Progress).values) == 2
     written = {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/metrics.json")}
     again = command_here(*[each.replace("minutes=5", "minutes=6") for each in typed])

@@ -43,13 +43,15 @@ def train_new(settings: dict[str, Any], run_dir: Path, overrides: list[str], sta
     check_documents(settings)
 
     from newsreel.config.schema import read_experiment
+    from newsreel.runs.records import training_overrides
     from newsreel.sweeps.pruning import pruning_callbacks
     from newsreel.training.spec import RunSpec
 
     hydra = HydraConfig.get()
     experiment = read_experiment(settings)
     choices = config_choices(hydra.runtime.choices)
-    spec = RunSpec(experiment, run_dir, choices, overrides, started, hydra_overrides=typed_run_dir(hydra))
+    typed, run_dir_typed = training_overrides(overrides), typed_run_dir(hydra)
+    spec = RunSpec(experiment, run_dir, choices, typed, started, hydra_overrides=run_dir_typed)
     callbacks = pruning_callbacks(hydra) if hydra.mode is RunMode.MULTIRUN else []
     with resumable(run_dir), lock_on_rank_zero(run_dir):
         require_free_run_dir(run_dir)

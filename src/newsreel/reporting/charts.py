@@ -57,7 +57,9 @@ class Scale:
         return cls(low - room, high + room, start, end)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values within the scale, about `count`."""
+        """Round values within the scale, about `count`; of a scale of one value, this value."""
+        if self.low == self.high:
+            return [self.low]
         if self.log and len(round_values := log_ticks(self.low, self.high)) > 2:
             return round_values
         step = round_step((self.high - self.low) / count)

@@ -167,15 +167,13 @@ class CorpusPart:
             name = short_name(typed, columns, values) or choice
             title = short_name([column for column in typed if column != LIMIT], columns, values) or choice
             models.append(Model(name, title, values, runs, best.outcomes.get(row["identity"]), metric))
-        readable = [(model.name, model.runs) for model in models if model.outcomes is not None]
+        readable = [(model.title, model.runs) for model in largest(models) if model.outcomes is not None]
         return cls(corpus, metric, columns, typed, models, best.problems, survey(readable))
 
     @cached_property
     def compared(self) -> list[Model]:
         """Those that the answer is about: comparable, and trained on the most documents, if their numbers differ."""
-        comparable = [model for model in self.models if model.candidate is not None]
-        sizes = [model.mean("documents/train") or 0 for model in comparable]
-        return [model for model, size in zip(comparable, sizes, strict=True) if size == max(sizes)]
+        return [model for model in largest(self.models) if model.candidate is not None]
 
     @cached_property
     def answer(self) -> Answer | None:
@@ -211,7 +209,8 @@ class CorpusPart:
     @cached_property
     def timed(self) -> list[int]:
         """Places of the models that the Pareto chart shows."""
-        return [place for place, model in enumerate(self.models) if model.fit_s > 0 and model.test is not None]
+        shown = [model for model in largest(self.models) if model.fit_s > 0 and model.test is not None]
+        return [place for place, model in enumerate(self.models) if model in shown]
 
     @property
     def front(self) -> list[int]:
@@ -422,6 +421,12 @@ class CorpusPart:
         return "" if chosen is None else format_seconds(self.models[chosen].fit_s)
 
 
+def largest(models: Sequence[Model]) -> list[Model]:
+    """Those that were trained on the most documents: the others are points of learning curves."""
+    sizes = [model.mean("documents/train") or 0 for model in models]
+    return [model for model, size in zip(models, sizes, strict=True) if size == max(sizes, default=0)]
+
+
 def typed_columns(columns: Sequence[str], runs: Sequence[Run]) -> list[str]:
     """The columns that were given on the command line of any run, if they distinguish the configurations; else all."""
     given = {override.lstrip("+~").partition("=")[0] for run in runs for override in run.overrides}
@@ -435,7 +440,7 @@ def short_name(shown: Sequence[str], columns: Sequence[str], values: Sequence[st
     parts = [
         value if "." not in column else f"{column.rpartition('.')[2]}={value}"
         for column, value in zip(columns, values, strict=True)
-        if value and column in shown and column != "data"
+        if value not in ("", "null") and column in shown and column != "data"
     ]
     return truncate(", ".join(parts), MAX_NAME)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from newsreel.runs.run_dir import (
 
 MARKER_FILES = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # a directory with any of them is a run directory
 IGNORED_SECTIONS = ("seed", "paths", "published", "logger")  # do not affect metrics, or are averaged over
+SWEEPING = ("sweep", "budget_minutes")  # what makes a command line a sweep: a config group with groups in it, and a key
 T = TypeVar("T")
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -123,7 +125,7 @@ def read_valid_run(run_dir: Path) -> Run:
         labels.metric if labels else "accuracy" if "val/accuracy" in results else "f1_micro",
         {name: value for name, value in results.items() if name != "environment"},
         results.get("environment", {}),
-        command.overrides,
+        training_overrides(command.overrides),
     )
 
 
@@ -197,6 +199,11 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         f"{name}.{key}".removesuffix("."): value for name, section in sections.items() for key, value in section.items()
     }
+
+
+def training_overrides(overrides: Sequence[str]) -> list[str]:
+    """The overrides of a training, without those that make its command line a sweep: sweep=…, sweep/ladder=…."""
+    return [each for each in overrides if re.split("[=/@]", each.lstrip("+~"), maxsplit=1)[0] not in SWEEPING]
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from newsreel.sweeps.ladder import (
     Candidate,
     Rung,
     Stage,
+    by_key,
     clash,
     describe_seconds,
     merged,
@@ -398,8 +399,12 @@ class Baselines:
             self.left_out[name] = explain(error).partition("\n")[0]
 
     def learning_curve(self) -> None:
-        """The two best at fractions of the training documents, the smallest first."""
-        best = self.best("bag", "network")[:2]
+        """The two best at fractions of the training documents, the smallest first.
+
+        Not those with pseudo-labels: their teacher has read all training documents.
+        """
+        all_of_them = self.best("bag", "network")
+        best = [both for both in all_of_them if "data.pseudo_labels" not in by_key(both[0].overrides)][:2]
         if not best or not self.settings.curve:
             return
         if "data.train_limit" in self.typed:
