@@ -2,7 +2,7 @@
 
 A headless Chromium or Chrome takes it. The current picture is of the page of this sweep:
 
-    python train.py -m sweep=baselines data=imdb budget_minutes=30
+    python train.py -m sweep=baselines data=imdb budget_minutes=30 trainer.threads=1
 """
 
 import argparse
@@ -18,7 +18,7 @@ from PIL import Image  # a dependency of matplotlib
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "summary.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WIDTH, HEIGHT = 1100, 1000  # px of the page, from its top
+WIDTH, HEIGHT = 1100, 1180  # px of the page, from its top
 NUM_COLORS = 64
 TIMEOUT_S = 120
 

@@ -11,7 +11,7 @@ from helpers.html_page import Tags, require_self_contained, rows_of
 from helpers.project import Command
 from helpers.shared_runs import SharedRuns
 from helpers.tested_runs import LSTM, mistaken, write_tested_run
-from helpers.tiny_runs import SMALL_LSTM
+from helpers.tiny_runs import SMALL_LSTM, evaluated
 from newsreel.reporting.charts import Axis, parallel_chart
 from newsreel.reporting.comparison import Comparison
 from newsreel.reporting.summary_page import CorpusPart, write_summary_page
@@ -129,7 +129,12 @@ def test_numbers_of_training_documents_make_a_curve_and_do_not_compete(tmp_path:
     assert "+0.2500" in text
     curve = rows_of(page, "Test accuracy by number")
     assert [row[:2] for row in curve[1:]] == [["bow", "100"], ["bow", "200"], ["bow", "400"]]
-    assert [row[6] for row in rows_of(page, "Means over seeds")[2:]] == ["fewer documents", "fewer documents"]
+    assert len(rows_of(page, "Means over seeds")) == 2
+    assert [row[1] for row in rows_of(page, "Finished runs")[1:]] == [
+        "bow on 100 documents",
+        "bow on 200 documents",
+        "bow",
+    ]
 
 
 def test_two_settings_that_vary_are_drawn_as_parallel_coordinates(tmp_path: Path) -> None:
@@ -193,6 +198,11 @@ def test_both_models_colour_the_words_of_what_only_one_gets_right(tmp_path: Path
         said = re.findall(r'<b dir="auto">.*?</b>: words .*?<bdi>(.*?)</bdi>', part)
         assert sorted(said) == sorted(tables[name]["predicted"][row] for name in tables)
         assert len(re.findall(r'<p class="words"', part)) == 2
+    members = f"run=[{tmp_path / 'runs' / 'bag'},{tmp_path / 'runs' / 'lstm'}]"
+    evaluated(tmp_path / "both", members, "weights=fit", f"save={tmp_path / 'runs' / 'ensemble'}")
+    again = page_of(tmp_path / "runs", tmp_path / "page")
+    assert "ensemble of bow, lstm" in [row[1].removesuffix("recommended") for row in rows_of(again, "Means over seeds")]
+    assert again.count("Words that decide on document") == len(shown)
     (tmp_path / "runs" / "lstm" / "checkpoints" / "best.ckpt").unlink()
     assert "Words are not coloured: " in Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
 
@@ -229,8 +239,16 @@ def test_points_of_learning_curves_are_not_among_the_models_that_are_compared(tm
     part = CorpusPart.of(comparison, frame)
     assert part.survey is not None
     assert [each.name for each in part.survey.surveyed] == ["lstm", "bow", "rnn"]
-    assert len(part.models) == 4
+    assert [model.name for model in part.models] == ["lstm", "bow", "rnn", "bow on 30 documents"]
     assert len(part.timed) == 3
+
+
+def test_an_ensemble_whose_training_documents_are_not_counted_is_compared(tmp_path: Path) -> None:
+    size = {"documents/train": 60.0}
+    write_tested_run(tmp_path / "runs" / "bow", "model=bow", mistaken(TARGETS, range(9)), TARGETS, results=size)
+    write_tested_run(tmp_path / "runs" / "both", "model=both", mistaken(TARGETS, range(2)), TARGETS, val=0.9)
+    page = page_of(tmp_path / "runs", tmp_path / "page")
+    assert [row[1].removesuffix("recommended") for row in rows_of(page, "Means over seeds")[1:]] == ["both", "bow"]
 
 
 def test_the_script_writes_the_page(tmp_path: Path, command_here: Command) -> None:

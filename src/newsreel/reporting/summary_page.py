@@ -38,6 +38,7 @@ from newsreel.reporting.survey import (
 from newsreel.reporting.training_sizes import LIMIT, SizeCurve, size_curves
 from newsreel.reporting.words import Words, coloured, explain_texts
 from newsreel.runs.records import Run, bytes_to_predict
+from newsreel.runs.run_dir import CONFIG_FILE
 from newsreel.runs.trained_run import read_labels
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ class CorpusPart:
     metric: str
     columns: Sequence[str]  # choices and settings that distinguish the models
     typed: Sequence[str]  # those that distinguish them and were typed: the others follow from them
-    models: Sequence[Model]  # the best by validation first
+    models: Sequence[Model]  # those with the most training documents first, and the best of these by validation
+    num_largest: int  # of the former
     problems: Sequence[str]  # why models could not be compared
     survey: Survey | None
 
@@ -156,24 +158,34 @@ class CorpusPart:
         """frame: the rows of `Comparison.ranked` for the corpus."""
         corpus, metric = frame["corpus"][0], frame["metric"][0]
         best, groups = comparison.against_best[corpus], comparison.by_identity()
-        columns = [column for column in comparison.columns if frame[column].n_unique() > 1 or len(frame) == 1]
+        rows = list(frame.iter_rows(named=True))
+        sizes = {row["identity"]: num_documents(groups[row["identity"]]) for row in rows}
+        whole = [row for row in rows if sizes[row["identity"]] in (0, max(sizes.values()))]
+        rows = [*whole, *sorted((row for row in rows if row not in whole), key=lambda row: -sizes[row["identity"]])]
+        columns = [column for column in comparison.columns if len({row[column] for row in whole}) > 1 or len(rows) == 1]
         columns.sort(key=lambda column: column != "model")
-        typed = typed_columns(columns, [run for identity in frame["identity"] for run in groups[identity]])
+        typed = typed_columns(columns, [run for row in whole for run in groups[row["identity"]]])
         models = []
-        for row in frame.iter_rows(named=True):
-            values = [format_value(json.loads(row[column])) if row[column] else "" for column in columns]
+        for row in rows:
+            values = [shown_value(json.loads(row[column])) if row[column] else "" for column in columns]
             runs = groups[row["identity"]]
             choice = runs[0].choices.get("model", "this model")
-            name = short_name(typed, columns, values) or choice
             title = short_name([column for column in typed if column != LIMIT], columns, values) or choice
+            part = "" if row in whole else f" on {num_documents(runs):,.0f} documents"
+            name = (short_name(typed, columns, values) or choice) + part
             models.append(Model(name, title, values, runs, best.outcomes.get(row["identity"]), metric))
-        readable = [(model.title, model.runs) for model in largest(models) if model.outcomes is not None]
-        return cls(corpus, metric, columns, typed, models, best.problems, survey(readable))
+        readable = [(model.name, model.runs) for model in models[: len(whole)] if model.outcomes is not None]
+        return cls(corpus, metric, columns, typed, models, len(whole), best.problems, survey(readable))
+
+    @property
+    def largest(self) -> Sequence[Model]:
+        """Those that were trained on the most documents: the others are points of learning curves."""
+        return self.models[: self.num_largest]
 
     @cached_property
     def compared(self) -> list[Model]:
         """Those that the answer is about: comparable, and trained on the most documents, if their numbers differ."""
-        return [model for model in largest(self.models) if model.candidate is not None]
+        return [model for model in self.largest if model.candidate is not None]
 
     @cached_property
     def answer(self) -> Answer | None:
@@ -209,8 +221,7 @@ class CorpusPart:
     @cached_property
     def timed(self) -> list[int]:
         """Places of the models that the Pareto chart shows."""
-        shown = [model for model in largest(self.models) if model.fit_s > 0 and model.test is not None]
-        return [place for place, model in enumerate(self.models) if model in shown]
+        return [place for place, model in enumerate(self.largest) if model.fit_s > 0 and model.test is not None]
 
     @property
     def front(self) -> list[int]:
@@ -276,7 +287,9 @@ class CorpusPart:
         """The test documents, or None and why they are not found; not looked for if none is shown."""
         if self.survey is None or not (self.contrast or self.suspects):
             return None, ""
-        return find_texts(self.compared[0].runs[0], self.survey.targets)
+        runs = [model.runs[0] for model in self.compared]
+        named = [run for run in runs if (run.run_dir / CONFIG_FILE).is_file()] or runs  # an ensemble names no corpus
+        return find_texts(named[0], self.survey.targets)
 
     @cached_property
     def words(self) -> tuple[dict[int, list[tuple[str, str, Words]]], str]:
@@ -379,7 +392,7 @@ class CorpusPart:
     @cached_property
     def limits(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
         """Limits that the reports of all models name, and the other limits of each model."""
-        by_model = [(model.name, read_limits(model.runs[0].run_dir)) for model in self.models[:MAX_SURVEYED]]
+        by_model = [(model.name, read_limits(model.runs[0].run_dir)) for model in self.largest[:MAX_SURVEYED]]
         by_model = [(name, sentences) for name, sentences in by_model if sentences]
         if not by_model:
             return [], []
@@ -421,10 +434,16 @@ class CorpusPart:
         return "" if chosen is None else format_seconds(self.models[chosen].fit_s)
 
 
-def largest(models: Sequence[Model]) -> list[Model]:
-    """Those that were trained on the most documents: the others are points of learning curves."""
-    sizes = [model.mean("documents/train") or 0 for model in models]
-    return [model for model, size in zip(models, sizes, strict=True) if size == max(sizes, default=0)]
+def num_documents(runs: Sequence[Run]) -> float:
+    """The mean number of training documents; 0 if it is unknown, as of ensembles."""
+    return float(np.mean([run.results.get("documents/train", 0) for run in runs]))
+
+
+def shown_value(value: Any) -> str:
+    """A value of a setting: nothing for null, and of a long path its end."""
+    text = "" if value is None else format_value(value)
+    parts = Path(text).parts
+    return f"…/{'/'.join(parts[-2:])}" if Path(text).is_absolute() and len(parts) > 3 else text
 
 
 def typed_columns(columns: Sequence[str], runs: Sequence[Run]) -> list[str]:
@@ -440,7 +459,7 @@ def short_name(shown: Sequence[str], columns: Sequence[str], values: Sequence[st
     parts = [
         value if "." not in column else f"{column.rpartition('.')[2]}={value}"
         for column, value in zip(columns, values, strict=True)
-        if value not in ("", "null") and column in shown and column != "data"
+        if value and column in shown and column != "data"
     ]
     return truncate(", ".join(parts), MAX_NAME)
 
