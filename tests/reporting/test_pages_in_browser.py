@@ -12,8 +12,8 @@ from helpers.tested_runs import mistaken, write_tested_run
 from newsreel.reporting.comparison import Comparison
 from newsreel.reporting.summary_page import write_summary_page
 from newsreel.runs.records import find_runs
+from readme_figure import BROWSERS
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 TARGETS = [row % 2 for row in range(60)]
 

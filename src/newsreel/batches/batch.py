@@ -78,6 +78,13 @@ class DocumentDataset(Dataset[Batch]):
         self.truncation = truncation
         self.shard = (0, 1)  # rank, world size
 
+    @classmethod
+    def without_targets(
+        cls, sequences: TokenSequences, max_tokens: int | None, truncation: Truncation
+    ) -> "DocumentDataset":
+        """All documents of `sequences`, with zeros for targets."""
+        return cls(sequences, np.arange(len(sequences)), np.zeros(len(sequences)), max_tokens, truncation)
+
     def __len__(self) -> int:
         return len(self.starts)
 

@@ -215,7 +215,7 @@ def truncated_indices(num_tokens: int, documents: DocumentDataset) -> list[int]:
     if not num_tokens:
         return []
     indices = TokenSequences(np.arange(num_tokens), np.array([0, num_tokens]))
-    document = DocumentDataset(indices, np.array([0]), np.zeros(1), documents.max_tokens, documents.truncation)
+    document = DocumentDataset.without_targets(indices, documents.max_tokens, documents.truncation)
     return list(document[[0]].token_ids[0].tolist())
 
 

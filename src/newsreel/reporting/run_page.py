@@ -121,18 +121,21 @@ def sample_documents(predictions: Predictions) -> list[int]:
     num_documents = len(predictions.targets)
     if num_documents <= MAX_DOCUMENTS:
         return list(range(num_documents))
-    is_right = np.flatnonzero(right(predictions))
-    num_wrong = min(num_documents - len(is_right), max(MAX_DOCUMENTS // 2, MAX_DOCUMENTS - len(is_right)))
-    wrong = [row for row, _, _ in predictions.confidently_wrong(num_wrong)]
-    places = np.linspace(0, len(is_right) - 1, min(len(is_right), MAX_DOCUMENTS - len(wrong)))
-    return sorted([*wrong, *is_right[places.astype(np.int64)].tolist()])
+    num_right = int(right(predictions).sum())
+    num_wrong = min(num_documents - num_right, max(MAX_DOCUMENTS // 2, MAX_DOCUMENTS - num_right))
+    return sorted(wrong_and_right(predictions, num_wrong, MAX_DOCUMENTS))
 
 
 def explained_documents(predictions: Predictions) -> list[int]:
-    """Rows of the documents to explain: the most confident errors, and right ones at equal distances."""
-    wrong = [row for row, _, _ in predictions.confidently_wrong(MAX_EXPLAINED // 2)]
+    """Rows of the documents to explain: errors, at most half, then right ones."""
+    return wrong_and_right(predictions, MAX_EXPLAINED // 2, MAX_EXPLAINED)
+
+
+def wrong_and_right(predictions: Predictions, num_wrong: int, num_documents: int) -> list[int]:
+    """Rows of at most so many documents: the most confident errors, then right ones at equal distances."""
+    wrong = [row for row, _, _ in predictions.confidently_wrong(num_wrong)]
     is_right = np.flatnonzero(right(predictions))
-    places = np.linspace(0, len(is_right) - 1, min(len(is_right), MAX_EXPLAINED - len(wrong)))
+    places = np.linspace(0, len(is_right) - 1, min(len(is_right), num_documents - len(wrong)))
     return [*wrong, *is_right[places.astype(np.int64)].tolist()]
 
 

@@ -161,7 +161,8 @@ class CorpusPart:
         rows = list(frame.iter_rows(named=True))
         sizes = {row["identity"]: num_documents(groups[row["identity"]]) for row in rows}
         whole = [row for row in rows if sizes[row["identity"]] in (0, max(sizes.values()))]
-        rows = [*whole, *sorted((row for row in rows if row not in whole), key=lambda row: -sizes[row["identity"]])]
+        smaller = [row for row in rows if row not in whole]
+        rows = [*whole, *sorted(smaller, key=lambda row: -sizes[row["identity"]])]
         columns = [column for column in comparison.columns if len({row[column] for row in whole}) > 1 or len(rows) == 1]
         columns.sort(key=lambda column: column != "model")
         typed = typed_columns(columns, [run for row in whole for run in groups[row["identity"]]])
@@ -171,7 +172,7 @@ class CorpusPart:
             runs = groups[row["identity"]]
             choice = runs[0].choices.get("model", "this model")
             title = short_name([column for column in typed if column != LIMIT], columns, values) or choice
-            part = "" if row in whole else f" on {num_documents(runs):,.0f} documents"
+            part = "" if row in whole else f" on {sizes[row['identity']]:,.0f} documents"
             name = (short_name(typed, columns, values) or choice) + part
             models.append(Model(name, title, values, runs, best.outcomes.get(row["identity"]), metric))
         readable = [(model.name, model.runs) for model in models[: len(whole)] if model.outcomes is not None]

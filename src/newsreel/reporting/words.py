@@ -10,9 +10,7 @@ from newsreel.runs.records import Run
 from newsreel.runs.scoring import Scorer
 from newsreel.runs.trained_run import open_run
 
-EXPLANATION_STEPS = (
-    50  # of the integral along a network's inputs, which are not raised until contributions are complete
-)
+EXPLANATION_STEPS = 50  # of the integral along the inputs, even where contributions stay incomplete
 NUM_LEVELS = 4  # shades of words
 
 Words = list[tuple[str, str, float]]  # (class of the style sheet, words, contribution to the logit)

@@ -121,9 +121,13 @@ def read_config(run_dir: Path, *sections: str) -> dict[str, Any]:
 
 
 def write_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Write the config of a run, with quotes where OmegaConf sets them."""
-    text = yaml.dump(config, Dumper=get_omega_conf_dumper(), allow_unicode=True, sort_keys=False)
-    write_atomically(run_dir / CONFIG_FILE, text)
+    """Write the config of a run."""
+    write_atomically(run_dir / CONFIG_FILE, config_text(config))
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A config as YAML, with quotes where OmegaConf sets them."""
+    return str(yaml.dump(config, Dumper=get_omega_conf_dumper(), allow_unicode=True, sort_keys=False))
 
 
 class ConfigLoader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]

@@ -32,8 +32,7 @@ class Scorer:
         """Tokenize texts; targets are zeros."""
         settings = self.run.experiment.batches
         sequences = self.run.tokenizer.encode(texts)
-        rows = np.arange(len(texts))
-        return DocumentDataset(sequences, rows, np.zeros(len(texts)), settings.max_tokens, settings.truncation)
+        return DocumentDataset.without_targets(sequences, settings.max_tokens, settings.truncation)
 
     def explainer(
         self, label: str | None, num_steps: int, max_steps_factor: int = MAX_STEPS_FACTOR

@@ -9,13 +9,13 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
-from omegaconf import OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from newsreel.config import loggers as config
 from newsreel.config.loggers import CSV, LoggerSettings, MLflow, TensorBoard, WandB
 from newsreel.core.storage import write_atomically
+from newsreel.runs.run_dir import config_text
 
 Metrics = dict[str, float]
 
@@ -55,8 +55,8 @@ class RunTensorBoardLogger(RunLogger, TensorBoardLogger):
 
     @rank_zero_only
     def start(self, config: dict[str, Any], choices: Mapping[str, str | None]) -> None:
-        yaml = OmegaConf.to_yaml(OmegaConf.create(config))
-        self.writer.add_text("config", "\n".join(f"    {line}" for line in yaml.splitlines()), self.first_step)
+        lines = [f"    {line}" for line in config_text(config).splitlines()]
+        self.writer.add_text("config", "\n".join(lines), self.first_step)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Log `epoch` with the metrics of training steps only, as `train/epoch`."""

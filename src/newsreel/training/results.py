@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
@@ -175,10 +174,7 @@ def explain_documents(parts: TrainedParts, predictions: Predictions) -> tuple[di
     rows = explained_documents(predictions)
     tokenizer, test = parts.tokenized.tokenizer, parts.data.dataset("test")
     texts = [predictions.corpus.text("test", row) for row in rows]
-    targets = np.zeros(len(texts))
-    documents = DocumentDataset(
-        tokenizer.encode(texts), np.arange(len(texts)), targets, test.max_tokens, test.truncation
-    )
+    documents = DocumentDataset.without_targets(tokenizer.encode(texts), test.max_tokens, test.truncation)
     network, labels = parts.classifier.network.eval(), predictions.titles
     explain = Explainer(network, tokenizer.tokens, labels, None, EXPLANATION_STEPS, max_steps_factor=1)
     try:
