@@ -24,7 +24,7 @@ from newsreel.core.markdown import format_mean_std, markdown_table
 from newsreel.core.storage import write_atomically
 from newsreel.core.terminal import print_every_character
 
-QUIET = "logger=none evaluation.figures=false"
+QUIET = {"train.py": ["logger=none", "evaluation.figures=false"], "pretrain.py": ["logger=none"]}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Step:
 
     def command(self, seed: int, run_dirs: dict[str, str], threads: int | None) -> list[str]:
         settings = shlex.split(self.settings.format(**run_dirs))
-        of_training = [] if self.script == "evaluate.py" else [f"seed={seed}", *QUIET.split()]
+        of_training = [f"seed={seed}", *QUIET[self.script]] if self.script in QUIET else []
         return [self.script, *settings, *of_training, *([] if threads is None else [f"trainer.threads={threads}"])]
 
 

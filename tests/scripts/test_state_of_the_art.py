@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import state_of_the_art
+from helpers.configs import compose_config
 from helpers.project import PROJECT
 from state_of_the_art import BETWEEN, ROWS, STEPS, Row, Runner, Step, commands, main, needed, page
 
@@ -126,6 +127,13 @@ def test_every_row_has_a_step_and_every_step_what_it_needs() -> None:
     assert {row.step for row in ROWS.values()} <= set(STEPS)
     assert set().union(*(needed(name) for name in STEPS)) == set(STEPS)
     assert all((PROJECT / step.script).exists() for step in STEPS.values())
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_settings_of_a_step_exist(name: str) -> None:
+    step = STEPS[name]
+    script, *overrides = step.command(1, {other: f"outputs/{other}" for other in step.needs}, threads=1)
+    compose_config(Path(script).stem, *overrides)
 
 
 def test_the_page_lists_the_commands_of_every_row_in_the_table() -> None:
