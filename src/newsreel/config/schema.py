@@ -136,23 +136,7 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
-    top_level = strict_model(kinds, {"pretrained": None})  # older run directories lack it
-    problems = find_problems({**config, "regularize": regularize}, top_level, "")
-    targets: dict[str, Any] = {}
-    for name, kind in SECTIONS.items():
-        section = config.get(name)
-        if not isinstance(section, dict):
-            continue
-        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
-        if target is not None:
-            problems += check_section(name, section, target)
-            targets[name] = target
-    if not problems:
-        problems += check_combinations(config, targets)
-        problems += check_processes(config) if is_trained else []
-    if problems:
-        raise UserError("\n".join(problems))
+    targets = check(config, regularize, is_trained)
     if config["training"].get("solver") == "auto":
         config = {**config, "training": {**config["training"], "solver": decide_solver(config, targets)}}
 
@@ -184,6 +168,28 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
     return experiment
 
 
+def check(config: Settings, regularize: Any, is_trained: bool) -> dict[str, Any]:
+    """The class of each section. Raises one UserError with all problems."""
+    kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
+    top_level = strict_model(kinds, {"pretrained": None})  # older run directories lack it
+    problems = find_problems({**config, "regularize": regularize}, top_level, "")
+    targets: dict[str, Any] = {}
+    for name, kind in SECTIONS.items():
+        section = config.get(name)
+        if not isinstance(section, dict):
+            continue
+        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
+        if target is not None:
+            problems += check_section(name, section, target)
+            targets[name] = target
+    if not problems:
+        problems += check_combinations(config, targets)
+        problems += check_processes(config) if is_trained else []
+    if problems:
+        raise UserError("\n".join(problems))
+    return targets
+
+
 def unregularized(key: str, value: Any) -> Any:
     """The value of a setting without regularization."""
     if key.endswith("dropout") or key in ("weight_decay", "label_smoothing", *ADDITIONAL_LOSSES):
@@ -205,25 +211,52 @@ def without_regularization(config: Settings) -> Settings:
 
 def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
     """Problems of settings in different sections that cannot be combined."""
+    return [
+        *check_trainer(config["trainer"], targets["logger"]),
+        *check_optimizer(config["training"]),
+        *check_training(config, targets),
+        *check_folds(config),
+        *check_additional_losses(config, targets),
+        *check_words(config, targets),
+    ]
+
+
+def check_trainer(trainer: Settings, logger: type) -> list[str]:
+    """What the machine or the logger cannot do."""
     problems = []
-    if config["trainer"]["accelerator"] == "gpu" and not is_gpu_available():
+    if trainer["accelerator"] == "gpu" and not is_gpu_available():
         problems.append(
             "trainer.accelerator is gpu, but torch finds no GPU: use trainer=cpu or trainer=auto, or install a torch "
             "build for your GPU (docs/quickstart.md)"
         )
-    if config["trainer"]["precision"] == "16-mixed" and (
-        config["trainer"]["accelerator"] == "cpu" or not is_gpu_available()
-    ):
+    if trainer["precision"] == "16-mixed" and (trainer["accelerator"] == "cpu" or not is_gpu_available()):
         problems.append("trainer.precision is 16-mixed, which needs a GPU: use bf16-mixed or 32-true on a CPU")
-    if config["trainer"]["histograms"] and not issubclass(targets["logger"], TensorBoard):
+    if trainer["histograms"] and not issubclass(logger, TensorBoard):
         problems.append("trainer.histograms is true, but only logger=tensorboard can show them: omit one of them")
-    training = config["training"]
+    return problems
+
+
+def check_optimizer(training: Settings) -> list[str]:
+    """Settings that the optimizer does not have."""
+    problems = []
     if training["initial_accumulator"] and training["optimizer"] != "adagrad":
         problems.append(
             f"training.initial_accumulator is {training['initial_accumulator']}, which only adagrad has, but "
             f"training.optimizer is {training['optimizer']}: set training.initial_accumulator=0"
         )
-    problems += check_folds(config)
+    betas = training.get("betas", DEFAULT_BETAS)
+    if tuple(betas) != DEFAULT_BETAS and training["optimizer"] not in ADAMS:
+        problems.append(
+            f"training.betas is {show(betas)}, which only adam and adamw have, but training.optimizer is "
+            f"{training['optimizer']}: leave out training.betas"
+        )
+    return problems
+
+
+def check_training(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """How weights are trained that this network, or several processes, cannot train so."""
+    training = config["training"]
+    problems = []
     needs_all_weights = training.get("ema") is not None or config["trainer"]["devices"] not in (None, 1)
     if training.get("unfreeze_epochs") and needs_all_weights:
         problems.append(
@@ -236,13 +269,12 @@ def check_combinations(config: Settings, targets: dict[str, Any]) -> list[str]:
             f"training.solver is newton, but {' and '.join(obstacles)}: use training.solver=minibatch, or auto, which "
             "chooses newton where it is possible"
         )
-    betas = training.get("betas", DEFAULT_BETAS)
-    if tuple(betas) != DEFAULT_BETAS and training["optimizer"] not in ADAMS:
-        problems.append(
-            f"training.betas is {show(betas)}, which only adam and adamw have, but training.optimizer is "
-            f"{training['optimizer']}: leave out training.betas"
-        )
-    problems += check_additional_losses(config, targets)
+    return problems
+
+
+def check_words(config: Settings, targets: dict[str, Any]) -> list[str]:
+    """Tokenizer, embedding and network that do not fit together."""
+    problems = []
     if targets["tokenizer"].produces_bags and not targets["model"].order_invariant:
         problems.append(
             "this tokenizer produces bags of n-grams without an order, but this model reads sequences: use model=bow, "

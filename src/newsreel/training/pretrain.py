@@ -66,17 +66,8 @@ def pretrain_run(
         pretraining, spec.run_dir, text.fingerprint, Monitor(PERPLEXITY, "min"), resume, [*callbacks, words, samples]
     )
     data = build_streams(pretraining, text)
-    embedding = pretraining.embedding.build(text.tokenized, text.corpus, pretraining.paths)
-    assert isinstance(embedding, TableEmbedding)  # one_hot is refused
-    words.embedding = embedding
-    counts = text.counts(text.training)
-    network = pretraining.build_network(embedding)
-    network.init_bias_from_counts(counts)
-    training = pretraining.training
-    proposal = None
-    if training.num_samples is not None:
-        proposal = Proposal.of(counts, training.sampling_power, training.num_samples)
-    module = LanguageModelModule(network, training, proposal, pretraining.config)
+    module = build_module(pretraining, text)
+    words.embedding = module.network.embedding
     log_model(spec, trainer, module, data)
     if resume is not None:
         (spec.run_dir / METRICS_FILE).unlink(missing_ok=True)  # its presence marks a finished run
@@ -127,6 +118,20 @@ def build_streams(pretraining: Pretraining, text: Text) -> StreamDataModule:
             "more: lower batches.batch_size, or add documents."
         )
     return StreamDataModule(training, held_out)
+
+
+def build_module(pretraining: Pretraining, text: Text) -> LanguageModelModule:
+    """The language model of the words of the text."""
+    embedding = pretraining.embedding.build(text.tokenized, text.corpus, pretraining.paths)
+    assert isinstance(embedding, TableEmbedding)  # one_hot is refused
+    counts = text.counts(text.training)
+    network = pretraining.build_network(embedding)
+    network.init_bias_from_counts(counts)
+    training = pretraining.training
+    proposal = None
+    if training.num_samples is not None:
+        proposal = Proposal.of(counts, training.sampling_power, training.num_samples)
+    return LanguageModelModule(network, training, proposal, pretraining.config)
 
 
 def log_model(
