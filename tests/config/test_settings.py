@@ -1,18 +1,17 @@
 """Configs against the signatures that they configure."""
 
-from inspect import Parameter, signature
+import re
 from itertools import product
 
 import pytest
 
-from helpers.configs import composed
-from helpers.project import CONFIGS
+from helpers.configs import CONFIGURED, composed, require_a_key_for_each_setting
+from helpers.project import CONFIGS, PROJECT
 from newsreel.config.schema import read_experiment
-from newsreel.config.sections import find_target
+from newsreel.config.sections import check_section
 from newsreel.core.errors import UserError
 from newsreel.embeddings.embedding import OneHotEmbedding
 
-CONFIGURED = ("data", "embedding", "logger", "model", "tokenizer")  # sections with a target
 CHOICES = {name: sorted(file.stem for file in (CONFIGS / name).glob("*.yaml")) for name in (*CONFIGURED, "trainer")}
 
 
@@ -20,11 +19,26 @@ CHOICES = {name: sorted(file.stem for file in (CONFIGS / name).glob("*.yaml")) f
 def test_keys_of_a_config_are_the_keyword_parameters_of_its_target(number: int) -> None:
     config = composed(*(f"{group}={files[number % len(files)]}" for group, files in CHOICES.items()))
     for group in CONFIGURED:
-        problems: list[str] = []
-        target = find_target(group, config[group], object, problems)
-        assert target is not None, problems
-        parameters = signature(target).parameters.values()
-        assert set(config[group]) - {"_target_"} == {p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+        require_a_key_for_each_setting(group, config[group])
+
+
+@pytest.mark.parametrize("group", [*CHOICES, "debug"])
+def test_every_choice_is_listed_in_the_comments_of_the_configs_and_in_the_docs(group: str) -> None:
+    files = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
+    comments = [(CONFIGS / f"{name}.yaml").read_text() for name in ("train", "pretrain")]
+    lines = "\n".join(re.findall(rf"^  - {group}: .*", "\n".join(comments), re.MULTILINE))
+    endings = [(name, end) for name, ends in re.findall(r"(\w+)\[([\w|]+)\]", lines) for end in ends.split("|")]
+    assert files - set(re.findall(r"\w+", lines)) - {name + end for name, end in endings} == set()
+    pages = "".join((PROJECT / "docs" / page).read_text() for page in ("quickstart.md", "language_model.md"))
+    assert files - set(re.findall(r"`(?:\w+=)?(\w+)`", pages)) == set()
+
+
+def test_a_setting_without_a_type_is_named_with_its_class() -> None:
+    def target(*, size, rate: float) -> None:  # type: ignore[no-untyped-def]
+        """As somebody's new network."""
+
+    with pytest.raises(UserError, match=r"The setting size of .*target has no type: annotate it"):
+        check_section("model", {"size": 3, "rate": 0.1}, target)
 
 
 OTHERS = list(product(["data=imdb", "data=synthetic"], ["tokenizer=words", "tokenizer=subwords"], ["auto", "cpu"]))
@@ -58,7 +72,9 @@ def test_a_model_brings_its_own_settings_and_the_command_line_wins() -> None:
         ("model.hidden_size=null", "model.hidden_size is null: it must be a whole number"),
         ("model.dropout=1", "model.dropout is 1: it must be at least 0 and below 1"),
         ("model.pooling=maxx", "one of last, max, mean, max_mean, attention; did you mean max?"),
-        ("~model.dropout", "model.dropout is missing"),
+        ("~model.dropout", "model.dropout is missing: the chosen file in configs/model has to give it"),
+        ("+_target_=newsreel.models.cnn.KimCNN", "_target_ stands outside every section: a file that begins with"),
+        ("+model.num_outputs=2", "model.num_outputs cannot be set: num_outputs is a positional parameter of Recurrent"),
         ("tokenizer.lowercase=1", "tokenizer.lowercase is 1: it must be true or false"),
         ("tokenizer.max_size=many", "tokenizer.max_size is many: it must be a whole number, or null"),
         ("model=bow model.hidden_sizes=16", "model.hidden_sizes is 16: it must be a list"),

@@ -85,14 +85,13 @@ def test_a_fraction_that_splits_off_nothing_is_answered_with_one_that_does() -> 
 
 def test_labels_without_documents_to_measure_them_on_are_counted() -> None:
     corpus = make_corpus([(str(row), row % 4) for row in range(8)], [("t", 0)], task="multiclass", num_labels=4)
-    assert corpus.with_coverage_note().notes == (
-        "Of the 4 labels, 3 have no test document: metrics on these documents say nothing about them.",
+    (note,) = corpus.with_coverage_note().notes
+    assert note == (
+        "Of the 4 labels, no test document has 3: accuracy and micro averages say nothing about them, macro averages "
+        "count them as 0, and f1_macro_present leaves them out."
     )
-    split = corpus.with_validation(0.25, seed=0).with_coverage_note()
-    assert split.notes == (
-        "Of the 4 labels, 3 have no test document and 2 have no validation document: metrics on these documents say "
-        "nothing about them.",
-    )
+    (note,) = corpus.with_validation(0.25, seed=0).with_coverage_note().notes
+    assert note.startswith("Of the 4 labels, no test document has 3 and no validation document has 2: accuracy")
     assert numbered().with_validation(0.2, seed=0).with_coverage_note().notes == ()
 
 
@@ -108,10 +107,10 @@ def test_labels_that_training_never_saw_are_refused_or_noted_by_name() -> None:
         make_corpus([("a", [0])], [("c", [1])], task="multilabel"),
     ]
     for corpus in corpora:
-        with pytest.raises(UserError, match=r"1 labels that no training document has: label1"):
+        with pytest.raises(UserError, match=r"labels that no training document has \(1 of 2\): label1"):
             corpus.checked()
     (note,) = corpora[1].checked(unseen_labels=True).notes
-    assert note.startswith("1 of the 2 labels have no training document")
+    assert note.startswith("No training document has 1 of the 2 labels")
     assert note.endswith("label1.")
 
 

@@ -124,10 +124,7 @@ def test_small_classes_are_drawn_and_the_untested_ones_counted(tmp_path: Path, p
     documents = [(f"text {number} of {label}", label) for label in range(50) for number in range(4)]
     corpus = load(paths, train=write_csv(tmp_path / "train.csv", documents), test_fraction=0.1, validation_fraction=0.1)
     assert split_sizes(corpus) == {"train": 162, "test": 20, "validation": 18}
-    assert corpus.notes[-1] == (
-        "Of the 50 labels, 30 have no test document and 32 have no validation document: metrics on these documents say "
-        "nothing about them."
-    )
+    assert corpus.notes[-1].startswith("Of the 50 labels, no test document has 30 and no validation document has 32: ")
 
 
 def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, paths: Paths) -> None:

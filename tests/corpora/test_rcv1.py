@@ -111,7 +111,7 @@ def test_both_formats_give_the_same_ids_labels_and_splits(made_up: Path, paths: 
     assert (discs.label_names, discs.parents, discs.label_titles) == topics()
     assert "200 train and 800 test documents instead of the 23,149 train" in discs.notes[0]
     missing = codes(np.flatnonzero(~discs.labels_present("train")).tolist())
-    assert discs.notes[-2].startswith(f"{len(missing)} of the 103 labels have no training document")
+    assert discs.notes[-2].startswith(f"No training document has {len(missing)} of the 103 labels")
     assert missing[0] in discs.notes[-2]
 
 

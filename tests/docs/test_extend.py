@@ -14,7 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import newsreel
-from helpers.configs import plain
+from helpers.configs import CONFIGURED, plain, require_a_key_for_each_setting
 from helpers.project import PROJECT
 from newsreel.config.schema import read_experiment
 from newsreel.text import loading
@@ -82,7 +82,10 @@ def train(root: Path, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(root / "configs"), version_base="1.3"):
         config = compose("train", typed, return_hydra_config=True)
     choices = {name: choice for name, choice in config.hydra.runtime.choices.items() if "/" not in name}
-    experiment = read_experiment(plain(config))
+    settings = plain(config)
+    for group in CONFIGURED:
+        require_a_key_for_each_setting(group, settings[group])
+    experiment = read_experiment(settings)
     results = train_run(RunSpec(experiment, root / "run", choices, typed, time.perf_counter()))
     assert results["train/steps"] == 2
     (answer,) = newsreel.load(root / "run")(["a fine film"])  # the run directory is enough

@@ -2,6 +2,7 @@
 
 import pickle
 from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -10,6 +11,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from helpers.project import CONFIGS
+from newsreel.config.sections import find_target
+
+CONFIGURED = ("data", "embedding", "logger", "model", "tokenizer")  # sections with a target
 
 
 @cache
@@ -62,3 +66,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def composed(*overrides: str) -> dict[str, Any]:
     """What train.py gets."""
     return plain(compose_config("train", *overrides))
+
+
+def require_a_key_for_each_setting(group: str, section: dict[str, Any]) -> None:
+    """The keys of a section are the keyword-only parameters of its target."""
+    target = find_target(group, section, object, problems := [])
+    assert target is not None, problems
+    settings = {each.name for each in signature(target).parameters.values() if each.kind is Parameter.KEYWORD_ONLY}
+    assert (section["_target_"], set(section) - {"_target_"}) == (section["_target_"], settings)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from newsreel.core.errors import suggest
+from newsreel.core.errors import UserError, suggest
 from newsreel.corpora.corpus import CorpusReader
 
 if TYPE_CHECKING:
@@ -71,7 +71,15 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
     name: of the section; empty for keys at the top level.
     """
     values = {key: value for key, value in section.items() if key != "_target_"}
-    return find_problems(values, model_of(target), f"{name}." if name else "")
+    others = {each.name for each in signature(target).parameters.values() if each.kind is not Parameter.KEYWORD_ONLY}
+    misplaced = [
+        f"{name}.{key} cannot be set: {key} is a positional parameter of {target.__qualname__}, and settings are "
+        "keyword-only, after a * in its signature"
+        for key in values
+        if key in others
+    ]
+    settings = {key: value for key, value in values.items() if key not in others}
+    return [*misplaced, *find_problems(settings, model_of(target), f"{name}." if name else "")]
 
 
 @cache
@@ -81,6 +89,12 @@ def model_of(target: Callable[..., Any]) -> type[BaseModel]:
     Those with a default may be missing: run directories of older versions lack them.
     """
     parameters = [each for each in signature(target).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    for each in parameters:
+        if each.annotation is Parameter.empty:
+            raise UserError(
+                f"The setting {each.name} of {target.__module__}.{target.__qualname__} has no type: annotate it with "
+                f"what is allowed, such as {each.name}: Annotated[int, Ge(1)]"
+            )
     defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
     return strict_model({each.name: each.annotation for each in parameters}, defaults)
 
@@ -110,10 +124,16 @@ def describe(error: "ErrorDetails", values: Settings, schemas: Settings, prefix:
     """A message for one of pydantic's errors. schemas: the JSON schema of each key, with its type and range."""
     key, location = str(error["loc"][0]), error["loc"][1:]
     setting = f"{prefix}{key}"
+    if setting == "_target_":
+        return (
+            "_target_ stands outside every section: a file that begins with `# @package _global_` has its settings in "
+            "a section, such as model:"
+        )
     if error["type"] == "extra_forbidden":
         return f"{setting} is not a setting{suggest(key, list(schemas), prefix)}"
     if error["type"] == "missing":
-        return f"{setting} is missing"
+        where = f": the chosen file in configs/{prefix[:-1]} has to give it" if prefix[:-1] in ROOMS else ""
+        return f"{setting} is missing{where}"
     options = schemas[key].get("anyOf", [schemas[key]])
     kinds = [option for option in options if option["type"] != "null"]
     null = ", or null" if len(kinds) < len(options) else ""

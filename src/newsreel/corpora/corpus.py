@@ -217,7 +217,7 @@ class Corpus:
         if unseen_labels:
             names = [self.label_names[label] for label in np.flatnonzero(~in_training)]
             note = (
-                f"{len(names)} of the {self.num_labels} labels have no training documents, so no model can learn them: "
+                f"No training document has {len(names)} of the {self.num_labels} labels, so no model can learn them: "
                 f"{abbreviated(names)}."
             )
             return replace(self, notes=(*self.notes, note)) if names else self
@@ -228,8 +228,8 @@ class Corpus:
             if unseen.any():
                 names = [self.label_names[label] for label in np.flatnonzero(unseen)]
                 raise UserError(
-                    f"The {split} documents of {self.name!r} ({self.source}) have {len(names)} labels that no training "
-                    f"document has: {abbreviated(names)}.\n"
+                    f"The {split} documents of {self.name!r} ({self.source}) have labels that no training document "
+                    f"has ({len(names)} of {self.num_labels}): {abbreviated(names)}.\n"
                     "No model can learn them: remove these documents, or add training documents with each label."
                 )
         return self
@@ -239,12 +239,12 @@ class Corpus:
         counts = {
             split: int((~self.labels_present(split)).sum()) for split in ("test", "validation") if split in self.splits
         }
-        missing = [f"{count:,} have no {split} document" for split, count in counts.items() if count]
+        missing = [f"no {split} document has {count:,}" for split, count in counts.items() if count]
         if not missing:
             return self
         note = (
-            f"Of the {self.num_labels:,} labels, {' and '.join(missing)}: metrics on these documents say nothing about "
-            "them."
+            f"Of the {self.num_labels:,} labels, {' and '.join(missing)}: accuracy and micro averages say nothing "
+            "about them, macro averages count them as 0, and f1_macro_present leaves them out."
         )
         return replace(self, notes=(*self.notes, note))
 

@@ -94,11 +94,13 @@ def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
     if outcomes.score > majority.score and chance <= MAX_P:
         return []
     comparison = "does not differ significantly from" if chance > MAX_P else "is below"
+    if outcomes.score > majority.score:
+        meaning = "these are too few documents to show that the network has learned something. Test on more."
+    else:
+        meaning = "the network has learned next to nothing. Train longer or on more documents."
     return [
         f"The {predictions.split} {predictions.corpus.metric} of {outcomes.score:.4f} {comparison} the majority "
-        f"guess's {majority.score:.4f} (paired test on {len(outcomes.hits):,} documents, p = {chance:.4f}): the "
-        "network has learned next to nothing, or these are too few documents to show it. Train longer or on more "
-        "documents, or test on more."
+        f"guess's {majority.score:.4f} (paired test on {len(outcomes.hits):,} documents, p = {chance:.4f}): {meaning}"
     ]
 
 
@@ -187,7 +189,7 @@ def rare_label_caveats(predictions: Predictions) -> list[str]:
     few = int((counts < MIN_TRAINING_DOCUMENTS).sum())
     if not few:
         return []
-    return [f"{few} of {len(counts)} labels have fewer than {MIN_TRAINING_DOCUMENTS} training documents."]
+    return [f"Labels with fewer than {MIN_TRAINING_DOCUMENTS} training documents: {few} of {len(counts)}."]
 
 
 def never_predicted_caveats(predictions: Predictions) -> list[str]:
@@ -196,8 +198,8 @@ def never_predicted_caveats(predictions: Predictions) -> list[str]:
     if not never.any():
         return []
     return [
-        f"{never.sum()} of {len(never)} labels are predicted for no test document, though they occur "
-        f"{support[never].sum():,} times."
+        f"Labels that are predicted for no test document, though some have them: {never.sum()} of {len(never)} "
+        f"({support[never].sum():,} times)."
     ]
 
 
@@ -260,6 +262,6 @@ def threshold_caveats(predictions: Predictions, fitted_on: Sequence[str]) -> lis
     names = {"train": "training", "validation": "validation"}
     return [
         f"The thresholds are fitted on {sum(len(corpus.splits[split].rows) for split in fitted_on):,} "
-        f"{' and '.join(names[split] for split in fitted_on)} documents; {few} of {len(counts)} labels have fewer than "
-        f"{MIN_FITTED_DOCUMENTS} of them."
+        f"{' and '.join(names[split] for split in fitted_on)} documents; labels with fewer than {MIN_FITTED_DOCUMENTS} "
+        f"of them: {few} of {len(counts)}."
     ]

@@ -141,8 +141,8 @@ def balance_of(counts: np.ndarray) -> str:
         return f"All labels have about the same number of training documents, {least:,} to {most:,}."
     ratio = f"{most / least:,.{0 if most >= 10 * least else 1}f} times as many as" if least else "and there is none of"
     return (
-        f"The most frequent label has {most:,} training documents, {ratio} the rarest one; {(counts < RARE).sum()} of "
-        f"{len(counts)} labels have fewer than {RARE}. With rare labels, compare by f1_macro, and try "
+        f"The most frequent label has {most:,} training documents, {ratio} the rarest one; labels with fewer than "
+        f"{RARE}: {(counts < RARE).sum()} of {len(counts)}. With rare labels, compare by f1_macro, and try "
         "training.class_balance."
     )
 
