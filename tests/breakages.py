@@ -199,7 +199,7 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "runs/test_trained_run.py"),
     ("teacher_of_another_split", "runs/teachers.py", 'for split in ("validation", "test"):', "for split in ():",
      "training/test_pseudo_labels.py"),
-    ("teacher_draws_random_numbers", "runs/teachers.py", "with isolate_rng():", "if True:",
+    ("teacher_draws_random_numbers", "runs/trained_run.py", "with torch.random.fork_rng(devices=[]):", "if True:",
      "training/test_pseudo_labels.py"),
     ("ratios_of_decisions", "training/build.py", "targets = split.targets if corpus.pseudo is None else",
      "targets = split.targets if True else", "training/test_pseudo_labels.py"),

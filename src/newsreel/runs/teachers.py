@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from tqdm import tqdm
 
@@ -70,8 +69,7 @@ def label_documents(
 
     Random generators stay as they are. Raises UserError if a run cannot be the teacher.
     """
-    with isolate_rng():
-        return ask_teacher(open_teacher(names, corpus, run_dir), table, corpus, cache, device)
+    return ask_teacher(open_teacher(names, corpus, run_dir), table, corpus, cache, device)
 
 
 def open_teacher(names: str | Sequence[str], corpus: Corpus, run_dir: Path) -> Teacher:
