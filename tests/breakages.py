@@ -269,6 +269,8 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "rows = np.ones((counts.shape[0], 1))", "models/test_convex.py"),
     ("steps_without_accumulation", "models/optimization.py", "self.min_steps_per_epoch * batches_per_step",
      "self.min_steps_per_epoch", "training/test_train.py"),
+    ("few_documents_are_nothing_learned", "reporting/caveats.py", "    if outcomes.score > majority.score:\n",
+     "    if outcomes.score < majority.score:\n", "reporting/test_caveats.py"),
     ("never_stuck", "reporting/caveats.py", "(1 - MIN_LOSS_REDUCTION) * loss.prior", "2 * loss.prior",
      "training/test_train.py"),
     ("one_pass_of_several", "batches/batch.py", "for _ in range(self.passes)", "for _ in range(1)",

@@ -1,12 +1,11 @@
 """Configs against the signatures that they configure."""
 
-import re
 from itertools import product
 
 import pytest
 
 from helpers.configs import CONFIGURED, composed, require_a_key_for_each_setting
-from helpers.project import CONFIGS, PROJECT
+from helpers.project import CONFIGS
 from newsreel.config.schema import read_experiment
 from newsreel.config.sections import check_section
 from newsreel.core.errors import UserError
@@ -20,17 +19,6 @@ def test_keys_of_a_config_are_the_keyword_parameters_of_its_target(number: int) 
     config = composed(*(f"{group}={files[number % len(files)]}" for group, files in CHOICES.items()))
     for group in CONFIGURED:
         require_a_key_for_each_setting(group, config[group])
-
-
-@pytest.mark.parametrize("group", [*CHOICES, "debug"])
-def test_every_choice_is_listed_in_the_comments_of_the_configs_and_in_the_docs(group: str) -> None:
-    files = {file.stem for file in (CONFIGS / group).glob("*.yaml")}
-    comments = [(CONFIGS / f"{name}.yaml").read_text() for name in ("train", "pretrain")]
-    lines = "\n".join(re.findall(rf"^  - {group}: .*", "\n".join(comments), re.MULTILINE))
-    endings = [(name, end) for name, ends in re.findall(r"(\w+)\[([\w|]+)\]", lines) for end in ends.split("|")]
-    assert files - set(re.findall(r"\w+", lines)) - {name + end for name, end in endings} == set()
-    pages = "".join((PROJECT / "docs" / page).read_text() for page in ("quickstart.md", "language_model.md"))
-    assert files - set(re.findall(r"`(?:\w+=)?(\w+)`", pages)) == set()
 
 
 def test_a_setting_without_a_type_is_named_with_its_class() -> None:
