@@ -121,6 +121,32 @@ def test_corpora_have_tables_of_their_own(tmp_path: Path) -> None:
     assert rows_of(r8)[0][:2] == ["model.dropout", "seeds"]
 
 
+def test_own_corpora_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    own = {"choices": {"data": "files"}}
+    write_run(tmp_path / "0", "", 0.7, **own, data={"train": "/somewhere/data/tickets.csv"})
+    write_run(tmp_path / "1", "", 0.8, **own, data={"train": ["posts.jsonl", "old/more.jsonl"]})
+    write_run(tmp_path / "2", "", 0.6, choices={"data": "hub"}, data={"name": "ag_news"})
+    corpora = {run.run_dir.name: run.corpus for run in find_runs([tmp_path])}
+    assert corpora == {
+        "0": "files (data/tickets.csv)",
+        "1": "files (posts.jsonl, old/more.jsonl)",
+        "2": "hub (ag_news)",
+    }
+    assert Comparison(find_runs([tmp_path])).text().count("\n## ") == 3
+
+
+def test_runs_on_fewer_documents_come_last_and_are_not_tested(tmp_path: Path) -> None:
+    for name, val, size in (("1", 0.7, 900), ("2", 0.6, 900), ("3", 0.9, 90), ("4", 0.8, 400)):
+        run = write_run(tmp_path / name, f"model.dropout=0.{name}", val)
+        write_predictions(run, right=70 if name == "2" else 90, wrong=30 if name == "2" else 10)
+        results = json.loads((run / "metrics.json").read_text())
+        (run / "metrics.json").write_text(json.dumps(results | {"documents/train": size}))
+    comparison = Comparison(find_runs([tmp_path]))
+    rows = [[row[0], row[6]] for row in rows_of(comparison.text())[2:]]
+    assert rows == [["0.1", "best"], ["0.2", "<0.0001"], ["0.3", ""], ["0.4", ""]]
+    assert "corrected for 1 test " in comparison.text()
+
+
 def test_the_script_writes_table_and_figure(tmp_path: Path, command_here: Command) -> None:
     write_run(tmp_path / "runs" / "a", "model.dropout=0", 0.7)
     write_run(tmp_path / "runs" / "b", "model.dropout=0.5", 0.8)
@@ -199,15 +225,20 @@ def test_micro_f1_counts_the_labels_that_both_lists_have() -> None:
 
 
 def test_intervals_are_not_averaged_and_the_majority_guess_is_shown(tmp_path: Path) -> None:
-    for seed in (1, 2):
-        run = write_run(tmp_path / str(seed), f"seed={seed}", 0.7)
+    for name, seed in (("a", 1), ("a", 2), ("a", 3), ("b", 1)):  # the mean of three is not quite the figure itself
+        dropout = 0.5 if name == "b" else 0
+        run = write_run(tmp_path / f"{name}{seed}", f"seed={seed} model.dropout={dropout}", 0.7)
         results = json.loads((run / "metrics.json").read_text())
-        others = {"test/accuracy_ci_low": 0.4, "test/accuracy_ci_high": 0.6, "test/majority_accuracy": 0.3}
+        others = {
+            "test/accuracy_ci_low": 0.4,
+            "test/accuracy_ci_high": 0.6,
+            "test/majority_accuracy": 0.4291666805744171,
+        }
         (run / "metrics.json").write_text(json.dumps(results | others))
     comparison = Comparison(find_runs([tmp_path]))
     columns = comparison.table().columns
     assert not [name for name in columns if "_ci_" in name or name == "test/majority_accuracy std"]
-    assert "The majority guess has a test accuracy of 0.3000." in comparison.text()
+    assert "The majority guess has a test accuracy of 0.4292." in comparison.text()
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:

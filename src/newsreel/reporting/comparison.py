@@ -46,14 +46,16 @@ class Comparison:
             return pl.DataFrame()
         p_values = {identity: p for best in self.against_best.values() for identity, p in best.p_values.items()}
         tested = pl.col("identity").replace_strict(p_values, default=None, return_dtype=pl.Float64)
-        return self.ranked.with_columns(tested.alias(COLUMN)).drop("identity")
+        return self.ranked.with_columns(tested.alias(COLUMN)).drop("identity", "smaller")
 
     @cached_property
     def against_best(self) -> dict[str, BestComparison]:
         """By the name of the corpus."""
         runs = self.by_identity()
         return {
-            part["corpus"][0]: compare_with_best([runs[identity] for identity in part["identity"]])
+            part["corpus"][0]: compare_with_best(
+                [runs[identity] for identity in part["identity"]], num_tested=int((~part["smaller"]).sum())
+            )
             for part in self.parts()
         }
 
@@ -70,7 +72,10 @@ class Comparison:
 
     @cached_property
     def ranked(self) -> pl.DataFrame:
-        """The configurations, those of each corpus sorted by the validation metric."""
+        """The configurations of each corpus, sorted by the validation metric.
+
+        Those with fewer training documents than others (`smaller`), such as points of learning curves, come last.
+        """
         metrics = sorted(
             {
                 name
@@ -88,23 +93,27 @@ class Comparison:
                 **{column: json_value(run, column) for column in self.columns},
                 "seed": str(run.seed),
                 "folder": str(run.run_dir),
+                "documents": run.results.get("documents/train", 0),  # 0 of ensembles
                 "ranking": run.results.get(f"val/{run.metric}"),
                 **{name: run.results.get(name) for name in metrics},
             }
             for run in self.finished
         ]
         frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col("ranking", *metrics).cast(pl.Float64))
+        is_smaller = (pl.col("documents") > 0) & (pl.col("documents") < pl.col("documents").max().over("corpus"))
+        frame = frame.with_columns(smaller=is_smaller)
         return (
             frame.group_by("identity", "corpus", "metric", *self.columns, maintain_order=True)
             .agg(
                 pl.col("seed").str.join(", ").alias("seeds"),
                 pl.len().alias("runs"),
                 pl.col("ranking").mean(),
+                pl.col("smaller").first(),
                 *(pl.col(name).mean().alias(f"{name} mean") for name in metrics),
                 *(pl.col(name).std().alias(f"{name} std") for name in metrics if not is_plain(name)),
                 pl.col("folder").str.join(", "),
             )
-            .sort("corpus", "ranking", descending=[False, True], nulls_last=True, maintain_order=True)
+            .sort("corpus", "smaller", "ranking", descending=[False, False, True], nulls_last=True, maintain_order=True)
             .drop("ranking")
         )
 
@@ -167,7 +176,7 @@ class Comparison:
         """What the test scores of one corpus are to be read beside: the majority guess, and tests of significance."""
         metric = part["metric"][0]
         name = f"test/{MAJORITY_PREFIX}{metric} mean"
-        majority = part[name].drop_nulls().unique().to_list() if name in part.columns else []
+        majority = part[name].drop_nulls().round(9).unique().to_list() if name in part.columns else []
         guess = [f"The majority guess has a test {metric} of {majority[0]:.4f}."] if len(majority) == 1 else []
         return [*guess, *self.against_best[part["corpus"][0]].sentences(metric)]
 
@@ -209,8 +218,8 @@ class Comparison:
         image = ["", "![validation and test metrics](summary.png)"] if self.finished else []
         notes = [
             "",
-            "Sorted by the validation metric, which does not depend on the test documents; mean ± standard deviation "
-            "over seeds.",
+            "Sorted by the validation metric, which does not depend on the test documents, those with fewer training "
+            "documents last; mean ± standard deviation over seeds.",
         ]
         write_atomically(output_dir / "summary.md", "\n".join([f"# {title}", "", self.text(), *notes, *image, ""]))
         if self.finished:

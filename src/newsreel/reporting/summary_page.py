@@ -160,8 +160,8 @@ class CorpusPart:
         best, groups = comparison.against_best[corpus], comparison.by_identity()
         rows = list(frame.iter_rows(named=True))
         sizes = {row["identity"]: num_documents(groups[row["identity"]]) for row in rows}
-        whole = [row for row in rows if sizes[row["identity"]] in (0, max(sizes.values()))]
-        smaller = [row for row in rows if row not in whole]
+        whole = [row for row in rows if not row["smaller"]]
+        smaller = [row for row in rows if row["smaller"]]
         rows = [*whole, *sorted(smaller, key=lambda row: -sizes[row["identity"]])]
         columns = [column for column in comparison.columns if len({row[column] for row in whole}) > 1 or len(rows) == 1]
         columns.sort(key=lambda column: column != "model")

@@ -30,6 +30,7 @@ from newsreel.runs.run_dir import (
 MARKER_FILES = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # a directory with any of them is a run directory
 IGNORED_SECTIONS = ("seed", "paths", "published", "logger")  # do not affect metrics, or are averaged over
 SWEEPING = ("sweep", "budget_minutes")  # what makes a command line a sweep: a config group with groups in it, and a key
+OWN_CORPORA = {"files": "data.train", "hub": "data.name"}  # choices of data → the setting that says which corpus it is
 T = TypeVar("T")
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -56,7 +57,13 @@ class Run:
 
     @property
     def corpus(self) -> str:
-        return self.choices.get("data") or str(self.settings.get("data._target_", "unknown")).rpartition(".")[2]
+        """Its name; of the user's own, which share one, with the end of the path or the name on the Hub."""
+        name = self.choices.get("data") or str(self.settings.get("data._target_", "unknown")).rpartition(".")[2]
+        if name not in OWN_CORPORA:
+            return name
+        source = self.settings.get(OWN_CORPORA[name]) or "unknown"
+        paths = [source] if isinstance(source, str) else [str(path) for path in source]
+        return f"{name} ({', '.join('/'.join(Path(path).parts[-2:]) for path in paths)})"
 
     @property
     def identity(self) -> str:
