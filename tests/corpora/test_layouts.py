@@ -212,7 +212,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str]] = [  # file, content, settin
     ("own.csv", "text,label\na,x\nb,y\ntext,label\nc,x\n", {}, "line 4: this line repeats the first one, which names"),
     ("own.csv", "a;x\nb;y\n", {"header": False, "text": 1, "label": 2}, "set data.delimiter=';'"),
     ("own.csv", "a,x\nb,y\n", {}, "if it is a document, set data.header=false"),
-    ("own.csv", "a,x\nb,y\n", {"header": False}, "has the columns 1, 2: name one of them with data.text=…\nWithout"),
+    ("own.csv", "a,x\nb,y\n", {"header": False}, "has the columns 1, 2: name one of them, or a list, with data.text=…"),
     ("own.csv", "text,label\na,x\nb,y\n", {"delimiter": ";;"}, "data.delimiter is ';;': it must be one character"),
     ("own.jsonl", ONE % '"x"', {"delimiter": ";"}, "data.delimiter=; has an effect on csv, tsv only"),
     ("own.jsonl", ONE % '"x"', {"header": False}, "data.header=False has an effect on csv, tsv, xlsx only"),

@@ -270,11 +270,17 @@ def test_other_inputs_that_are_no_documents_are_named(folder: Path, monkeypatch:
         ([run], "standard input, line 2: byte 0xff at 1 is not UTF-8"),
         ([run, "keep=[id]"], "only files have columns"),
         (["text=fine"], "run is null: name the directory"),
+        (["run=here", "format=csv"], "format=csv describes a file, and standard input has one document per line"),
+        (["run=here", "text=fine", "column=body"], "column=body describes a file, and text=… is one document"),
     ):
         with pytest.raises(UserError, match=message):
             ask(*arguments)
     with pytest.raises(UserError, match="Expected a list of texts, got a single string, 'fine'"):
         newsreel.load(folder / "lstm")("fine")
+    with pytest.raises(UserError, match=r"texts\[1\] is None, and must be text"):
+        newsreel.load(folder / "lstm")(["fine", None])  # type: ignore[list-item]
+    several = newsreel.load(folder / "lstm")
+    assert several(iter(TEXTS)) == several(TEXTS)  # type: ignore[arg-type]
 
 
 def test_an_output_file_is_whole_or_as_it_was(folder: Path, tmp_path: Path) -> None:
@@ -319,7 +325,8 @@ def test_those_who_watch_a_pipe_have_an_answer_before_the_next_document(
             process.stdin.flush()
             answers.append(json.loads(process.stdout.readline()))  # waits for ever if documents do
         rest, errors = process.communicate("w4\nit's", timeout=60)
-    assert (process.returncode, errors) == (0, "")
+    said = "standard input has documents without text: 1, the first in line 3. They get the prediction of an empty"
+    assert (process.returncode, errors.rpartition(" ")[0]) == (0, said)
     assert answers + read_lines(rest) == newsreel.load(folder / "lstm")(["w1 w2", "w3", "", "w4", "it's"])
     refused = command_here("predict.py", f"run={folder / 'lstm'}", "colum=review")
     assert refused.returncode == 2

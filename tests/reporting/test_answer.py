@@ -31,8 +31,8 @@ def test_the_cheapest_of_those_that_tie_with_the_best_is_recommended() -> None:
     assert result.p_values == [None, 0.625, 2 * 2 / 2**10]  # 10 documents only the best gets right
     low, high = stats.binomtest(178, 200).proportion_ci(0.95, "exact")
     assert result.sentences[0] == (
-        f"bow is as good as any model here (accuracy 0.8900, 95% interval {low:.4f}–{high:.4f}): lstm has the best "
-        "validation score, and its test accuracy of 0.9000 does not differ significantly (p = 0.6250)."
+        f"No model here is significantly better than bow (accuracy 0.8900, 95% interval {low:.4f}–{high:.4f}): lstm "
+        "has the best validation score, and its test accuracy of 0.9000 does not differ significantly (p = 0.6250)."
     )
     assert result.sentences[1] == (
         "It trains in 2 s, 40 times as fast as lstm; rnn is cheaper still, but significantly worse."
@@ -42,7 +42,8 @@ def test_the_cheapest_of_those_that_tie_with_the_best_is_recommended() -> None:
 def test_the_best_is_recommended_if_it_is_also_the_cheapest_of_the_ties() -> None:
     result = answer([candidate("bow", 180, 2), candidate("lstm", 182, 80, 2)], "accuracy", MAJORITY)
     assert result.kind == "tie"
-    assert result.sentences[0].endswith("): no other is significantly better.")
+    assert result.sentences[0].startswith("bow is the best by the validation documents (accuracy 0.9000")
+    assert result.sentences[0].endswith("), and no other is significantly better.")
     assert result.sentences[1] == "It trains in 2 s, 40 times as fast as lstm."
 
 

@@ -50,8 +50,8 @@ def test_every_limit_is_told_with_its_figures() -> None:
         "predicted for no test document, though some have them: 1 of 3 (100 times).",
         "50.0% of the test documents are longer than the 20 tokens that are read; their ends are not.",
         "5.0% of the test documents' tokens are not in the vocabulary",
-        "is 0.8000, and 0.7500 of them are correct (expected calibration error 0.0500)",
-        "most overconfident at probabilities around 0.80: 0.75 of these 400 are correct.",
+        "is 0.8000, and the predicted label is correct with a frequency of 0.7500 (expected calibration error 0.0500)",
+        "most overconfident at probabilities around 0.80: 0.75 of the 400 predictions there are correct.",
     ):
         assert sentence in text
 
@@ -80,7 +80,7 @@ def test_documents_of_several_labels() -> None:
     test: list[tuple[str, Any]] = [("a", [0]), ("a", [1]), ("a", [0, 1]), ("a", [])]
     text = told(predictions(test, scores > 0.5, scores, "multilabel"), documents(3))
     assert "predicts none for 1 of 4 test documents" in text
-    assert "The mean probability of a label is 0.4375, and 0.5000 of them are present" in text
+    assert "The mean probability of a label is 0.4375, and a label is present with a frequency of 0.5000" in text
 
 
 def test_the_metric_is_given_without_test_documents_of_training() -> None:

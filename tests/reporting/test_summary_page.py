@@ -41,7 +41,7 @@ def test_the_page_answers_which_model_at_what_cost(tmp_path: Path) -> None:
     write_three(tmp_path / "runs")
     page = page_of(tmp_path / "runs", tmp_path / "page")
     text = require_self_contained(page).text
-    assert "bow is as good as any model here (accuracy 0.9083, 95% interval " in text
+    assert "No model here is significantly better than bow (accuracy 0.9083, 95% interval " in text
     assert "lstm has the best validation score, and its test accuracy of 0.9333 does not differ significantly" in text
     assert "It trains in 2 s, 16 times as fast as lstm." in text
     assert "python train.py -m model=bow seed=1,2" in text

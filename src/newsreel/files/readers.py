@@ -525,7 +525,9 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
         existing = f"{where} has the columns {columns_in_words(names)}"
         if name not in names:
             near = get_close_matches(name, [one for one in names[:MAX_COMPARED] if len(one) < MAX_COMPARED], n=1)
-            hint = f"; did you mean {setting}={near[0]}?" if near else f": name one of them with {setting}=…"
+            hint = (
+                f"; did you mean {setting}={near[0]}?" if near else f": name one of them, or a list, with {setting}=…"
+            )
             kind = MissingLabelsError if setting == "data.label" else UserError
             raise kind(f"{setting}={name}: {existing}{hint}" + (f"\n{rule}" if rule else ""))
         if names.count(name) > 1:

@@ -58,6 +58,10 @@ class Request:
             )
         if self.keep and self.input is None:
             raise UserError(f"keep={self.keep[0]} names a column, and only files have columns: set input=… too.")
+        if self.input is None and (self.format is not None or self.column != "text"):
+            described = f"column={self.column}" if self.format is None else f"format={self.format}"
+            where = "text=… is one document" if self.text is not None else "standard input has one document per line"
+            raise UserError(f"{described} describes a file, and {where}: name the file with input=…, or /dev/stdin.")
         if not self.explain and (self.html is not None or self.explain_label is not None):
             raise UserError("html and explain_label have no effect without explain=true: set it, or leave them out.")
         _ = self.layout  # checks its values
@@ -95,10 +99,13 @@ def predict(config: DictConfig) -> None:
     if output is not None and output.name in TABLES_OF_RUNS and output.parent.resolve() == run_dir.resolve():
         raise UserError(f"output={output} is a file of the run, and would be replaced. Name another one.")
     explain = predictor.explainer(request.explain_label, request.explain_steps) if request.explain else None
-    num_incomplete = 0
+    num_incomplete, num_empty, first_empty = 0, 0, 0
     with writing(output, request.escape_formulas) as write, page(html) as draw, progress_bar(request, source) as bar:
         for chunk in chunks(source, MAX_DOCUMENTS if explain is None else EXPLAIN_CHUNK_SIZE):
             texts = [row[1] for row in chunk]
+            empty = [row[0] for row in chunk if not row[1]]
+            first_empty = empty[0] if empty and not num_empty else first_empty
+            num_empty += len(empty)
             documents = predictor.documents(texts)
             require_bounded(documents, lambda row, chunk=chunk: f"{source.where}, {source.unit} {chunk[row][0]}")  # type: ignore[misc]
             kept_columns = {name: [row[index] for row in chunk] for index, name in enumerate(request.keep, start=2)}
@@ -110,6 +117,12 @@ def predict(config: DictConfig) -> None:
                 num_incomplete += sum(not explanation.complete for explanation in explanations)
             write(predictions)
             bar.update(len(chunk))
+    if num_empty:
+        print(
+            f"{source.where} has documents without text: {num_empty:,}, the first in {source.unit} {first_empty}. They "
+            "get the prediction of an empty document.",
+            file=sys.stderr,
+        )
     if num_incomplete:
         print(
             f"The explanations of {num_incomplete:,} documents have a gap of more than {COMPLETENESS:.0%} (see `gap`): "

@@ -34,11 +34,16 @@ class Predictor(ABC):
     decisions: DecisionRule
 
     def chunks(self, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], Documents]]:
-        """Texts in chunks, tokenized. Raises UserError for a single string and for a text with too many tokens."""
+        """Texts in chunks, tokenized. Raises UserError for a single string, what is no text, and too many tokens."""
         if isinstance(texts, str):
             raise UserError(f"Expected a list of texts, got a single string, {texts[:30]!r}: write [text].")
+        if not hasattr(texts, "__getitem__"):  # a generator
+            texts = list(texts)
         for start in range(0, len(texts), MAX_DOCUMENTS):
-            chunk = texts[start : start + MAX_DOCUMENTS]
+            chunk = list(texts[start : start + MAX_DOCUMENTS])
+            for number, text in enumerate(chunk, start):
+                if not isinstance(text, str):
+                    raise UserError(f"texts[{number}] is {text!r}, and must be text: convert it, or leave it out.")
             documents = self.documents(chunk)
             require_bounded(documents, lambda row, start=start: f"texts[{start + row}]")  # type: ignore[misc]
             yield chunk, documents

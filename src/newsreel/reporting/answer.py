@@ -147,11 +147,14 @@ class Verdicts:
             )
         if self.kind == "tie" and recommended is not best:
             return (
-                f"{described.format('is as good as any model here')}: {best.name} has the best validation score, and "
-                f"its test {metric} of {best.score:.4f} does not differ significantly ({self.p(recommended)})."
+                f"No model here is significantly better than {recommended.name} ({recommended.described(metric)}): "
+                f"{best.name} has the best validation score, and its test {metric} of {best.score:.4f} does not differ "
+                f"significantly ({self.p(recommended)})."
             )
         if self.kind == "tie":
-            return f"{described.format('is as good as any model here')}: no other is significantly better."
+            return (
+                f"{described.format('is the best by the validation documents')}, and no other is significantly better."
+            )
         if self.kind == "pays":
             next_best = max(self.cheaper, key=lambda candidate: candidate.score)
             return (

@@ -32,14 +32,15 @@ def caveats(
     context: ScoreContext,
     documents: DocumentDataset,
     overlap: TrainingOverlap,
-    seed: int,
+    seed: int | None,
     drops_unknown: bool,
     fitted_on: Sequence[str] = ("validation",),
 ) -> list[str]:
     """Sentences to read before relying on a run.
 
-    predictions, context, documents, overlap: of the test split. drops_unknown: whether the tokenizer drops
-    out-of-vocabulary tokens. fitted_on: the splits that thresholds are fitted on.
+    predictions, context, documents, overlap: of the test split. seed: None if the result does not depend on it.
+    drops_unknown: whether the tokenizer drops out-of-vocabulary tokens. fitted_on: the splits that thresholds are
+    fitted on.
     """
     return [
         label_set_caveat(predictions),
@@ -140,12 +141,14 @@ def label_set_caveat(predictions: Predictions) -> str:
     return f"It predicts one of these {num_labels} labels for every document, whatever the document is about."
 
 
-def sampling_caveat(predictions: Predictions, context: ScoreContext, seed: int) -> str:
+def sampling_caveat(predictions: Predictions, context: ScoreContext, seed: int | None) -> str:
     score = Outcomes.of(predictions.preds, predictions.targets).score
+    of_one = f"the result of one training run (seed {seed}), which does not show how much results vary between seeds"
+    of_all = "the same for every seed, but may be another with other validation documents (data.split_seed)"
     return (
         f"The test {context.metric} of {score:.4f} is measured on {len(predictions.targets):,} documents; its "
-        f"{CONFIDENCE:.0%} confidence interval for others of the same kind is {context.interval}. It is the result of "
-        f"one training run (seed {seed}), which does not show how much results vary between seeds."
+        f"{CONFIDENCE:.0%} confidence interval for others of the same kind is {context.interval}. It is "
+        f"{of_all if seed is None else of_one}."
     )
 
 
@@ -238,8 +241,8 @@ def calibration_caveat(predictions: Predictions) -> str:
     error = float((gaps * counts).sum() / counts.sum())
     mean, accuracy = float(means @ counts / counts.sum()), float(accuracies @ counts / counts.sum())
     overall = (
-        f"The mean probability of {event} is {mean:.4f}, and {accuracy:.4f} of them are {outcome} (expected "
-        f"calibration error {error:.4f})."
+        f"The mean probability of {event} is {mean:.4f}, and {event} is {outcome} with a frequency of {accuracy:.4f} "
+        f"(expected calibration error {error:.4f})."
     )
     standard_errors = np.sqrt(means * (1 - means) / np.maximum(1, counts))
     miscalibrated = np.flatnonzero((counts >= MIN_DECISIONS) & (gaps > MAX_STANDARD_ERRORS * standard_errors))
@@ -249,7 +252,7 @@ def calibration_caveat(predictions: Predictions) -> str:
     direction = "over" if means[worst] > accuracies[worst] else "under"
     return (
         f"{overall} It is most {direction}confident at probabilities around {means[worst]:.2f}: "
-        f"{accuracies[worst]:.2f} of these {counts[worst]:,} are {outcome}."
+        f"{accuracies[worst]:.2f} of the {counts[worst]:,} predictions there are {outcome}."
     )
 
 

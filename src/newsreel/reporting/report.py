@@ -109,8 +109,8 @@ def write_report(report: Report) -> None:
         *markdown_table(["", ""], [(name, plain(value)) for name, value in report.rows()]),
         "",
         *figure(report, "learning_curves"),
-        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is the "
-        "minimised loss, with dropout; validation and test losses are the log loss.",
+        f"The checkpoint is from {checkpoint_epoch(report)}; only this checkpoint was tested. The training loss is "
+        "what training minimises, with dropout if there is any; validation and test losses are the log loss.",
         "",
         "## Test documents",
         "",

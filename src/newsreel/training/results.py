@@ -203,6 +203,7 @@ def build_report(
     ]
     fitted_on = ("train", "validation") if parts.folds else ("validation",)
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
+    seed = None if experiment.training.solver == "newton" else experiment.seed
     return Report(
         spec.run_dir,
         spec.choices,
@@ -214,7 +215,7 @@ def build_report(
         experiment.training.checkpoint,
         predictions,
         figures,
-        caveats(predictions, context, test_documents, overlap, experiment.seed, bags, fitted_on),
+        caveats(predictions, context, test_documents, overlap, seed, bags, fitted_on),
         published=str(experiment.published),
         view_hint=experiment.logger.view_hint(spec.run_dir),
         resumed=spec.resumed,
