@@ -48,7 +48,8 @@ def test_documents_of_other_lengths_are_not_compiled_for_again(tmp_path: Path, c
     freed = [*SMALL_CNN, "regularize=false", "batches.batch_size=6", "data.mean_length=40", "data.num_documents=200"]
     plain = train_tiny(tmp_path, *freed, folder="plain")
     compiled = train_tiny(tmp_path, *freed, "trainer.compile=true")
-    assert figures(compiled, "test") == pytest.approx(figures(plain, "test"), abs=1e-4)
+    for name in ("test/loss", "test/accuracy"):  # ranks of documents that are nearly alike may differ
+        assert compiled[name] == pytest.approx(plain[name], abs=1e-4)
     assert "recompile_limit" not in caplog.text
 
 
