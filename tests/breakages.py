@@ -225,7 +225,7 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "list([p_value(best_outcomes, outcomes[identity]) for",
      "reporting/test_comparison.py"),
     ("learning_curves_tested", "reporting/comparison.py", "num_tested=int((~part[\"smaller\"]).sum())",
-     "num_tested=None", "reporting/test_comparison.py"),
+     "num_tested=len(part)", "reporting/test_comparison.py"),
     ("intervals_averaged", "reporting/comparison.py", " and not name.endswith(INTERVAL_SUFFIXES)", "",
      "reporting/test_comparison.py"),
     ("never_predicted_not_told", "reporting/caveats.py", "        *never_predicted_caveats(predictions),\n", "",

@@ -153,7 +153,8 @@ CSV = HEADER + "".join(f"film {number},{number % 2}\n" for number in range(6))  
 JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "\n" for number in range(6))
 BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
     ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
-    ("csv", CSV, {"label": "topic"}, [": name one of them, or a list, with data.label", "The first line must name"]),
+    ("csv", CSV, {"label": "topic"},
+     [": name one of them, or a list, with data.label=…", "The first line must name the columns"]),
     ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars: only one", "data.delimiter=';'"]),
     ("csv", "review,stars,review\n", {}, ["2 have this name. Rename all but one"]),
     ("jsonl", JSON, {"text": "reviews"}, ["train.jsonl has the columns review, stars", "data.text=review?"]),

@@ -48,8 +48,9 @@ def test_documents_of_other_lengths_are_not_compiled_for_again(tmp_path: Path, c
     freed = [*SMALL_CNN, "regularize=false", "batches.batch_size=6", "data.mean_length=40", "data.num_documents=200"]
     plain = train_tiny(tmp_path, *freed, folder="plain")
     compiled = train_tiny(tmp_path, *freed, "trainer.compile=true")
-    for name in ("test/loss", "test/accuracy"):  # ranks of documents that are nearly alike may differ
-        assert compiled[name] == pytest.approx(plain[name], abs=1e-4)
+    for name, value in figures(plain, "test").items():  # ranks of documents that are nearly alike may differ
+        is_of_ranks = name in ("test/auroc", "test/average_precision")
+        assert compiled[name] == pytest.approx(value, abs=0.02 if is_of_ranks else 1e-4), name
     assert "recompile_limit" not in caplog.text
 
 

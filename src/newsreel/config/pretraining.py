@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 from newsreel.batches.streams import StreamSettings
 from newsreel.config.loggers import LoggerSettings
 from newsreel.config.schema import MAX_WEIGHT_BYTES, SEED
-from newsreel.config.sections import Settings, check_section, find_problems, find_target, strict_model
+from newsreel.config.sections import Settings, check_section, classes_of, find_problems, strict_model
 from newsreel.core.dist import dist_env, is_gpu_available
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
@@ -19,7 +19,6 @@ from newsreel.models.optimization import LanguageModelTraining
 from newsreel.models.recurrent import RecurrentNetwork
 from newsreel.text.tokens import Tokenizer
 
-CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)
 COMMAND_KEYS = ("resume",)  # keys of configs/pretrain.yaml that are not in config.yaml
 DEFAULT_POWER = 0.75  # training.sampling_power in configs/pretrain.yaml
 CLASSIFIER_ONLY = ("pooling", "layer_norm")  # settings of the section `model` that a language model has no use for
@@ -93,17 +92,13 @@ def read_pretraining(config: Settings) -> Pretraining:
         problems += check_machine(config["trainer"])
         config = {**config, "trainer": {key: value for key, value in config["trainer"].items() if key != "devices"}}
     targets: dict[str, Any] = {}
-    for name, kind in SECTIONS.items():
-        section = config.get(name)
-        if not isinstance(section, dict):
-            continue
-        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
-        if target is not None and issubclass(target, Network) and target is not RecurrentNetwork:
+    for name, section, target in classes_of(config, SECTIONS, problems):
+        if issubclass(target, Network) and target is not RecurrentNetwork:
             problems.append(
                 f"a language model has recurrent layers, and this model ({target.__name__}) has none: use model=lstm, "
                 "gru, rnn, bilstm, bigru or birnn"
             )
-        elif target is not None:
+        else:
             problems += check_section(name, section, target)
             targets[name] = target
     if not problems:

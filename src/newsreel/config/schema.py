@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
-from newsreel.config.sections import Settings, check_section, find_problems, find_target, show, strict_model
+from newsreel.config.sections import Settings, check_section, classes_of, find_problems, show, strict_model
 from newsreel.core.dist import dist_env, is_gpu_available
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
@@ -21,7 +21,6 @@ from newsreel.models.optimization import ADAMS, DEFAULT_BETAS, TrainingSettings
 from newsreel.text.tokens import Tokenizer
 
 SEED = Annotated[int, Ge(0), Le(2**32 - 1)]
-CHOSEN_BY_TARGET = (CorpusReader, Tokenizer, EmbeddingBuilder, Network, LoggerSettings)  # `_target_` names a subclass
 ADDITIONAL_LOSSES = ("adversarial", "vat", "entropy")  # their weights, in the section training
 COMMAND_KEYS = ("resume", "regularize", "budget_minutes")  # keys at the top level that are not in config.yaml
 MAX_BATCH_BYTES = 2**30  # of one dense tensor; larger batches are an error
@@ -136,7 +135,7 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
     config = {key: value for key, value in config.items() if key not in COMMAND_KEYS}
     if regularize is False:
         config = without_regularization(config)
-    targets = check(config, regularize, is_trained)
+    targets = checked_classes(config, regularize, is_trained)
     if config["training"].get("solver") == "auto":
         config = {**config, "training": {**config["training"], "solver": decide_solver(config, targets)}}
 
@@ -168,20 +167,15 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
     return experiment
 
 
-def check(config: Settings, regularize: Any, is_trained: bool) -> dict[str, Any]:
+def checked_classes(config: Settings, regularize: Any, is_trained: bool) -> dict[str, Any]:
     """The class of each section. Raises one UserError with all problems."""
     kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
     top_level = strict_model(kinds, {"pretrained": None})  # older run directories lack it
     problems = find_problems({**config, "regularize": regularize}, top_level, "")
     targets: dict[str, Any] = {}
-    for name, kind in SECTIONS.items():
-        section = config.get(name)
-        if not isinstance(section, dict):
-            continue
-        target = find_target(name, section, kind, problems) if kind in CHOSEN_BY_TARGET else kind
-        if target is not None:
-            problems += check_section(name, section, target)
-            targets[name] = target
+    for name, section, target in classes_of(config, SECTIONS, problems):
+        problems += check_section(name, section, target)
+        targets[name] = target
     if not problems:
         problems += check_combinations(config, targets)
         problems += check_processes(config) if is_trained else []

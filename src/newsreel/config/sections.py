@@ -6,7 +6,7 @@ annotations the types, ranges and choices. Values determined by the data are pos
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -63,6 +63,23 @@ def find_target(name: str, section: Settings, kind: type, problems: list[str]) -
         problems.append(f"{name}._target_ is {target}, which is not a {kind.__name__} that can be used")
         return None
     return imported
+
+
+def classes_of(
+    config: Settings, kinds: Mapping[str, type], problems: list[str]
+) -> Iterator[tuple[str, Settings, type]]:
+    """Name, content and class of each section that is there.
+
+    kinds: the class of each section, in those of ROOMS the base class of what `_target_` names. Sections with an
+    invalid `_target_` are left out, and named in `problems` as they are reached.
+    """
+    for name, kind in kinds.items():
+        section = config.get(name)
+        if not isinstance(section, dict):
+            continue
+        target = find_target(name, section, kind, problems) if name in ROOMS else kind
+        if target is not None:
+            yield name, section, target
 
 
 def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:

@@ -46,7 +46,7 @@ class Comparison:
             return pl.DataFrame()
         p_values = {identity: p for best in self.against_best.values() for identity, p in best.p_values.items()}
         tested = pl.col("identity").replace_strict(p_values, default=None, return_dtype=pl.Float64)
-        return self.ranked.with_columns(tested.alias(COLUMN)).drop("identity", "smaller")
+        return self.ranked.with_columns(tested.alias(COLUMN)).drop("identity", "documents", "smaller")
 
     @cached_property
     def against_best(self) -> dict[str, BestComparison]:
@@ -74,7 +74,7 @@ class Comparison:
     def ranked(self) -> pl.DataFrame:
         """The configurations of each corpus, sorted by the validation metric.
 
-        Those with fewer training documents than others (`smaller`), such as points of learning curves, come last.
+        Those with fewer training `documents` than others (`smaller`), such as points of learning curves, come last.
         """
         metrics = sorted(
             {
@@ -107,7 +107,7 @@ class Comparison:
             .agg(
                 pl.col("seed").str.join(", ").alias("seeds"),
                 pl.len().alias("runs"),
-                pl.col("ranking").mean(),
+                pl.col("ranking", "documents").mean(),
                 pl.col("smaller").first(),
                 *(pl.col(name).mean().alias(f"{name} mean") for name in metrics),
                 *(pl.col(name).std().alias(f"{name} std") for name in metrics if not is_plain(name)),

@@ -45,7 +45,7 @@ class BestComparison:
         return sentences
 
 
-def compare_with_best(configurations: Sequence[Sequence[Run]], num_tested: int | None = None) -> BestComparison:
+def compare_with_best(configurations: Sequence[Sequence[Run]], num_tested: int) -> BestComparison:
     """Test each configuration of a corpus against the first. configurations: the runs of each, the best first.
 
     num_tested: so many of the first ones are tested; the others only have outcomes.
@@ -62,8 +62,7 @@ def compare_with_best(configurations: Sequence[Sequence[Run]], num_tested: int |
             outcomes[runs[0].identity] = [outcomes_beside(run, best[0], reference) for run in runs]
         except UserError as error:
             problems.append(str(error))
-    tested = [runs[0].identity for runs in others[: None if num_tested is None else num_tested - 1]]
-    tested = [identity for identity in tested if identity in outcomes]
+    tested = [runs[0].identity for runs in others[: num_tested - 1] if runs[0].identity in outcomes]
     best_outcomes = outcomes[best[0].identity]
     p_values = holm([p_value(best_outcomes, outcomes[identity]) for identity in tested])
     return BestComparison(dict(zip(tested, p_values, strict=True)), problems, outcomes)

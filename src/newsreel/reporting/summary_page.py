@@ -159,10 +159,9 @@ class CorpusPart:
         corpus, metric = frame["corpus"][0], frame["metric"][0]
         best, groups = comparison.against_best[corpus], comparison.by_identity()
         rows = list(frame.iter_rows(named=True))
-        sizes = {row["identity"]: num_documents(groups[row["identity"]]) for row in rows}
         whole = [row for row in rows if not row["smaller"]]
         smaller = [row for row in rows if row["smaller"]]
-        rows = [*whole, *sorted(smaller, key=lambda row: -sizes[row["identity"]])]
+        rows = [*whole, *sorted(smaller, key=lambda row: -row["documents"])]
         columns = [column for column in comparison.columns if len({row[column] for row in whole}) > 1 or len(rows) == 1]
         columns.sort(key=lambda column: column != "model")
         typed = typed_columns(columns, [run for row in whole for run in groups[row["identity"]]])
@@ -172,7 +171,7 @@ class CorpusPart:
             runs = groups[row["identity"]]
             choice = runs[0].choices.get("model", "this model")
             title = short_name([column for column in typed if column != LIMIT], columns, values) or choice
-            part = "" if row in whole else f" on {sizes[row['identity']]:,.0f} documents"
+            part = "" if row in whole else f" on {row['documents']:,.0f} documents"
             name = (short_name(typed, columns, values) or choice) + part
             models.append(Model(name, title, values, runs, best.outcomes.get(row["identity"]), metric))
         readable = [(model.name, model.runs) for model in models[: len(whole)] if model.outcomes is not None]
@@ -433,11 +432,6 @@ class CorpusPart:
         """Of the recommended model, in words."""
         chosen = self.recommended
         return "" if chosen is None else format_seconds(self.models[chosen].fit_s)
-
-
-def num_documents(runs: Sequence[Run]) -> float:
-    """The mean number of training documents; 0 if it is unknown, as of ensembles."""
-    return float(np.mean([run.results.get("documents/train", 0) for run in runs]))
 
 
 def shown_value(value: Any) -> str:

@@ -86,9 +86,9 @@ def resume(
             raise UserError(f"{run_dir} cannot be resumed: it has no checkpoints/last.ckpt.")
         log.info(f"resumed     {state or 'from the beginning: it was stopped before its first checkpoint'}")
         resumed = [*command.resumed, *([changes] if changes else [])]
-        overrides = list(command.overrides)
+        typed = list(command.overrides)
         spec: RunSpec[Any] = RunSpec(
-            experiment, run_dir, command.choices, overrides, started, resumed, command.hydra_overrides, script
+            experiment, run_dir, command.choices, typed, started, resumed, command.hydra_overrides, script
         )
         return pretrain_run(spec, state) if script == PRETRAIN else run_or_spawn(spec, state)
 
