@@ -120,6 +120,26 @@ def test_missing_splits_are_divided_off_stratified_and_said(tmp_path: Path, csv_
     assert [note[:17] for note in given.notes[1:]] == ["No test documents"]
 
 
+def test_neighbours_in_the_file_are_held_out_together(tmp_path: Path, paths: Paths) -> None:
+    rows = [(f"number {number}", "ab"[number % 2]) for number in range(40)]
+    settings = {"test_fraction": 0.25, "validation_fraction": 0.2, "split_method": "blocks"}
+    file = write_csv(tmp_path / "train.csv", rows)
+    corpus = load(paths, train=file, split_seed=0, **settings)
+    numbers = {split: sorted(int(text[7:]) for text in corpus[split]["text"]) for split in corpus.splits}
+    assert numbers == {"test": [*range(10)], "validation": [*range(10, 16)], "train": [*range(16, 40)]}
+    assert "10 of the 40 training documents are used (blocks of neighbours; data.split_method=blocks" in corpus.notes[1]
+    assert (
+        len({load(paths, train=file, split_seed=seed, **settings).splits["test"].rows.tobytes() for seed in range(5)})
+        == 4
+    )
+    parts = [write_csv(tmp_path / f"{name}.csv", part) for name, part in (("b", rows[:30]), ("a", rows[30:]))]
+    in_parts = load(paths, train=[str(part) for part in parts], split_seed=0, **settings)
+    assert sorted(in_parts["test"]["text"]) == sorted(corpus["test"]["text"])
+    assert in_parts.fingerprint == corpus.fingerprint
+    # in another order the same documents have other blocks, so they are not the same corpus
+    assert load(paths, train=write_csv(tmp_path / "b.csv", rows[::-1]), **settings).fingerprint != corpus.fingerprint
+
+
 def test_small_classes_are_drawn_and_the_untested_ones_counted(tmp_path: Path, paths: Paths) -> None:
     documents = [(f"text {number} of {label}", label) for label in range(50) for number in range(4)]
     corpus = load(paths, train=write_csv(tmp_path / "train.csv", documents), test_fraction=0.1, validation_fraction=0.1)

@@ -64,6 +64,16 @@ def test_local_layouts_give_the_same_documents_in_the_same_order(
     assert sorted(contents(registry)["train"]) == sorted(rows_of("train"))
 
 
+@pytest.mark.parametrize("write", [write_tree, write_tar, write_parquet])
+def test_positions_are_ids_or_rows(write: Callable[[Path], Path], paths: Paths, tmp_path: Path) -> None:
+    rows = rows_of("test")
+    in_file = {text: row for row, (text, _) in enumerate(rows[::-1])}
+    ids = {text: row % 4 for row, (text, _) in enumerate(rows)}
+    corpus = read(paths, path=write(tmp_path))
+    expected = in_file if write is write_parquet else ids
+    assert corpus.positions("test").tolist() == [expected[text] for text in corpus["test"]["text"]]
+
+
 def test_an_unpacked_folder_beside_the_other_corpora_is_found(paths: Paths, folder: Path) -> None:
     write_tree(folder.parent / "unpacked").rename(folder / "aclImdb")
     assert read(paths).source == f"local: {folder}"

@@ -88,6 +88,13 @@ def test_text_is_title_and_body_without_noise_and_sign_off(title: str, body: str
     assert story_text(title, body) == text
 
 
+def test_positions_are_ids(paths: Paths, folder: Path) -> None:
+    corpus = reader().load(paths)
+    stories = {story.id: story.story(with_unprocessed=False).text for story in STORIES}
+    for split in ("train", "test"):
+        assert corpus[split]["text"][:] == [stories[number] for number in corpus.positions(split).tolist()]
+
+
 def test_the_ninety_topics_are_those_of_a_training_and_a_test_story(paths: Paths, folder: Path) -> None:
     corpus = reader().read(paths)
     assert corpus.source == f"local: {folder}"

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from newsreel.corpora.splits import (
+    block_holdout,
     first_of_each_class,
     rounded_holdout,
     stratified_folds,
@@ -163,3 +165,42 @@ def test_the_few_documents_of_a_label_and_those_without_labels_are_in_different_
         assert len(set(folds[column == 1])) == column.sum()
     only_unlabelled = stratified_folds(np.zeros((7, 2), dtype=np.uint8), 3, seed=0)
     assert sorted(np.bincount(only_unlabelled)) == [2, 2, 3]
+
+
+@pytest.mark.parametrize("num_blocks", [3, 4, 10])
+def test_blocks_are_the_folds_of_a_cross_validation_without_shuffling(num_blocks: int) -> None:
+    random = np.random.default_rng(0)
+    targets = random.permutation(np.repeat([0, 1, 2], [60, 120, 240]))
+    positions = random.permutation(len(targets)) * 7
+    order = np.argsort(positions)
+    folds = StratifiedKFold(num_blocks).split(order, targets[order])
+    for seed, (kept, held_out) in enumerate(folds):
+        for same in (seed, seed + num_blocks):
+            divided = block_holdout(targets, positions, 1 / num_blocks, same)
+            assert [part.tolist() for part in divided] == [sorted(order[kept]), sorted(order[held_out])]
+
+
+def test_blocks_have_the_size_of_random_splits_and_stay_together() -> None:
+    targets = np.repeat(np.arange(5), [1, 2, 7, 33, 58])
+    for seed in range(8):
+        kept, held_out = block_holdout(targets, np.arange(101), 0.15, seed)
+        assert len(held_out) == len(stratified_holdout(targets, 0.15, seed)[1]) == 15
+        assert sorted([*kept, *held_out]) == list(range(101))
+        assert 0 in kept
+        for value in (3, 4):
+            of_class = held_out[targets[held_out] == value]
+            assert np.ptp(of_class) == len(of_class) - 1
+    assert block_holdout(np.zeros(10, dtype=np.int64), np.arange(10), 0.6, 5)[1].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_documents_of_several_labels_are_divided_together_and_no_label_vanishes() -> None:
+    targets = np.zeros((20, 3), dtype=np.uint8)
+    targets[:, 0] = 1
+    targets[[5, 6], 1] = 1
+    targets[5, 2] = 1
+    for seed, block in enumerate([range(5), range(5, 10), range(10, 15), range(15, 20)]):
+        kept, held_out = block_holdout(targets, np.arange(20), 0.25, seed)
+        assert held_out.tolist() == [row for row in block if row != 5]  # the only document of label 2
+        assert targets[kept].any(axis=0).all()
+    reversed_order = block_holdout(targets, np.arange(20)[::-1], 0.25, 0)[1]
+    assert reversed_order.tolist() == [15, 16, 17, 18, 19]

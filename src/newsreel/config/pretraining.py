@@ -8,7 +8,14 @@ from annotated_types import Ge, Le
 from newsreel.batches.streams import StreamSettings
 from newsreel.config.loggers import LoggerSettings
 from newsreel.config.schema import MAX_WEIGHT_BYTES, SEED
-from newsreel.config.sections import Settings, check_section, classes_of, find_problems, strict_model
+from newsreel.config.sections import (
+    Settings,
+    check_section,
+    classes_of,
+    constructor_arguments,
+    find_problems,
+    strict_model,
+)
 from newsreel.core.dist import dist_env, is_gpu_available
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
@@ -106,23 +113,10 @@ def read_pretraining(config: Settings) -> Pretraining:
     if problems:
         raise UserError("\n".join(problems))
 
-    def settings(name: str) -> Settings:
-        return {key: value for key, value in config[name].items() if key != "_target_"}
-
-    model = {key: value for key, value in settings("model").items() if key not in CLASSIFIER_ONLY}
-    return Pretraining(
-        seed=config["seed"],
-        paths=Paths(**settings("paths")),
-        reader=targets["data"](**settings("data")),
-        tokenizer=targets["tokenizer"](**settings("tokenizer")),
-        embedding=targets["embedding"](**settings("embedding")),
-        model=LanguageModelSettings(**model),
-        batches=StreamSettings(**settings("batches")),
-        training=LanguageModelTraining(**settings("training")),
-        trainer=PretrainerSettings(**settings("trainer")),
-        logger=targets["logger"](**settings("logger")),
-        config=config,
-    )
+    made = {name: target(**constructor_arguments(config[name])) for name, target in targets.items() if name != "model"}
+    model = {key: value for key, value in constructor_arguments(config["model"]).items() if key not in CLASSIFIER_ONLY}
+    reader = made.pop("data")
+    return Pretraining(seed=config["seed"], reader=reader, model=LanguageModelSettings(**model), **made, config=config)
 
 
 def check_machine(trainer: Settings) -> list[str]:

@@ -9,7 +9,15 @@ from annotated_types import Ge, Le
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
-from newsreel.config.sections import Settings, check_section, classes_of, find_problems, show, strict_model
+from newsreel.config.sections import (
+    Settings,
+    check_section,
+    classes_of,
+    constructor_arguments,
+    find_problems,
+    show,
+    strict_model,
+)
 from newsreel.core.dist import dist_env, is_gpu_available
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import CorpusReader, Paths
@@ -139,22 +147,13 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
     if config["training"].get("solver") == "auto":
         config = {**config, "training": {**config["training"], "solver": decide_solver(config, targets)}}
 
-    def settings(name: str) -> Settings:
-        return {key: value for key, value in config[name].items() if key != "_target_"}
-
+    made = {name: target(**constructor_arguments(config[name])) for name, target in targets.items() if name != "model"}
+    model = constructor_arguments(config["model"])
     experiment = Experiment(
         seed=config["seed"],
-        paths=Paths(**settings("paths")),
-        reader=targets["data"](**settings("data")),
-        tokenizer=targets["tokenizer"](**settings("tokenizer")),
-        embedding=targets["embedding"](**settings("embedding")),
-        network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **settings("model")),
-        batches=BatchSettings(**settings("batches")),
-        training=TrainingSettings(**settings("training")),
-        evaluation=EvaluationSettings(**settings("evaluation")),
-        trainer=TrainerSettings(**settings("trainer")),
-        logger=targets["logger"](**settings("logger")),
-        published=Published(**settings("published")),
+        reader=made.pop("data"),
+        network=lambda embedding, num_outputs: targets["model"](embedding, num_outputs, **model),
+        **made,
         config=config,
         takes_counts=targets["model"].takes_counts,
         pretrained=config.get("pretrained"),

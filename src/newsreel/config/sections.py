@@ -82,12 +82,17 @@ def classes_of(
             yield name, section, target
 
 
+def constructor_arguments(section: Settings) -> Settings:
+    """The settings of a section for the class that its `_target_` names."""
+    return {key: value for key, value in section.items() if key != "_target_"}
+
+
 def check_section(name: str, section: Settings, target: Callable[..., Any]) -> list[str]:
     """Problems of one section: unknown keys, missing keys and invalid values.
 
     name: of the section; empty for keys at the top level.
     """
-    values = {key: value for key, value in section.items() if key != "_target_"}
+    values = constructor_arguments(section)
     others = {each.name for each in signature(target).parameters.values() if each.kind is not Parameter.KEYWORD_ONLY}
     misplaced = [
         f"{name}.{key} cannot be set: {key} is a positional parameter of {target.__qualname__}, and settings are "

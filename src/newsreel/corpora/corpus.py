@@ -17,7 +17,7 @@ from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.corpora.duplicates import duplicate_notes
-from newsreel.corpora.splits import first_of_each_class, stratified_holdout
+from newsreel.corpora.splits import block_holdout, first_of_each_class, stratified_holdout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Task = Literal["binary", "multiclass", "multilabel"]
 PseudoTargets = Literal["soft", "hard"]
+SplitMethod = Literal["random", "blocks"]
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
@@ -67,8 +68,8 @@ class Corpus:
 
     `tables` are the splits as published (`train`, `test`, perhaps `validation`, `unlabeled`), each a memory-mapped
     `datasets.Dataset` with the columns `text` and `labels`: an integer, or a list of integers for `multilabel`; -1 or
-    an empty list for documents without labels. Some corpora have more columns, such as `id`. `splits` selects the rows
-    of each split: validation documents are rows of the training table, so encoded tables do not depend on the split.
+    an empty list for documents without labels. Some corpora have more columns, such as `position`. `splits` selects the
+    rows of each split: validation documents are rows of the training table, so encoded tables do not depend on it.
     """
 
     name: str
@@ -110,6 +111,14 @@ class Corpus:
         targets = table_targets(self.tables[rows.table], self.num_labels, self.task)
         return targets if len(rows.rows) == len(targets) else targets[rows.rows]
 
+    def positions(self, split: str) -> np.ndarray:
+        """(N,) int64: where the source has the documents of a split, by their column `position`, or else their row."""
+        rows = self.splits[split]
+        table = self.tables[rows.table]
+        if "position" not in table.column_names:
+            return rows.rows
+        return np.asarray(table.select_columns("position").with_format("numpy")[:]["position"])[rows.rows]
+
     def texts(self, table: str, chunk_size: int = 5_000) -> Iterator["pa.ChunkedArray"]:
         """The documents of a table as Arrow arrays of at most `chunk_size` strings."""
         documents = self.tables[table].select_columns("text").with_format("arrow")
@@ -147,9 +156,11 @@ class Corpus:
         """Digest, in hex, of the texts of the table `unlabeled`."""
         return digest(*(digest(text) for texts in self.texts("unlabeled") for text in texts.to_pylist()))
 
-    def with_validation(self, fraction: float, seed: int) -> "Corpus":
+    def with_validation(self, fraction: float, seed: int, method: SplitMethod = "random") -> "Corpus":
         """Split off stratified validation documents from `train`, unless the corpus has an official split."""
-        return self if "validation" in self.splits else self._with_holdout("validation", "validate", fraction, seed)
+        if "validation" in self.splits:
+            return self
+        return self._with_holdout("validation", "validate", fraction, seed, method)
 
     def pooled(self) -> "Corpus":
         """The corpus with the validation documents among those for training, and without test documents."""
@@ -167,21 +178,29 @@ class Corpus:
         fingerprint = digest(self.fingerprint, "pooled", train.rows.tobytes(), validation.rows.tobytes())
         return replace(self, tables=tables, splits=splits, fingerprint=fingerprint)
 
-    def with_test(self, fraction: float, seed: int) -> "Corpus":
+    def with_test(self, fraction: float, seed: int, method: SplitMethod = "random") -> "Corpus":
         """Split off stratified test documents from `train`, unless the corpus has an official split."""
-        return self if "test" in self.splits else self._with_holdout("test", "test", fraction, seed)
+        return self if "test" in self.splits else self._with_holdout("test", "test", fraction, seed, method)
 
-    def _with_holdout(self, split: Literal["validation", "test"], purpose: str, fraction: float, seed: int) -> "Corpus":
+    def _with_holdout(
+        self, split: Literal["validation", "test"], purpose: str, fraction: float, seed: int, method: SplitMethod
+    ) -> "Corpus":
         train = self.splits["train"]
         if not len(train.rows):
             notes = "".join(f"\n{note}" for note in self.notes)
             raise UserError(f"The corpus {self.name!r} ({self.source}) has no training documents.{notes}")
-        training, held_out = stratified_holdout(self.targets("train"), fraction, seed)
+        targets, fingerprint = self.targets("train"), self.fingerprint
+        if method == "blocks":
+            positions = self.positions("train")
+            training, held_out = block_holdout(targets, positions, fraction, seed)
+            fingerprint = digest(fingerprint, "blocks", positions.tobytes())  # the same documents in another order
+        else:
+            training, held_out = stratified_holdout(targets, fraction, seed)
         if not len(held_out):
-            raise UserError(_nothing_held_out(self.targets("train"), split, purpose, fraction))
+            raise UserError(_nothing_held_out(targets, split, purpose, fraction))
         parts = {"train": training, split: held_out}
         divided = {name: Rows(train.table, train.rows[part]) for name, part in parts.items()}
-        return replace(self, splits={**self.splits, **divided})
+        return replace(self, splits={**self.splits, **divided}, fingerprint=fingerprint)
 
     def with_training_limit(self, num_documents: int) -> "Corpus":
         """Use only `num_documents` of the training documents, stratified; the other splits are unchanged."""
@@ -368,7 +387,8 @@ class CorpusReader(ABC):
     train_limit: Annotated[int, Ge(1)] | None
     validation_fraction: Annotated[float, Gt(0), Lt(1)]
     split_seed: Annotated[int, Ge(0)]
-    pseudo_labels: str | list[str] | None = None  # settings with a default are missing in older run directories
+    split_method: SplitMethod = "random"  # settings with a default are missing in older run directories
+    pseudo_labels: str | list[str] | None = None
     pseudo_targets: PseudoTargets = "soft"
     pseudo_weight: Annotated[float, Gt(0), Le(1)] = 1.0
 
@@ -391,7 +411,7 @@ class CorpusReader(ABC):
 
     def divided(self, corpus: Corpus) -> Corpus:
         """The corpus with all splits that a run needs."""
-        return corpus.with_validation(self.validation_fraction, self.split_seed)
+        return corpus.with_validation(self.validation_fraction, self.split_seed, self.split_method)
 
     def load(self, paths: Paths) -> Corpus:
         """The corpus, limited and split, ready for training on its labelled documents. Raises UserError."""

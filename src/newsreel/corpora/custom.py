@@ -140,15 +140,20 @@ class OwnCorpus(CorpusReader):
 
     def divided(self, corpus: Corpus) -> Corpus:
         """The corpus with all splits, and a note on each split that the user has not provided."""
-        divided = super().divided(corpus.with_test(self.test_fraction, self.split_seed))
+        divided = super().divided(corpus.with_test(self.test_fraction, self.split_seed, self.split_method))
         total = len(corpus.splits["train"].rows)
         notes = [
             f"No {split} documents were provided: {len(divided.splits[split].rows):,} of the {total:,} training "
-            f"documents are used (stratified; data.{split}_fraction={fraction}, data.split_seed={self.split_seed})."
+            f"documents are used ({self.method_in_words}; data.{split}_fraction={fraction}, "
+            f"data.split_seed={self.split_seed})."
             for split, fraction in (("test", self.test_fraction), ("validation", self.validation_fraction))
             if split not in corpus.splits
         ]
         return replace(divided, notes=(*corpus.notes, *notes))
+
+    @property
+    def method_in_words(self) -> str:
+        return "stratified" if self.split_method == "random" else "blocks of neighbours; data.split_method=blocks"
 
     def load_split(self, split: str, paths: Paths) -> Corpus:
         """Like that of every corpus; without training documents, the split alone, with the labels that it has."""
@@ -160,7 +165,7 @@ class OwnCorpus(CorpusReader):
         tables = self.read_tables()
         if split not in tables:
             raise UserError(f"data.{split} is null: name the {split} documents.")
-        documents = tables[split].documents.sort("digest")
+        documents = in_order_of_digests(tables[split])
         names = label_names(tables[split])
         task: Task = "multilabel" if tables[split].several else "multiclass"  # several: None without several labels
         corpus = Corpus(
@@ -185,12 +190,12 @@ class OwnCorpus(CorpusReader):
         require_learnable(tables, task, names, self.columns)
         fingerprint: list[str] = [task]
         for split, table in tables.items():
-            documents = table.documents.sort("digest")
+            documents = in_order_of_digests(table)
             fingerprint.append(f"{split} {len(documents)} {part_digest(documents['digest'])}")
-            write_split(folder, split, task, batches(documents, names, task))
+            write_split(folder, split, task, batches(documents, names, task), has_positions=True)
         if unlabeled is not None:
-            documents = unlabeled.documents.sort("digest")
-            write_split(folder, UNLABELED, task, batches(documents, names, task))
+            documents = in_order_of_digests(unlabeled)
+            write_split(folder, UNLABELED, task, batches(documents, names, task), has_positions=True)
         write_description(
             folder,
             Description(
@@ -467,6 +472,11 @@ def require_learnable(tables: dict[str, Table], task: Task, names: list[str], co
             )
 
 
+def in_order_of_digests(table: Table) -> pl.DataFrame:
+    """The documents in an order that is the same for all formats, with the row that each has in the table."""
+    return table.documents.with_row_index("row").sort("digest", "row")
+
+
 def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[pa.RecordBatch]:
     """Documents with their labels as numbers, in batches of CHUNK."""
     numbers = {name: number for number, name in enumerate(names)}
@@ -474,7 +484,7 @@ def batches(documents: pl.DataFrame, names: list[str], task: Task) -> Iterator[p
         labels: list[Any] = [sorted(numbers[name] for name in of_document) for of_document in part["labels"].to_list()]
         if task != "multilabel":
             labels = [of_document[0] if of_document else NO_LABEL for of_document in labels]
-        yield record_batch(part["text"].to_arrow(), labels, task)
+        yield record_batch(part["text"].to_arrow(), labels, task, part["row"].to_arrow())
 
 
 def labels_in_words(train: Table, task: Task, names: list[str]) -> str:

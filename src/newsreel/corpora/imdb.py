@@ -55,7 +55,7 @@ NPM_REVIEWS = "package/reviews.json"
 # The order of the npm package's 50,000 rows. It is undocumented, but the fingerprint confirms it.
 NPM_ORDER = [("test", 0), ("train", 0), ("test", 1), ("train", 1)]
 
-MEMBER = re.compile(r"(?:.*/)?(train|test)/(neg|pos|unsup)/[^/]+\.txt")
+MEMBER = re.compile(r"(?:.*/)?(train|test)/(neg|pos|unsup)/(\d*)[^/]*\.txt")  # split, label, id
 
 IMDB_PUBLICATION = Publication(
     name="imdb",
@@ -84,7 +84,8 @@ IMDB_PUBLICATION = Publication(
 )
 
 SCHEMA = {"text": pl.String, "label": pl.Int64}
-Documents = dict[str, pl.DataFrame]  # split → columns text (String), label (Int64)
+POSITIONED = SCHEMA | {"position": pl.Int64}  # ids number the reviews of a film one after another
+Documents = dict[str, pl.DataFrame]  # split → columns of SCHEMA, or of POSITIONED if rows are not in the order of ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +133,10 @@ def write_prepared(folder: Path, documents: Documents, fingerprint: str, source:
     """Write documents in canonical order, and their description, for `open_prepared`."""
     for split, table in documents.items():
         batches = (
-            record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary")
+            record_batch(part["text"].to_arrow(), part["label"].to_arrow(), "binary", part["position"].to_arrow())
             for part in table.iter_slices(WRITE_BATCH)
         )
-        write_split(folder, split, "binary", batches)
+        write_split(folder, split, "binary", batches, has_positions=True)
     write_description(
         folder,
         Description(
@@ -325,6 +326,7 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
     """Documents from (path in the corpus, reader) pairs. Raises UserError for a review that is not UTF-8."""
     texts: dict[str, list[str]] = {"train": [], "test": [], "unlabeled": []}
     labels: dict[str, list[int]] = {"train": [], "test": [], "unlabeled": []}
+    ids: dict[str, list[int]] = {"train": [], "test": [], "unlabeled": []}
     total = None if file is None else Path(where).stat().st_size
     with tqdm(total=total, unit="B" if file else " files", unit_scale=True, desc="reading imdb", disable=None) as bar:
         for name, read in members:
@@ -337,9 +339,10 @@ def collect(members: Iterator[tuple[str, Callable[[], bytes]]], where: str, file
             except UnicodeDecodeError as error:
                 raise UserError(f"{where}: {name} is not UTF-8 ({error}). Download the corpus again.") from error
             labels[split].append(label)
+            ids[split].append(int(match.group(3) or 0))
             bar.update(file.tell() - bar.n if file else 1)
     return {
-        split: pl.DataFrame({"text": texts[split], "label": labels[split]}, schema=SCHEMA)
+        split: pl.DataFrame({"text": texts[split], "label": labels[split], "position": ids[split]}, schema=POSITIONED)
         for split in texts
         if texts[split] or split != "unlabeled"
     }
@@ -349,7 +352,8 @@ def in_canonical_order(table: pl.DataFrame) -> pl.DataFrame:
     """Documents in the order of their digests: the same for every source, and effectively shuffled."""
     rows = table.select("label", "text").iter_rows()
     digests = [sha256(f"{label} {text}".encode()).digest() for label, text in rows]
-    return table.with_columns(pl.Series("digest", digests, dtype=pl.Binary)).sort("digest")
+    positioned = table if "position" in table.columns else table.with_row_index("position")
+    return positioned.with_columns(digest=pl.Series(digests, dtype=pl.Binary)).sort("digest", "position")
 
 
 def parts(documents: Documents) -> Parts:

@@ -14,7 +14,7 @@ from newsreel.corpora.corpus import Corpus, Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMAT_VERSION = 2  # raise it when the format changes; part of the cache key
+FORMAT_VERSION = 3  # raise it when the format changes; part of the cache key
 DESCRIPTION = "corpus.json"
 SINGLE_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.int64())])
 MULTI_LABEL = pa.schema([("text", pa.large_string()), ("labels", pa.list_(pa.int64()))])
@@ -39,9 +39,11 @@ class Description:
     label_titles: list[str] = field(default_factory=list)
 
 
-def write_split(folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch]) -> None:
+def write_split(
+    folder: Path, split: str, task: Task, batches: Iterable[pa.RecordBatch], has_positions: bool = False
+) -> None:
     """Write a split's documents to `<folder>/<split>.arrow`, one batch at a time."""
-    write_table(folder, split, MULTI_LABEL if task == "multilabel" else SINGLE_LABEL, batches)
+    write_table(folder, split, schema_of(task, has_positions), batches)
 
 
 def write_table(folder: Path, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
@@ -51,12 +53,21 @@ def write_table(folder: Path, name: str, schema: pa.Schema, batches: Iterable[pa
             writer.write_batch(batch)
 
 
-def record_batch(texts: Any, labels: Any, task: Task) -> pa.RecordBatch:
-    """Texts and labels (integers, or lists of them) as a batch of the prepared schema."""
+def schema_of(task: Task, has_positions: bool = False) -> pa.Schema:
     schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
+    return schema.append(pa.field("position", pa.int64())) if has_positions else schema
+
+
+def record_batch(texts: Any, labels: Any, task: Task, positions: Any = None) -> pa.RecordBatch:
+    """Texts and labels (integers, or lists of them) as a batch of the prepared schema.
+
+    positions: those of the documents in their source, if the batches have another order.
+    """
+    given = (texts, labels) if positions is None else (texts, labels, positions)
+    schema = schema_of(task, positions is not None)
     columns = [
         pa.array(column, type=kind) if not isinstance(column, pa.Array) else column.cast(kind)
-        for column, kind in zip((texts, labels), schema.types, strict=True)
+        for column, kind in zip(given, schema.types, strict=True)
     ]
     return pa.record_batch(columns, schema=schema)
 

@@ -160,7 +160,7 @@ class Selection:
         labels: list[Any] = [sorted({numbers[topic] for topic in topics}) for topics in stories["topics"].to_list()]
         if self.task != "multilabel":
             labels = [label for (label,) in labels]
-        batch = record_batch(stories["text"].to_arrow(), labels, self.task)
+        batch = record_batch(stories["text"].to_arrow(), labels, self.task, stories["id"].to_arrow())
         return datasets.Dataset(pa.Table.from_batches([batch]))
 
 

@@ -31,12 +31,42 @@ def stratified_holdout(
     and Vlahavas 2011, figure 1), which starts with the rarest label; every label keeps a document in training.
     """
     random = np.random.default_rng(seed)
-    num_held_out = min(math.floor(round(fraction * len(targets), 9) + 0.5), max(0, len(targets) - 1))
+    num_held_out = number_held_out(len(targets), fraction)
     if targets.ndim == 2:
         return _iterative_stratification(targets, fraction, num_held_out, exact, random)
     rows = shuffled_classes(targets, random)
     counts = held_out_counts(np.array([len(of_class) for of_class in rows]), fraction, num_held_out, random)
     return first_held_out(rows, counts.tolist())
+
+
+def block_holdout(
+    targets: np.ndarray, positions: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split N rows into (training, held out), both ascending, so that neighbours are held out together.
+
+    The documents of each class, in the order of their positions, are K = ⌊1 / fraction⌋ blocks, of which number
+    `seed` mod K is held out: seeds 0 … K - 1 are the folds of a cross-validation without shuffling. As many rows are
+    held out as by `stratified_holdout`.
+
+    targets: (N,) class numbers, or (N, L) indicators, of which all documents are one class, and every label keeps a
+    document in training. positions: (N,) of the documents in the corpus.
+    """
+    num_held_out = number_held_out(len(targets), fraction)
+    classes = targets if targets.ndim == 1 else np.zeros(len(targets), dtype=np.int64)
+    order = np.argsort(positions, kind="stable")
+    rows = [order[classes[order] == value] for value in np.unique(classes)]
+    sizes = np.array([len(of_class) for of_class in rows])
+    counts = held_out_counts(sizes, fraction, num_held_out, np.random.default_rng(seed))
+    num_blocks = math.floor(round(1 / fraction, 9))
+    starts = np.minimum(sizes * (seed % num_blocks) // num_blocks, sizes - counts)
+    rolled = [np.roll(of_class, -start) for of_class, start in zip(rows, starts.tolist(), strict=True)]
+    training, held_out = first_held_out(rolled, counts.tolist())
+    if targets.ndim == 2:
+        for of_label in targets.T:
+            if of_label.any() and not of_label[training].any():
+                kept = held_out[of_label[held_out].argmax()]
+                training, held_out = np.sort(np.append(training, kept)), held_out[held_out != kept]
+    return training, held_out
 
 
 def rounded_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +76,11 @@ def rounded_holdout(targets: np.ndarray, fraction: float, seed: int) -> tuple[np
     """
     rows = shuffled_classes(targets, np.random.default_rng(seed))
     return first_held_out(rows, [min(round(fraction * len(of_class)), len(of_class) - 1) for of_class in rows])
+
+
+def number_held_out(num_documents: int, fraction: float) -> int:
+    """fraction × documents, half a document rounded up, and one document fewer than there are at most."""
+    return min(math.floor(round(fraction * num_documents, 9) + 0.5), max(0, num_documents - 1))
 
 
 def shuffled_classes(targets: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 SCORES_VERSION = 1  # raise it when the same run gives the same documents other probabilities
 SCORES_FILE = "probabilities.npy"
-DIVIDING_SETTINGS = ("validation_fraction", "test_fraction", "split_seed")
+DIVIDING_SETTINGS = ("validation_fraction", "test_fraction", "split_seed", "split_method")
 REMEDY = "Train the teacher with the same settings of data, or name another one"
 
 
