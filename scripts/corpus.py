@@ -15,7 +15,7 @@ from newsreel.core.paths import user_path
 class Request:
     """The settings that configs/corpus.yaml adds to those of configs/train.yaml."""
 
-    output: str
+    output: str | None
     near_jaccard: Annotated[float, Ge(0.6), Le(1)]
     num_documents: Annotated[int, Ge(1)]
 
@@ -38,7 +38,7 @@ def describe(config: DictConfig) -> None:
     corpus = experiment.reader.load(experiment.paths)
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
     inspection = Inspection(
-        corpus,
+        corpus.with_unlabeled(),
         tokenized,
         experiment.batches.max_tokens,
         experiment.tokenizer.produces_bags,
@@ -46,7 +46,9 @@ def describe(config: DictConfig) -> None:
         request.num_documents,
     )
     sections = inspect(inspection)
-    page = user_path(request.output, "output")
+    page = user_path(
+        request.output or f"{experiment.paths.output_dir}/corpus/{experiment.reader.file_name(corpus)}.html", "output"
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, as_html(inspection.title, sections))
     print(as_text(inspection.title, sections))

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from helpers.documents import make_corpus
+from helpers.documents import make_corpus, make_table, with_tables
 from helpers.own_files import load, write_csv
 from newsreel.corpora.corpus import Corpus, Paths
 from newsreel.corpora.duplicates import (
@@ -20,6 +20,7 @@ from newsreel.corpora.duplicates import (
     exact_similarities,
     find_duplicates,
     find_near_repeats,
+    find_unlabeled_duplicates,
     label_keys,
     read_word_sets,
     word_sets,
@@ -84,10 +85,21 @@ def test_split_off_documents_are_compared_with_those_that_stay_and_test_document
         f"{shared} of them have other labels there.",
         "1 of the 2 documents in test have the text of one in train or validation: metrics on them are too optimistic. "
         "1 of them have other labels there.",
-        "8 of the 16 documents in train repeat the text of another (before validation documents are split off): every "
-        "copy counts. 16 documents have the text of another one with other labels, so no model can be right about all "
-        "of them.",
+        "8 of the 16 documents in train and validation together repeat the text of another: every copy counts. 16 "
+        "documents have the text of another one with other labels, so no model can be right about all of them.",
     )
+
+
+def test_unlabelled_documents_are_compared_with_each_other_and_with_each_split() -> None:
+    texts = ["seen in both", "of test", "twice", "twice", " ", "new", "of train", "of train"]
+    corpus = make_corpus([("seen in both", 0), ("of train", 1)], [("of test", 1), ("seen in both", 1), ("", 0)])
+    found = find_unlabeled_duplicates(with_tables(corpus, unlabeled=make_table([(text, -1) for text in texts])))
+    (repeats,) = found.repeats
+    assert (repeats.num_documents, repeats.empty, repeats.repeated) == (8, 1, 2)
+    assert {overlap.others: np.flatnonzero(overlap.shared).tolist() for overlap in found.overlaps} == {
+        ("train",): [0, 6, 7],
+        ("test",): [0, 1],
+    }
 
 
 def test_a_corpus_without_repeats_has_no_note() -> None:

@@ -14,13 +14,19 @@ def test_a_corpus_of_files_is_described_on_the_terminal_and_on_a_page(command_he
         (f"a {'fine' if number % 2 else 'dull'} film {number // 4}", f"<b>{number % 2}") for number in range(40)
     ]
     write_csv(tmp_path / "own.csv", documents)
-    own = ["data=files", "data.train=own.csv", "data.text=review", "data.label=stars"]
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "new.csv").write_text("review\na dull film 3\nnew\nnew\n")
+    own = ["data=files", "data.train=own.csv", "data.text=review", "data.label=stars", "data.unlabeled=more/new.csv"]
     done = command_here("scripts/corpus.py", *own)
     assert done.returncode == 0, done.stderr
-    assert "files: binary, 2 labels, from own.csv\n" in done.stdout
+    assert "files: binary, 2 labels, from own.csv, more/new.csv\n" in done.stdout
     assert "train: repeats another, word for word" in done.stdout
-    assert done.stdout.endswith("page  outputs/corpus/files.html\n")
-    page = (tmp_path / "outputs" / "corpus" / "files.html").read_text(encoding="utf-8")
+    unlabeled = done.stdout.partition("Unlabelled documents")[2].partition("\nLengths")[0].splitlines()
+    figures = dict(line.strip().rsplit(maxsplit=1) for line in unlabeled if line[-1:].isdigit())
+    assert figures["unlabelled documents"] == "3"
+    assert figures["repeats another, word for word"] == "1"
+    assert done.stdout.endswith("page  outputs/corpus/files_own.html\n")
+    page = (tmp_path / "outputs" / "corpus" / "files_own.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;0" in page
     assert "<b>" not in page
 

@@ -402,6 +402,10 @@ class CorpusReader(ABC):
         """Whether the labels are a hierarchy."""
         return False
 
+    def file_name(self, corpus: Corpus) -> str:
+        """A name for files about the corpus, without an extension."""
+        return corpus.name
+
     def check(self, split: str = "train") -> None:  # noqa: B027  (nothing to check is common)
         """Raise UserError if documents of the split that a command needs are missing. Reads no documents."""
 

@@ -250,6 +250,10 @@ class Files(OwnCorpus):
         values = [getattr(self, split) for split in (*SPLITS, UNLABELED)]
         return ", ".join(in_brackets(as_names(value)) for value in values if value is not None)
 
+    def file_name(self, corpus: Corpus) -> str:
+        path = Path(as_names(self.train)[0]).with_suffix("")
+        return "_".join([corpus.name, *re.findall(r"\w+", "/".join(path.parts[-2:]))])
+
     def check(self, split: str = "train") -> None:
         """Raise UserError also for files that do not exist, that are in two splits, or whose format is not known."""
         super().check(split)

@@ -125,6 +125,19 @@ def find_duplicates(corpus: "Corpus", keys: dict[str, np.ndarray] | None = None)
     return DuplicateCounts(repeats, overlaps)
 
 
+def find_unlabeled_duplicates(corpus: "Corpus") -> DuplicateCounts:
+    """Repeats among the unlabelled documents, and their overlap with each labelled split."""
+
+    def frame(split: str) -> pl.DataFrame:
+        keys = text_keys(corpus, split)
+        return pl.DataFrame({"key": keys, "labels": np.zeros(len(keys), dtype=np.uint64)})
+
+    unlabeled = frame("unlabeled")
+    labelled = [split for split in LABELLED if split in corpus.splits]
+    overlaps = [find_overlap("unlabeled", (split,), unlabeled, frame(split)) for split in labelled]
+    return DuplicateCounts([count_repeats(("unlabeled",), unlabeled)], overlaps)
+
+
 def published_parts(corpus: "Corpus", splits: Sequence[str]) -> list[tuple[str, ...]]:
     """The splits, those that are parts of the same published split together."""
     tables = dict.fromkeys(corpus.splits[split].table for split in splits)
@@ -172,8 +185,7 @@ def overlap_note(overlap: Overlap) -> str:
 
 
 def repeats_note(repeats: Repeats) -> str:
-    drawn = [part for part in repeats.parts if part != repeats.split]
-    counted = f" (before {' and '.join(drawn)} documents are split off)" if drawn else ""
+    together = " and ".join(repeats.parts) + (" together" if len(repeats.parts) > 1 else "")
     answers = (
         f" {repeats.contradictory:,} documents have the text of another one with other labels, so no model can be "
         "right about all of them."
@@ -181,8 +193,8 @@ def repeats_note(repeats: Repeats) -> str:
         else ""
     )
     return (
-        f"{repeats.repeated:,} of the {repeats.num_documents:,} documents in {repeats.split} repeat the text of "
-        f"another{counted}: every copy counts.{answers}"
+        f"{repeats.repeated:,} of the {repeats.num_documents:,} documents in {together} repeat the text of another: "
+        f"every copy counts.{answers}"
     )
 
 

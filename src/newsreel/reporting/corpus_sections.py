@@ -15,6 +15,7 @@ from newsreel.corpora.duplicates import (
     compare_words,
     duplicate_notes,
     find_duplicates,
+    find_unlabeled_duplicates,
 )
 from newsreel.reporting.corpus_figures import draw_coverage, draw_growth, draw_label_counts, draw_lengths
 from newsreel.reporting.corpus_page import Examples, Section, Table
@@ -74,12 +75,14 @@ class Inspection:
 def inspect(inspection: Inspection) -> list[Section]:
     """All sections, in the order of the page."""
     together = [labels_together(inspection)] if inspection.corpus.task == "multilabel" else []
+    unlabeled = [unlabeled_section(inspection.corpus)] if "unlabeled" in inspection.corpus.splits else []
     return [
         documents_section(inspection),
         labels_section(inspection),
         *together,
         majority_section(inspection),
         duplicates_section(inspection, compare_words(inspection.corpus, inspection.near_jaccard)),
+        *unlabeled,
         lengths_section(inspection),
         vocabulary_section(inspection),
         scripts_section(inspection),
@@ -225,6 +228,23 @@ def between_rows(exact: DuplicateCounts, by_words: WordComparison) -> list[list[
                          f"{kind.contradictory.sum():,}"])  # fmt: skip
         rows.append([f"{overlap.split}: nearly one in {others}", f"{near:,}", total, ""])
     return rows
+
+
+def unlabeled_section(corpus: Corpus) -> Section:
+    found = find_unlabeled_duplicates(corpus)
+    total = f"{found.repeats[0].num_documents:,}"
+    rows = [
+        ["unlabelled documents", total],
+        ["empty", f"{found.repeats[0].empty:,}"],
+        ["repeats another, word for word", f"{found.repeats[0].repeated:,}"],
+        *([f"in {overlap.others[0]}, word for word", f"{overlap.shared.sum():,}"] for overlap in found.overlaps),
+    ]
+    return Section(
+        "Unlabelled documents",
+        "Word vectors, language models and pseudo-labels are learned from them. Those that are also test documents make "
+        "scores optimistic: their words are known then, though not their labels.",
+        [Table(["", "documents"], rows)],
+    )
 
 
 def near_examples(inspection: Inspection, by_words: WordComparison) -> list[Examples]:
