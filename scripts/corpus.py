@@ -46,9 +46,8 @@ def describe(config: DictConfig) -> None:
         request.num_documents,
     )
     sections = inspect(inspection)
-    page = user_path(
-        request.output or f"{experiment.paths.output_dir}/corpus/{experiment.reader.file_name(corpus)}.html", "output"
-    )
+    default = f"{experiment.paths.output_dir}/corpus/{experiment.reader.file_name(corpus)}.html"
+    page = user_path(request.output or default, "output")
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, as_html(inspection.title, sections))
     print(as_text(inspection.title, sections))

@@ -251,7 +251,7 @@ class Files(OwnCorpus):
         return ", ".join(in_brackets(as_names(value)) for value in values if value is not None)
 
     def file_name(self, corpus: Corpus) -> str:
-        path = Path(as_names(self.train)[0]).with_suffix("")
+        path = self.paths_of("train")[0].with_suffix("")
         return "_".join([corpus.name, *re.findall(r"\w+", "/".join(path.parts[-2:]))])
 
     def check(self, split: str = "train") -> None:

@@ -241,8 +241,8 @@ def unlabeled_section(corpus: Corpus) -> Section:
     ]
     return Section(
         "Unlabelled documents",
-        "Word vectors, language models and pseudo-labels are learned from them. Those that are also test documents make "
-        "scores optimistic: their words are known then, though not their labels.",
+        "Word vectors, language models and pseudo-labels are learned from them. Those that are also test documents "
+        "make scores optimistic: their words are known then, though not their labels.",
         [Table(["", "documents"], rows)],
     )
 
