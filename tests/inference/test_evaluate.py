@@ -97,6 +97,10 @@ def test_labels_of_other_documents_are_found_by_name(tmp_path: Path, monkeypatch
         (["data.test=more.csv"], r"1 labels that the run does not know: odd\. It knows bad, dull, fine"),
         (["data.test=some.csv", "data.separator=';'"], "have lists of labels, but the run predicts one label each"),
         (["data.test=some.csv", "split=validation"], r"data\.validation is null"),
+        (
+            ["data.test=some.csv", "data.text=body"],
+            r"data\.text=body(?s:.*)\nThe run was trained with data\.text=text\.",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             evaluated(tmp_path / "more", "run=run", "data=files", *wrong)

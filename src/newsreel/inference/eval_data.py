@@ -11,7 +11,9 @@ import pyarrow as pa
 from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path, working_directory
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
+from newsreel.corpora.custom import OwnCorpus
 from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
+from newsreel.files.labels import in_brackets
 from newsreel.runs.trained_run import Labels, TrainedRun
 from newsreel.text.tokens import FittedTokenizer, TokenizedCorpus, TokenSequences
 
@@ -34,10 +36,27 @@ def find_documents(
     """The split to evaluate on, with the runs' labels: of the reader's corpus, else of the runs' common corpus."""
     paths = [paths_of(run, overrides) for run in runs]
     if reader is not None:
-        return with_labels(reader.load_split(split, paths[0]), split, runs[0].labels)
+        try:
+            documents = reader.load_split(split, paths[0])
+        except UserError as error:
+            raise UserError(f"{error}{columns_of_training(reader, runs[0])}") from error
+        return with_labels(documents, split, runs[0].labels)
     corpora = [load_corpus(run, run_paths) for run, run_paths in zip(runs, paths, strict=True)]
     require_same_documents(runs, corpora, split)
     return with_labels(corpora[0], split, runs[0].labels)
+
+
+def columns_of_training(reader: CorpusReader, run: TrainedRun) -> str:
+    """A hint after an error of reading documents, if the run has read other columns."""
+    trained = run.experiment.reader
+    if not isinstance(reader, OwnCorpus) or not isinstance(trained, OwnCorpus):
+        return ""
+    other = [
+        f"data.{key}={in_brackets(value) if isinstance(value, list) else value}"
+        for key in ("text", "label", "separator", "labels")
+        if (value := getattr(trained, key)) != getattr(reader, key)
+    ]
+    return f"\nThe run was trained with {' '.join(other)}." if other else ""
 
 
 def paths_of(run: TrainedRun, overrides: PathOverrides) -> Paths:
