@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 JOBS   ?= 2
+# Tests run side by side, each with one thread for torch, Polars and the trainer of subwords.
+ONE_THREAD := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 RAYON_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-real test-slow fuzz audit faults soak check format docs results notebooks bench clean
@@ -25,17 +27,17 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS=4: four at a time)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not real and not slow and not fuzz' $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not real and not slow and not fuzz' $(ARGS)
 
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
 	$(BIN)/python -m pytest -m 'real and not slow' $(ARGS)
 
 test-slow: $(READY) ## Run the tests that take long: full products, kills, the docs' commands, also on real corpora
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) -m slow $(ARGS)
 
 fuzz: SECONDS ?= 60
 fuzz: $(READY) ## Damage every kind of input file at random (SECONDS=60 for each kind; ARGS="file_csv labels": these)
-	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(ARGS)
+	PYTHONPATH=tests $(ONE_THREAD) $(BIN)/python -m fuzz.run --seconds $(SECONDS) $(ARGS)
 
 audit: $(READY) ## Look for known vulnerabilities in the pinned packages (pip-audit; needs pypi.org itself, not a mirror)
 	$(PYTHON) -m venv $(VENV)/audit

@@ -317,7 +317,7 @@ def copy_project(folder: Path) -> None:
 
 def run_python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A Python that imports the copy's newsreel, also in processes that tests start."""
-    variables = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
+    variables = {**os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     return subprocess.run([sys.executable, *arguments], cwd=copy, env=variables, capture_output=True, text=True,
                           check=False)  # fmt: skip
 
