@@ -156,7 +156,7 @@ def test_odd_cells_survive_and_repeated_documents_are_counted(tmp_path: Path, pa
     assert {text for text, _ in all_documents(corpus)} == {*texts, "é"}
     assert len(corpus.tables["train"]) == 14
     assert "2 of the 3 documents in test have the text of one in train" in str(corpus.notes)
-    assert "7 of the 14 documents in train repeat the text of another" in str(corpus.notes)
+    assert "7 of the 14 documents in train and validation together repeat the text of another" in str(corpus.notes)
 
 
 def test_changed_files_are_read_anew_and_unchanged_ones_are_not(csv_file: Path, paths: Paths, monkeypatch: Any) -> None:
