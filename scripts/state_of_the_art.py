@@ -58,6 +58,11 @@ class Row:
 
 
 NGRAMS = "model=bow data=imdb tokenizer=ngrams model.weighting=nb"
+FROM_LANGUAGE_MODEL = (
+    "model=lstm data=imdb tokenizer=words_unlabeled embedding=learned_text embedding.word_dropout=0.4 "
+    "embedding.dropout=0.2 model.hidden_size=256 training.layer_decay=0.4 training.ema=0.999 "
+    "pretrained={imdb_language_model}"
+)
 STEPS = {
     "imdb_ngrams": Step("train.py", NGRAMS, seed=1),
     "imdb_ngrams_pseudo": Step(
@@ -79,11 +84,11 @@ STEPS = {
         "train.py",
         "model=bilstm data=imdb embedding=word2vec data.pseudo_labels={imdb_teacher} training.max_epochs=3",
     ),
-    "imdb_language_model": Step("pretrain.py", "model=lstm data=imdb"),
+    "imdb_language_model": Step("pretrain.py", "model=lstm data=imdb", seed=1),
     "imdb_lstm_pretrained": Step(
         "train.py",
-        "model=lstm data=imdb tokenizer=words_unlabeled embedding=learned_text model.hidden_size=256 "
-        "pretrained={imdb_language_model}",
+        f"{FROM_LANGUAGE_MODEL} training.max_epochs=4",
+        seed=1,
     ),
     "imdb_ensemble": Step(
         "evaluate.py", "run=[{imdb_ngrams_taught},{imdb_cnn_averaged},{imdb_bilstm_word2vec}] weights=fit"
