@@ -60,8 +60,7 @@ class Row:
 NGRAMS = "model=bow data=imdb tokenizer=ngrams model.weighting=nb"
 FROM_LANGUAGE_MODEL = (
     "model=lstm data=imdb tokenizer=words_unlabeled embedding=learned_text embedding.word_dropout=0.4 "
-    "embedding.dropout=0.2 model.hidden_size=256 training.layer_decay=0.4 training.ema=0.999 "
-    "pretrained={imdb_language_model}"
+    "embedding.dropout=0.2 model.hidden_size=256 training.ema=0.999 pretrained={imdb_language_model}"
 )
 STEPS = {
     "imdb_ngrams": Step("train.py", NGRAMS, seed=1),
@@ -87,7 +86,15 @@ STEPS = {
     "imdb_language_model": Step("pretrain.py", "model=lstm data=imdb", seed=1),
     "imdb_lstm_pretrained": Step(
         "train.py",
-        f"{FROM_LANGUAGE_MODEL} training.max_epochs=4",
+        f"{FROM_LANGUAGE_MODEL} training.layer_decay=0.4 training.max_epochs=4",
+        seed=1,
+    ),
+    "imdb_pretrained_teacher": Step(
+        "evaluate.py", "run=[{imdb_ngrams},{imdb_lstm_pretrained}] weights=fit", seed=1
+    ),
+    "imdb_lstm_pretrained_pseudo": Step(
+        "train.py",
+        f"{FROM_LANGUAGE_MODEL} data.pseudo_labels={{imdb_pretrained_teacher}} training.max_epochs=3",
         seed=1,
     ),
     "imdb_ensemble": Step(

@@ -24,15 +24,33 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_waits_for_the_disk_or_asks_twice_for_versions() -> Iterator[None]:
-    """No test cuts the power, and the environment stays the same: a fifth of the time of a small training."""
+def nothing_waits_for_the_disk_or_is_asked_twice() -> Iterator[None]:
+    """No test cuts the power, and environment and plug-ins stay the same: a fifth of the time of a small training."""
+    from lightning.pytorch.trainer.connectors import callback_connector
+
     from newsreel.runs import environment
 
     with (
         mock.patch.object(os, "fsync"),
         mock.patch.object(environment, "git_commit", cache(environment.git_commit)),
         mock.patch.object(environment, "version", cache(environment.version)),
+        mock.patch.object(
+            callback_connector, "_load_external_callbacks", cache(callback_connector._load_external_callbacks)
+        ),
     ):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logged_metrics_stay_where_they_are() -> Iterator[None]:
+    """Lightning moves each of them to the CPU several times, a tenth of the time of a small training without a GPU."""
+    import torch
+    from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
+
+    if torch.cuda.is_available():
+        yield
+        return
+    with mock.patch.object(_ResultMetric, "to", lambda self, *device: self):
         yield
 
 

@@ -201,6 +201,17 @@ def test_a_teacher_of_another_seed_or_network_labels_too(
     assert results["environment"]["corpus_fingerprint"] == environment["corpus_fingerprint"]  # of the labelled ones
 
 
+def test_the_vocabulary_counts_the_unlabelled_documents_as_training_documents(tmp_path: Path, teacher: Path) -> None:
+    tokens = []
+    for folder, tokenizer in (("one", "words"), ("other", "words_unlabeled")):
+        settings = ["model=bow", f"tokenizer={tokenizer}", "tokenizer.max_size=30000"]
+        student(tmp_path, teacher, *settings, folder=folder)
+        tokens.append((tmp_path / folder / "tokenizer.json").read_text())
+    assert tokens[0] == tokens[1]
+    with pytest.raises(UserError, match=r"training\.vat is 1, .* with data\.pseudo_labels they are training documents"):
+        student(tmp_path, teacher, *LSTM, "training.vat=1", folder="third")
+
+
 def test_pseudo_labels_are_not_for_evaluations(tmp_path: Path, shared_runs: SharedRuns) -> None:
     chosen = ["data=synthetic", "data.num_documents=100", f"data.pseudo_labels={tmp_path}"]
     with pytest.raises(UserError, match=r"data\.pseudo_labels is for training"):

@@ -127,7 +127,14 @@ def write_config(run_dir: Path, config: dict[str, Any]) -> None:
 
 def config_text(config: dict[str, Any]) -> str:
     """A config as YAML, with quotes where OmegaConf sets them."""
-    return str(yaml.dump(config, Dumper=get_omega_conf_dumper(), allow_unicode=True, sort_keys=False))
+    return str(yaml.dump(config, Dumper=ConfigDumper, allow_unicode=True, sort_keys=False))
+
+
+class ConfigDumper(yaml.CSafeDumper):  # type: ignore[misc]
+    """OmegaConf's writing of values, with the emitter in C."""
+
+
+ConfigDumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 class ConfigLoader(yaml.CSafeLoader, get_yaml_loader()):  # type: ignore[misc]

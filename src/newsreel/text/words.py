@@ -110,7 +110,8 @@ class RuleTokenizer(WordRules, Tokenizer):
 class WordTokenizer(RuleTokenizer):
     """Words extracted by rules; the vocabulary consists of the most frequent words of the training documents.
 
-    unlabeled: whether the vocabulary counts the corpus's unlabelled documents too.
+    unlabeled: whether the vocabulary counts the corpus's unlabelled documents too. With pseudo-labels they are training
+    documents, and count anyway.
     """
 
     unlabeled: bool = False
@@ -118,16 +119,17 @@ class WordTokenizer(RuleTokenizer):
     def fit(self, corpus: Corpus, cache: Path) -> TokenizedCorpus:
         rules = self.rules.for_corpus(corpus)
         training = corpus.splits["train"]
-        if self.unlabeled:
+        count_unlabeled = self.unlabeled and corpus.pseudo is None
+        if count_unlabeled:
             corpus = corpus.with_unlabeled()
             if "unlabeled" not in corpus.tables:
                 raise UserError(
                     f"tokenizer.unlabeled is true, but the corpus {corpus.name!r} ({corpus.source}) has no unlabelled "
                     "documents: set tokenizer.unlabeled=false, or add some (docs/own_corpus.md)."
                 )
-        types, tables = encode_once(rules, corpus, cache, self.unlabeled)
+        types, tables = encode_once(rules, corpus, cache, count_unlabeled)
         counts, document_counts = count_types(tables[training.table], training.rows, len(types))
-        if self.unlabeled:
+        if count_unlabeled:
             unlabeled = tables["unlabeled"]
             more = count_types(unlabeled, np.arange(len(unlabeled)), len(types))
             counts, document_counts = counts + more[0], document_counts + more[1]

@@ -15,7 +15,7 @@ from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.reporting.run_page import PAGE_FILE
 from newsreel.reporting.samples import samples
 from newsreel.runs.records import IGNORED_SECTIONS, flat, parse
-from newsreel.training.loggers import RunLogger, RunTensorBoardLogger
+from newsreel.training.loggers import NoLogger, RunLogger, RunTensorBoardLogger
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +67,8 @@ def log_final_metrics(
     They exist for every task. The most important come first, since TensorBoard shows only five at a time.
     """
     assert isinstance(trainer.logger, RunLogger)
+    if isinstance(trainer.logger, NoLogger):
+        return
     names = {f"{name}_{split}": f"{split}/{name}" for name in FINAL_METRICS for split in ("test", "val")}
     names |= {"fit_s": "time/fit_s", "parameters": "model/parameters"}
     metrics = {f"final/{name}": results[key] for name, key in names.items() if key in results}
