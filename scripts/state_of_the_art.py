@@ -149,6 +149,14 @@ ROWS = {
         f"LM-LSTM 92.36, SA-LSTM 92.76 {DAI_LE}",
         (1,),
     ),
+    "lstm_pretrained_pseudo": Row(
+        "IMDB",
+        "LSTM from a language model, pseudo-labels",
+        "imdb_lstm_pretrained_pseudo",
+        ACCURACY,
+        f"LM-LSTM 92.36, SA-LSTM 92.76 {DAI_LE}",
+        (1,),
+    ),
     "ensemble": Row(
         "IMDB",
         "n-grams and CNN, pseudo-labels, and BiLSTM",
