@@ -89,9 +89,7 @@ STEPS = {
         f"{FROM_LANGUAGE_MODEL} training.layer_decay=0.4 training.max_epochs=4",
         seed=1,
     ),
-    "imdb_pretrained_teacher": Step(
-        "evaluate.py", "run=[{imdb_ngrams},{imdb_lstm_pretrained}] weights=fit", seed=1
-    ),
+    "imdb_pretrained_teacher": Step("evaluate.py", "run=[{imdb_ngrams},{imdb_lstm_pretrained}] weights=fit", seed=1),
     "imdb_lstm_pretrained_pseudo": Step(
         "train.py",
         f"{FROM_LANGUAGE_MODEL} data.pseudo_labels={{imdb_pretrained_teacher}} training.max_epochs=3",
