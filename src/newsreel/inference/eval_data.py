@@ -12,7 +12,7 @@ from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path, working_directory
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.custom import OwnCorpus
-from newsreel.corpora.prepared import MULTI_LABEL, SINGLE_LABEL
+from newsreel.corpora.prepared import schema_of
 from newsreel.files.labels import in_brackets
 from newsreel.runs.trained_run import Labels, TrainedRun
 from newsreel.text.tokens import FittedTokenizer, TokenizedCorpus, TokenSequences
@@ -148,7 +148,7 @@ def renumber(table: "Dataset", task: Task, mapping: np.ndarray) -> "Dataset":
 
     columns = table.select_columns(["text", "labels"]).with_format("arrow")[:]
     labels = [sorted(mapping[old].tolist()) if task == "multilabel" else mapping[old] for old in table["labels"]]
-    schema = MULTI_LABEL if task == "multilabel" else SINGLE_LABEL
+    schema = schema_of(task)
     return Dataset(pa.table([columns["text"].cast(schema.types[0]), pa.array(labels, schema.types[1])], schema=schema))
 
 

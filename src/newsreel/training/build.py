@@ -41,15 +41,14 @@ def require_unlabeled(corpus: Corpus, training: TrainingSettings) -> Corpus:
     if "unlabeled" in corpus.tables and len(corpus.tables["unlabeled"]):
         return corpus
     name, value = ("vat", training.vat) if training.vat else ("entropy", training.entropy)
-    needs = f"training.{name} is {value:g}, which needs unlabelled documents"
-    remedy = f"use training.adversarial={value:g} instead, which needs labelled documents only"
-    if corpus.pseudo is not None:
-        raise UserError(
-            f"{needs}, but with data.pseudo_labels they are training documents: leave out one of the two, or {remedy}."
-        )
+    cause, remedy = (
+        (f"the corpus {corpus.name!r} ({corpus.source}) has none", "add some (docs/own_corpus.md)")
+        if corpus.pseudo is None
+        else ("with data.pseudo_labels they are training documents", "leave out one of the two")
+    )
     raise UserError(
-        f"{needs}, but the corpus {corpus.name!r} ({corpus.source}) has none: add some (docs/own_corpus.md), or "
-        f"{remedy}."
+        f"training.{name} is {value:g}, which needs unlabelled documents, but {cause}: {remedy}, or use "
+        f"training.adversarial={value:g} instead, which needs labelled documents only."
     )
 
 
