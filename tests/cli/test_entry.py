@@ -99,6 +99,7 @@ def test_a_missing_file_is_reported_before_anything_slow_is_imported(tmp_path: P
     assert not imported & set(SLOW_IMPORTS)
 
 
+@pytest.mark.slow
 def test_a_missing_file_to_evaluate_on_is_reported_before_the_run_is_opened(tmp_path: Path) -> None:
     process, imported = imported_by(tmp_path, "evaluate.py", "run=none", "data=files", "data.test=nowhere.csv")
     assert "error: data.test=nowhere.csv: there is no such file" in process.stderr

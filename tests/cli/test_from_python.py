@@ -204,6 +204,7 @@ def test_without_the_checkout_or_under_torchrun_training_is_refused(monkeypatch:
         newsreel.train("model=bow")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_raises_and_is_resumed_to_the_same_numbers(
     at_first_epoch: Install,
 ) -> None:
@@ -234,6 +235,7 @@ def test_sigterm_reaches_the_program_s_own_handler_once_the_run_can_be_resumed(
     assert received == [True]
 
 
+@pytest.mark.slow
 def test_a_training_in_another_thread_gives_the_same_numbers(shared_runs: SharedRuns) -> None:
     runs: list[newsreel.Run] = []
     thread = threading.Thread(target=lambda: runs.append(newsreel.train(*tiny(*MINIBATCH_BOW))))

@@ -1,14 +1,22 @@
 """Settings that change nothing beside others."""
 
 import pytest
+from datasets import Dataset
 
 from helpers.configs import composed
 from newsreel.config.idle import idle_settings
 from newsreel.config.schema import read_experiment
-from newsreel.corpora.corpus import Task
+from newsreel.corpora.corpus import Corpus, Task
 
 NOT_FITTED = "evaluation.thresholds=top_k evaluation.shrinkage=3"
 GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
+OWN = "data=files data.train=a.csv"
+HELD_OUT = "data.split_seed=2 data.split_method=blocks"
+
+
+def corpus_of(task: Task, *splits: str) -> Corpus:
+    tables = {split: Dataset.from_dict({"text": ["w"], "labels": [0]}) for split in splits}
+    return Corpus("corpus", task, ("a", "b"), "accuracy", tables, "fingerprint", "source")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +105,38 @@ GIVEN_VECTORS = "embedding.window=3 embedding.min_n=2"
 )
 def test_settings_without_effect_are_told(overrides: str, task: Task, note: str | None) -> None:
     given = overrides.split()
-    found = idle_settings(given, read_experiment(composed(*given)).config, task)
+    found = idle_settings(given, read_experiment(composed(*given)).config, corpus_of(task, "train", "test"))
     assert len(found) == (note is not None)
     assert all(told.startswith(note or "") for told in found)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "splits", "notes"),
+    [
+        (f"data.validation_fraction=0.2 data.test_fraction=0.3 {HELD_OUT}", ["train"], []),
+        (f"data.validation_fraction=0.2 {HELD_OUT}", ["train", "test"], []),
+        (
+            f"data.test_fraction=0.3 {HELD_OUT}",
+            ["train", "test"],
+            ["data.test_fraction=0.3 has no effect: the corpus has test documents of its own"],
+        ),
+        (
+            f"data.validation_fraction=0.2 {HELD_OUT}",
+            ["train", "validation"],
+            ["data.validation_fraction=0.2 has no effect: the corpus has validation documents of its own"],
+        ),
+        (
+            f"data.validation_fraction=0.2 {HELD_OUT}",
+            ["train", "validation", "test"],
+            [
+                f"data.validation_fraction=0.2 {HELD_OUT} has no effect: the corpus has validation and test documents "
+                "of its own"
+            ],
+        ),
+        (f"evaluation.folds=3 {HELD_OUT}", ["train", "validation", "test"], []),
+    ],
+)
+def test_ways_to_divide_what_is_divided_are_told(overrides: str, splits: list[str], notes: list[str]) -> None:
+    given = [*OWN.split(), *overrides.split()]
+    config = read_experiment(composed(*given)).config
+    assert idle_settings(given, config, corpus_of("multilabel", *splits)) == notes

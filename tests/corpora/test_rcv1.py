@@ -288,6 +288,7 @@ def test_parts_of_files_that_have_changed_since_are_removed(
     assert parts() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_reported(tmp_path: Path) -> None:
     places = rcv1_parts.part_folders(tmp_path, 2)
     with pytest.raises(UserError, match=r"was killed, perhaps because memory ran out"):

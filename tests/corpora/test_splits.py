@@ -5,6 +5,7 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from newsreel.corpora.splits import (
+    block_folds,
     block_holdout,
     first_of_each_class,
     rounded_holdout,
@@ -191,6 +192,14 @@ def test_blocks_have_the_size_of_random_splits_and_stay_together() -> None:
             of_class = held_out[targets[held_out] == value]
             assert np.ptp(of_class) == len(of_class) - 1
     assert block_holdout(np.zeros(10, dtype=np.int64), np.arange(10), 0.6, 5)[1].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("num_rows", [10, 12, 2])
+def test_folds_of_neighbours_are_those_of_a_cross_validation_without_shuffling(num_rows: int) -> None:
+    positions = np.random.default_rng(0).permutation(100)[:num_rows]
+    folds = block_folds(positions, 4)[np.argsort(positions)]
+    assert (np.diff(folds) >= 0).all()
+    assert np.ptp(np.bincount(folds, minlength=4)) <= 1
 
 
 def test_documents_of_several_labels_are_divided_together_and_no_label_vanishes() -> None:

@@ -238,6 +238,7 @@ def labels() -> Labels:
     return Labels("own.jsonl", "line", Columns(("text",), ("label",)))
 
 
+@pytest.mark.slow
 def test_long_labels_and_lists_take_little_time(tmp_path: Path, paths: Paths) -> None:
     with within_patience():
         assert not is_list_as_text("[" + "," * 200_000 + ")")
@@ -306,6 +307,7 @@ def with_sheet(file: Path, old: bytes, new: bytes) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_workbook_that_claims_more_cells_than_memory_holds_is_refused(tmp_path: Path, paths: Paths) -> None:
     file = workbook(tmp_path / "own.xlsx", "C21", "x")
     assert load(paths, train=file, **NAMED).label_names == ("a", "b")

@@ -130,6 +130,7 @@ def test_thresholds_are_fitted_to_the_combined_scores(tmp_path: Path, shared_run
     assert (np.array(preds) == (combined > rule["thresholds"][0])).all()
 
 
+@pytest.mark.slow
 def test_three_classes_are_fitted_too(tmp_path: Path, shared_runs: SharedRuns) -> None:
     classes = ["model=bow", "data.num_labels=3", "data.difficulty=0.6"]
     runs = [shared_runs.run(*classes, *more) for more in ([], ["model.weighting=count"])]
@@ -198,6 +199,7 @@ def test_documents_that_a_member_may_have_been_trained_on_are_refused(tmp_path: 
         evaluated(tmp_path / "fitted", run_list([first, changed]), "weights=fit")
 
 
+@pytest.mark.slow
 def test_a_saved_ensemble_is_evaluated_as_it_was(tmp_path: Path, saved: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     before = json.loads((saved / "metrics.json").read_text())
@@ -237,6 +239,7 @@ def test_a_saved_ensemble_predicts_as_it_is_evaluated(
         assert [answer["probabilities"] for answer in asked] == [answer["probabilities"] for answer in answers]
 
 
+@pytest.mark.slow
 def test_words_are_explained_by_the_weighted_mean_of_the_members(
     saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, pair: list[Path]
 ) -> None:
@@ -258,6 +261,7 @@ def test_words_are_explained_by_the_weighted_mean_of_the_members(
     assert content["average"] == "probabilities"
 
 
+@pytest.mark.slow
 def test_members_with_other_words_are_not_explained(
     tmp_path: Path, shared_runs: SharedRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:

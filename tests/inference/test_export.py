@@ -64,6 +64,7 @@ def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:
     return answers
 
 
+@pytest.mark.slow
 def test_classify_py_prints_json_lines(tmp_path: Path, shared_runs: SharedRuns) -> None:
     folder = exported(tmp_path / "onnx", f"run={shared_runs.run(*CLASSES)}")
     code = f"import runpy, sys\nsys.modules |= {ALONE}\nrunpy.run_path('classify.py', run_name='__main__')"

@@ -129,6 +129,7 @@ def test_a_sample_has_the_most_confident_errors_and_right_documents_at_equal_dis
     assert sample_documents(many(30, 10, "a")) == list(range(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["words " * 500, '"<&>👍' * 500])
 def test_the_page_of_25000_documents_has_less_than_3_mb(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch

@@ -89,6 +89,7 @@ def test_a_neuron_is_logistic_regression() -> None:
     np.testing.assert_array_equal(neuron.predict(inputs), expected.predict(StandardScaler().fit_transform(inputs)))
 
 
+@pytest.mark.slow
 def test_a_neuron_tells_unseen_chapters_as_scikit_learn_does(table: LetterCounts) -> None:
     letters_and_a = np.column_stack([table.counts.sum(axis=1), table.counts[:, 0]])
     pipeline = make_pipeline(Normalizer(), StandardScaler(), LogisticRegression())
@@ -135,6 +136,7 @@ def test_the_command_prints_numbers_and_writes_figures_and_vectors(
     assert of_letters.filter(pl.col("occurs in") == "fr")["letter"].to_list() == list("àâæçèéêëîïôùûœ")
 
 
+@pytest.mark.slow
 def test_the_plain_decomposition_speaks_of_squares_not_of_variance(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_unlabelled_documents_change_nothing_but_what_reads_them(tmp_path: Path)
     assert figures == {name: beside[name] for name in figures}
 
 
+@pytest.mark.slow
 def test_labels_may_look_like_formulas_and_tables(tmp_path: Path) -> None:
     names = [r"$\frac$", "a|b", "<i>", "long " * 20]
     rows = [{"review": f"words of {number % 4} {number}", "stars": names[number % 4]} for number in range(80)]

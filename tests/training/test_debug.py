@@ -58,6 +58,7 @@ def test_regularisation_is_off_wherever_it_was_set(tmp_path: Path) -> None:
         read_tiny(tmp_path, "regularize=3")
 
 
+@pytest.mark.slow
 def test_a_profile_ends_with_where_the_time_went(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     results = train_tiny(tmp_path, *SMALL_LSTM, "debug=profile", "training.max_epochs=1")

@@ -78,6 +78,7 @@ def test_gradient_norms_are_logged_with_the_steps_that_are_before_clipping(
     assert len(shown) > 1
 
 
+@pytest.mark.slow
 def test_histograms_show_weights_and_gradients_of_every_epoch(tmp_path: Path, shared_runs: SharedRuns) -> None:
     train_tiny(tmp_path, *SMALL_LSTM, "trainer.histograms=true", "logger=tensorboard")
     events = events_of(tmp_path / "run")

@@ -30,7 +30,7 @@ from helpers.tiny_runs import (
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.core.signals import Stopped, stop_at_sigterm
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
+from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, SplitMethod
 from newsreel.models.decisions import DecisionRule, fold_thresholds
 from newsreel.runs.run_dir import read_weights
 from newsreel.training import out_of_fold
@@ -53,8 +53,10 @@ class Given(CorpusReader):
         return self.corpus
 
 
-def given(corpus: Corpus) -> Given:
-    return Given(corpus=corpus, limit=None, train_limit=None, validation_fraction=0.2, split_seed=0)
+def given(corpus: Corpus, method: SplitMethod = "random") -> Given:
+    return Given(
+        corpus=corpus, limit=None, train_limit=None, validation_fraction=0.2, split_seed=0, split_method=method
+    )
 
 
 def test_documents_are_scored_by_models_that_have_not_seen_them(tmp_path: Path) -> None:
@@ -77,6 +79,15 @@ def test_documents_are_scored_by_models_that_have_not_seen_them(tmp_path: Path) 
     memorised = Corpus(**{**vars(fold), "splits": {**fold.splits, "validation": fold.splits["train"]}})
     (probabilities, targets), metrics = score_fold(experiment, memorised, num_epochs=1)
     assert metrics["val/f1_micro"] == 1  # a model recognises the documents that it has seen
+
+
+def test_neighbours_are_in_one_fold_where_they_are_held_out_together(tmp_path: Path) -> None:
+    documents = [(f"word{number}", [number % 3]) for number in range(20)]
+    corpus = make_corpus(documents, [("word0", [0])], task="multilabel", num_labels=3)
+    spec = tiny_spec(tmp_path, "model=bow", "evaluation.folds=3", reader=given(corpus, "blocks"))
+    folds = divide(spec.experiment.reader.load(spec.experiment.paths), spec.experiment)
+    texts = [text for text, _ in documents]
+    assert [fold["validation"]["text"][:] for fold in folds] == [texts[:7], texts[7:14], texts[14:]]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +149,7 @@ def test_the_rule_of_the_folds_is_tested_kept_and_described(
     assert not figures(without, "folds")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_between_folds_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: Any) -> None:
     expected = train_tiny(tmp_path, *FOLDS, folder="whole")
     original, calls = score_fold, []
@@ -166,7 +178,8 @@ def test_a_signal_in_a_fold_ends_with_its_status(tmp_path: Path, monkeypatch: An
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("rule", ["per_label", slow("global"), slow("top_k")])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["per_label", "global", "top_k"])
 def test_other_rules_are_fitted_to_folds_too(tmp_path: Path, shared_runs: SharedRuns, rule: str) -> None:
     results = train_tiny(tmp_path, *FOLDS, f"evaluation.thresholds={rule}")
     experiment = read_tiny(tmp_path, *FOLDS)

@@ -58,6 +58,7 @@ def test_a_killed_language_model_goes_on_with_the_same_numbers(tmp_path: Path, o
     assert_same_weights(killed, tmp_path / "lm")
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_threads(tmp_path: Path) -> None:
     for threads in (1, 2):
         pretrain_small(tmp_path, *BOTH, *FORWARD, f"trainer.threads={threads}", folder=f"threads{threads}")

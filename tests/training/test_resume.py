@@ -127,6 +127,7 @@ def test_so_does_every_run_at_every_step(tmp_path: Path, name: str) -> None:
         assert_ends_alike(tmp_path, step)
 
 
+@pytest.mark.slow
 def test_so_does_one_with_labels_of_a_teacher_that_is_gone(tmp_path: Path, shared_runs: SharedRuns) -> None:
     teacher = shared_runs.copy(tmp_path / "teacher", "model=bow")
     pseudo = ["data.num_unlabeled=40", f"data.pseudo_labels={teacher}", "data.pseudo_weight=0.5"]
@@ -240,6 +241,7 @@ def test_more_epochs_take_the_rates_that_the_schedule_has_for_them(tmp_path: Pat
     assert [rates[step] for step in range(16)] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_patience_continues_a_run_that_stopped_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert train_tiny(tmp_path, *STUCK, "training.max_epochs=2", "training.patience=1")["train/epochs"] == 2
     assert go_on(tmp_path / "run", "training.max_epochs=6")["train/epochs"] == 2

@@ -146,6 +146,7 @@ def test_a_run_stands_on_its_own_and_is_resumed_without_its_source(tmp_path: Pat
     open_run(stopped)
 
 
+@pytest.mark.slow
 def test_any_network_starts_from_the_vectors_of_any_run(tmp_path: Path, folder: Path) -> None:
     shutil.copytree(folder / "cache", tmp_path / "cache")
     quick = ["embedding.dimension=8", "training.max_epochs=1", "training.learning_rate=1e-9"]

@@ -360,6 +360,7 @@ def test_given_vectors_stay_as_they_are_and_their_coverage_is_reported(tmp_path:
     assert share < results["embedding/coverage_tokens"] < 1
 
 
+@pytest.mark.slow
 def test_vectors_learned_from_the_corpus_serve_runs_of_every_seed(tmp_path: Path) -> None:
     learned = ["embedding=svd", "embedding.dimension=8", "model=lstm", "model.hidden_size=6"]
     tables = []

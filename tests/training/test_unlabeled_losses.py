@@ -77,6 +77,7 @@ def test_unlabelled_documents_raise_the_accuracy_of_few_labelled_ones(topics: li
     assert scores[1] > scores[0] + 0.04
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_an_epoch_ends_with_the_same_numbers(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
     assert results["train/steps"] == 20
@@ -125,6 +126,7 @@ def vocabulary(run_dir: Path) -> list[str]:
     return list(load_tokenizer(run_dir).tokens[2:])
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_threads(topics: list[str], tmp_path: Path) -> None:
     several = [*SMALL, *ALL_LOSSES, "training.max_epochs=1", "batches.batch_size=20", "batches.unlabeled_batch_size=40"]
     results = [

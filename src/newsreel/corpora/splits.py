@@ -101,6 +101,16 @@ def stratified_folds(targets: np.ndarray, num_folds: int, seed: int) -> np.ndarr
     return folds
 
 
+def block_folds(positions: np.ndarray, num_folds: int) -> np.ndarray:
+    """(N,) the fold, 0 … num_folds - 1, of each row: neighbours are in one fold, and folds differ by at most one row.
+
+    positions: (N,) of the documents in the corpus.
+    """
+    folds = np.empty(len(positions), dtype=np.int64)
+    folds[np.argsort(positions, kind="stable")] = np.arange(len(positions)) * num_folds // max(len(positions), 1)
+    return folds
+
+
 def first_held_out(rows: list[np.ndarray], counts: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """(training, held out) rows, both ascending, with the first `counts` of each class held out."""
     parts = [of_class[:count] for of_class, count in zip(rows, counts, strict=True)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from newsreel.config.schema import Experiment
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus, Rows
-from newsreel.corpora.splits import stratified_folds
+from newsreel.corpora.splits import block_folds, stratified_folds
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.functional import require_finite
 from newsreel.runs.run_dir import BEST_CHECKPOINT, read_best_checkpoint
@@ -82,8 +82,11 @@ def divide(corpus: Corpus, experiment: Experiment) -> Iterator[Corpus]:
     num_folds = experiment.evaluation.folds
     assert num_folds is not None
     pooled = corpus.pooled()
-    targets, rows = pooled.targets("train"), pooled.splits["train"]
-    folds = stratified_folds(targets, num_folds, experiment.reader.split_seed)
+    rows = pooled.splits["train"]
+    if experiment.reader.split_method == "blocks":
+        folds = block_folds(pooled.positions("train"), num_folds)
+    else:
+        folds = stratified_folds(pooled.targets("train"), num_folds, experiment.reader.split_seed)
     for fold in range(num_folds):
         parts = {"train": folds != fold, "validation": folds == fold}
         splits = {split: Rows(rows.table, rows.rows[part]) for split, part in parts.items()}

@@ -100,7 +100,7 @@ def pretrain_run(
 def log_text(spec: RunSpec[Pretraining], text: Text) -> None:
     log.info(f"corpus      {text.corpus.name}, from {text.corpus.source}")
     log.info(f"vocabulary  {len(text.tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
-    for note in [*text.notes, *idle_settings(spec.overrides, spec.experiment.config, text.corpus.task)]:
+    for note in [*text.notes, *idle_settings(spec.overrides, spec.experiment.config, text.corpus)]:
         log.info(f"note        {note}")
 
 

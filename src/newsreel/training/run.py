@@ -130,7 +130,7 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
     log.info(f"documents   {', '.join(f'{len(rows.rows):,} {split}' for split, rows in corpus.splits.items())}")
     corpus = pseudo_labelled(corpus, experiment, spec.run_dir, is_resumed=resume is not None)
-    for note in [*corpus.notes, *idle_settings(spec.overrides, experiment.config, corpus.task)]:
+    for note in [*corpus.notes, *idle_settings(spec.overrides, experiment.config, corpus)]:
         log.info(f"note        {note}")
     corpus, tokenized = tokenize(experiment, corpus)
     log.info(f"vocabulary  {len(tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
