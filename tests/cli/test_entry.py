@@ -56,6 +56,11 @@ def test_a_training_leaves_one_folder_that_no_other_writes_over(
             """needs quotes inside the shell's quotes: 'model.dropout='"'"'it\\'"'"'s ]'"'"''""",
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            ["training.betas=[0.9,~ 1,'a ]']"],
+            """inside the shell's quotes: "training.betas=[0.9,'~ 1','a ]']\"""",
+            marks=pytest.mark.slow,
+        ),
         (["paths.cache_dir=${nope}"], "Interpolation key 'nope' not found"),
         (["data.source=local"], "The corpus 'imdb' was not found"),
         (["data=files"], "data.train is null: name the training documents, such as data.train=train.csv"),

@@ -15,6 +15,7 @@ CRASHED = 1
 USER_MISTAKE = 2
 
 MAX_SUGGESTIONS = 40  # names in a message
+ELEMENT = r"""\s*(?:'[^']*'|"[^"]*"|[^\s,\[\]{}][^,\[\]{}]*)"""  # of a list in Hydra's grammar
 RESUMABLE_SECTIONS = ("training", "trainer", "paths")  # have settings that can be changed with resume=
 RENAMED_SETTINGS = {
     "training.keep": "training.checkpoint",
@@ -111,13 +112,27 @@ def _unreadable(error: OverrideParseException) -> str:
     reason = str(error.__cause__ or error).partition("\nSee https:")[0].rstrip(" ^\n").splitlines()[-1]
     if not equals:
         return f"{error.override} cannot be read: {reason}. Settings and choices have the form key=value."
-    text = value.replace("\\", "\\\\").replace("'", "\\'")
-    argument = f"{key}='{text}'"
-    quoted = shlex.quote(argument) if set(text) & set('"$`\\!') else f'"{argument}"'
+    if re.fullmatch(rf"\[({ELEMENT}[,\]])+", value):
+        elements = re.findall(rf"({ELEMENT})[,\]]", value[1:])
+        argument = f"{key}=[{','.join(_element_in_quotes(element.strip()) for element in elements)}]"
+    else:
+        argument = f"{key}={_in_quotes(value)}"
+    quoted = shlex.quote(argument) if set(argument) & set('"$`\\!') else f'"{argument}"'
     return (
         f"{key}={value} cannot be read: {reason}.\n"
         f"Text with special characters of Hydra's grammar needs quotes inside the shell's quotes: {quoted}"
     )
+
+
+def _in_quotes(text: str) -> str:
+    """As a quoted string of Hydra's grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _element_in_quotes(element: str) -> str:
+    """The same, unless an element of a list needs no quotes or has them."""
+    return element if re.fullmatch(r"[\w./-]*|'.*'|\".*\"", element) else _in_quotes(element)
 
 
 def _missing_choice(error: MissingConfigException) -> str:

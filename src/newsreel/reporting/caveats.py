@@ -117,9 +117,9 @@ def training_notes(learning: TrainingLoss, losses: dict[str, float], task: Task,
 
 
 def loss_notes(losses: dict[str, float], task: Task, num_labels: int) -> list[str]:
-    """A note if the log loss is above that of the uniform guess. losses: by the name of their split."""
-    uniform = uniform_loss(task, num_labels)
-    above = [f"{split} loss of {loss:.4g}" for split, loss in losses.items() if loss > uniform]
+    """A note if the log loss is above that of the uniform guess, to four decimals. losses: by split."""
+    uniform = round(uniform_loss(task, num_labels), 4)
+    above = [f"{split} loss of {loss:.4g}" for split, loss in losses.items() if round(loss, 4) > uniform]
     if not above:
         return []
     return [
