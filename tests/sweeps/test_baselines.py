@@ -12,8 +12,9 @@ from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from helpers.killed import kill, start
 from helpers.project import CONFIGS, Command
-from helpers.tiny_runs import QUICK, SYNTHETIC, compose_tiny
+from helpers.tiny_runs import QUICK, SYNTHETIC, compose_tiny, figures
 from newsreel.core.errors import TrialPruned, UserError
 from newsreel.core.json_files import read_json
 from newsreel.sweeps import baselines, time_budget
@@ -349,8 +350,9 @@ def test_a_network_far_behind_another_at_the_same_part_of_its_epochs_is_hopeless
     assert reason(0.1, 0.2, max_epochs=2) == ""  # it is done
 
 
-@pytest.mark.slow  # 10 s; the tests above stand for it
-def test_a_ladder_of_two_rungs_as_it_is_typed(command_here: Command, tmp_path: Path) -> None:
+@pytest.fixture
+def tiny_ladder(tmp_path: Path) -> list[str]:
+    """The command of a ladder of a bag, a network and their ensemble, with a learning curve."""
     own = tmp_path / "own" / "sweep" / "ladder"
     own.mkdir(parents=True)
     (own / "tiny.yaml").write_text(
@@ -359,21 +361,57 @@ def test_a_ladder_of_two_rungs_as_it_is_typed(command_here: Command, tmp_path: P
         "  cnn: {kind: network, set: [model=cnn, model.num_filters=6, embedding.dimension=8], cost: 1}\n"
         "  both: {kind: ensemble}\n"
     )
-    typed = ["train.py", "--config-dir", "own", "-m", "sweep=baselines", "sweep/ladder=tiny", *SYNTHETIC, *QUICK,
-             "logger=none", "budget_minutes=5", "hydra.sweeper.seeds=1", "hydra.sweeper.curve=[0.5]"]  # fmt: skip
-    process = command_here(*typed)
+    return ["train.py", "--config-dir", "own", "-m", "sweep=baselines", "sweep/ladder=tiny", *SYNTHETIC, *QUICK,
+            "logger=none", "budget_minutes=5", "hydra.sweeper.seeds=1", "hydra.sweeper.curve=[0.5]"]  # fmt: skip
+
+
+def results_of(sweep_dir: Path) -> dict[str, dict[str, Any]]:
+    """The scores of each run and of the ensemble."""
+    return {path.parent.name: scores_of(path.parent) for path in sorted(sweep_dir.glob("*/metrics.json"))}
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    results = json.loads((folder / "metrics.json").read_text())
+    return figures(results, "val") | figures(results, "test") | figures(results, "train")
+
+
+@pytest.mark.slow  # 10 s; the tests above stand for it
+def test_a_ladder_of_two_rungs_as_it_is_typed(command_here: Command, tmp_path: Path, tiny_ladder: list[str]) -> None:
+    process = command_here(*tiny_ladder)
     assert process.returncode == 0, process.stderr
     (sweep_dir,) = (tmp_path / "outputs" / "baselines" / "synthetic").iterdir()
-    metrics = sorted(path.relative_to(sweep_dir).as_posix() for path in sweep_dir.glob("*/metrics.json"))
-    assert metrics == [f"{name}/metrics.json" for name in ("0", "1", "2", "3", "ensemble")]
+    assert list(results_of(sweep_dir)) == ["0", "1", "2", "3", "ensemble"]
     assert "s of 300 s used" in process.stdout
     assert "budget_minutes" not in (sweep_dir / "0" / "config.yaml").read_text()
     assert "sweep" not in (sweep_dir / "0" / "report.md").read_text().partition("## How to repeat it")[2]
     assert len(read_json(time_budget.progress_file(sweep_dir, 1), Progress).values) == 2
     written = {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/metrics.json")}
-    again = command_here(*[each.replace("minutes=5", "minutes=6") for each in typed])
+    again = command_here(*[each.replace("minutes=5", "minutes=6") for each in tiny_ladder])
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/metrics.json")} == written
+
+
+@pytest.mark.slow
+def test_a_point_of_the_learning_curve_is_a_training_with_a_limit(
+    command_here: Command, tmp_path: Path, tiny_ladder: list[str]
+) -> None:
+    assert command_here(*tiny_ladder, "hydra.sweep.dir=ladder").returncode == 0
+    limit = ["data.train_limit=36", "logger=none"]  # half of the 72 documents
+    for model in (["model=bow"], ["model=cnn", "model.num_filters=6", "embedding.dimension=8"]):
+        done = command_here("train.py", *model, *SYNTHETIC, *QUICK, *limit, f"hydra.run.dir=alone{len(model)}")
+        assert done.returncode == 0, done.stderr
+        assert scores_of(tmp_path / f"alone{len(model)}") in results_of(tmp_path / "ladder").values()
+
+
+@pytest.mark.slow
+def test_a_killed_ladder_goes_on_to_the_same_scores(tmp_path: Path, tiny_ladder: list[str]) -> None:
+    assert start(tmp_path, *tiny_ladder[1:], "hydra.sweep.dir=whole").wait() == 0
+    killed = tmp_path / "killed"
+    for moment in (killed / "1" / "tokenizer.json", killed / "2" / "metrics.json"):
+        kill(start(tmp_path, *tiny_ladder[1:], "hydra.sweep.dir=killed"), moment.exists)
+    assert start(tmp_path, *tiny_ladder[1:], "hydra.sweep.dir=killed").wait() == 0
+    assert results_of(killed) == results_of(tmp_path / "whole")
+    assert (killed / "summary.html").exists()
 
 
 def test_the_default_ladder_names_choices_that_there_are(tmp_path: Path) -> None:

@@ -4,13 +4,10 @@ import errno
 import io
 import json
 import logging
-import os
 import random
 import shutil
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +18,8 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers.files import truncate
+from helpers.killed import kill, start
 from helpers.marks import slow
-from helpers.preloaded import PreloadedPopen
 from helpers.shared_runs import SharedRuns
 from helpers.tensorboard import scalars
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, go_on, tiny, train_tiny, without_times
@@ -288,21 +285,6 @@ def test_a_moved_run_goes_on_and_relative_paths_start_where_it_began(tmp_path: P
 
 
 COMMAND = [*SMALL_LSTM, *EPOCHS, "data.num_documents=1000", "trainer.checkpoint_every_s=0", "trainer.threads=1"]
-
-
-def start(tmp_path: Path, *overrides: str) -> PreloadedPopen:
-    environment = {**os.environ, "NEWSREEL_CACHE_DIR": str(tmp_path / "cache")}
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return PreloadedPopen(["train.py", *overrides], cwd=tmp_path, env=environment, **silent)
-
-
-def kill(process: PreloadedPopen, when: Callable[[], bool], seconds_later: float = 0.0) -> None:
-    while not when():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.0005)
-    time.sleep(seconds_later)
-    process.kill()
-    assert process.wait() in (-signal.SIGKILL, *([0] if seconds_later else []))  # a late moment may be too late
 
 
 @pytest.mark.slow
