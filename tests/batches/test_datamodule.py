@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.documents import make_corpus, with_tables, word_tokenizer
+from helpers.documents import make_corpus, word_tokenizer
 from newsreel.batches import datamodule as datamodule_module
 from newsreel.batches.batch import BatchSettings, shard_size
 from newsreel.batches.datamodule import TextDataModule
@@ -26,15 +26,6 @@ def test_loaders_hold_the_documents_of_their_splits_in_truncated_batches(tmp_pat
     batch = next(iter(loaders[2]))
     assert batch.token_ids.shape == (4, 5)
     assert batch.lengths.tolist() == [5, 5, 4, 3]
-
-
-def test_unlabelled_documents_stand_beside_the_splits(tmp_path: Path) -> None:
-    labelled = make_corpus(DOCUMENTS, DOCUMENTS[:10])
-    corpus = with_tables(labelled, unlabeled=labelled.tables["train"]).with_validation(0.2, seed=0)
-    assert "unlabeled" in corpus.splits
-    settings = BatchSettings(batch_size=4, max_tokens=5, truncation="head", num_workers=0)
-    module = TextDataModule(corpus, word_tokenizer().fit(corpus, tmp_path), settings, 0, pin_memory=False)
-    assert sum(len(batch.lengths) for batch in module.train_dataloader()) == 48
 
 
 def test_the_order_of_training_follows_the_seed_and_not_the_workers(tmp_path: Path) -> None:

@@ -156,7 +156,3 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("newsreel.config.schema.is_gpu_available", lambda: False)
     with pytest.raises(UserError, match="use trainer=cpu or trainer=auto"):
         read_experiment(composed("trainer=gpu"))
-
-
-def test_whole_numbers_serve_where_numbers_are_asked() -> None:
-    assert read_experiment(composed("training.learning_rate=1")).training.learning_rate == 1

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.core.terminal import print_every_character
 
@@ -54,11 +53,3 @@ def test_a_path_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", "/somewhere")
     assert user_path("~/cache", "paths.cache_dir") == Path("/somewhere/cache")
     assert user_path("here/~", "output") == Path("here/~")
-
-
-def test_a_home_directory_that_is_unknown_is_answered_with_the_setting() -> None:
-    with pytest.raises(
-        UserError, match=r"(?s)^data\.train=~no-such-user/a\.csv: ~ is a home .* data\.train without ~\.$"
-    ) as it:
-        user_path("~no-such-user/a.csv", "data.train")
-    assert "Set HOME" in str(it.value)

@@ -29,11 +29,6 @@ def test_test_and_validation_documents_can_both_leave_training() -> None:
     assert corpus.with_validation(0.5, seed=0) is corpus
 
 
-def test_multilabel_targets_are_indicators() -> None:
-    corpus = make_corpus([("a", [0, 2]), ("b", []), ("c", [1])], [("d", [2])], task="multilabel", num_labels=3)
-    assert corpus.targets("train").tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-
-
 def test_limit_takes_the_first_of_each_class_and_says_so() -> None:
     corpus = make_corpus([("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 1)], [("f", 1), ("g", 1)])
     limited = corpus.limited(1)
@@ -93,12 +88,6 @@ def test_labels_without_documents_to_measure_them_on_are_counted() -> None:
     (note,) = corpus.with_validation(0.25, seed=0).with_coverage_note().notes
     assert note.startswith("Of the 4 labels, no test document has 3 and no validation document has 2: accuracy")
     assert numbered().with_validation(0.2, seed=0).with_coverage_note().notes == ()
-
-
-def test_splits_that_nothing_can_be_learned_from_are_refused() -> None:
-    corpus = numbered(2)
-    with pytest.raises(UserError, match="no documents in its test split"):
-        with_tables(corpus, test=corpus.tables["test"].select([])).checked()
 
 
 def test_labels_that_training_never_saw_are_refused_or_noted_by_name() -> None:

@@ -22,21 +22,6 @@ def test_first_of_each_class_keeps_order() -> None:
     assert first_of_each_class(targets, 2).tolist() == [0, 1, 3, 4]
 
 
-def test_holdout_divides_each_class_in_the_same_proportion_by_the_seed() -> None:
-    targets = np.array([0] * 40 + [1] * 20)
-    kept, held_out = stratified_holdout(targets, 0.25, seed=0)
-    assert np.bincount(targets[held_out]).tolist() == [10, 5]
-    assert sorted([*kept, *held_out]) == list(range(60))
-    assert np.array_equal(held_out, stratified_holdout(targets, 0.25, seed=0)[1])
-    assert not np.array_equal(held_out, stratified_holdout(targets, 0.25, seed=1)[1])
-
-
-def test_a_class_of_one_document_stays_in_training() -> None:
-    kept, held_out = stratified_holdout(np.array([0, 0, 0, 0, 1]), 0.5, seed=0)
-    assert 4 in kept
-    assert len(held_out) == 3  # half a document is rounded up
-
-
 def test_many_small_classes_get_the_total_that_was_asked_for() -> None:
     targets = np.repeat(np.arange(202), [2] * 200 + [50] * 2)
     kept, held_out = stratified_holdout(targets, 0.2, seed=0)

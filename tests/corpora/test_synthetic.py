@@ -39,13 +39,6 @@ def test_sizes_labels_and_lengths_are_as_set_and_the_seed_decides(paths: Paths, 
     assert replace(SETTINGS, seed=1).load(paths)["train"]["text"][:] != corpus["train"]["text"][:]
 
 
-def test_two_labels_are_binary_and_several_a_document_multilabel(paths: Paths) -> None:
-    assert replace(SETTINGS, num_labels=2).load(paths).task == "binary"
-    corpus = replace(SETTINGS, multilabel=True).load(paths)
-    assert corpus.task == "multilabel"
-    assert corpus.targets("train").sum(axis=1).max() > 1
-
-
 def test_documents_are_what_they_were() -> None:
     """A loop over documents made these from the same draws; the digest is of what it made."""
     digest = sha256()

@@ -37,16 +37,6 @@ def test_neighbouring_values_are_dropped_independently() -> None:
     assert correlations.abs().max() < 0.02
 
 
-def test_a_seed_gives_the_same_masks_and_others_give_others() -> None:
-    def mask(*seed: int) -> torch.Tensor:
-        with mask_generator(seed):
-            return keep_mask((50,), 0.5, torch.empty(0))
-
-    assert torch.equal(mask(3, 0), mask(3, 0))
-    assert not torch.equal(mask(3, 0), mask(3, 1))
-    assert not torch.equal(mask(3, 0), mask(4, 0))
-
-
 def test_without_a_generator_masks_follow_the_global_seed() -> None:
     def masks() -> list[torch.Tensor]:
         torch.manual_seed(2)

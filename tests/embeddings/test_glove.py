@@ -13,7 +13,6 @@ import polars as pl
 import pytest
 
 from helpers.documents import make_corpus, tokenized_corpus
-from helpers.files import truncate
 from helpers.vectors import TABLE
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Paths
@@ -248,19 +247,6 @@ def test_only_a_changed_file_is_read_again(paths: Paths, file: Path, monkeypatch
     file.write_bytes(as_bytes(LINES).replace(b"0.1", b"0.5"))  # of the same size
     os.utime(file, ns=(0, 0))  # a clock may be too coarse to tell the two writes apart
     assert rows(paths, ["film"], file) == {"film": float32(0.5, -0.2)}
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"), [("values.f32", truncate), ("words.parquet", Path.unlink), ("notes.json", truncate)]
-)
-def test_a_damaged_cache_is_told_and_made_anew(
-    paths: Paths, file: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Any
-) -> None:
-    intact = rows(paths, ["film"], file)
-    (cached,) = (paths.cache / "embeddings").glob(f"text-*/{name}")
-    damage(cached)
-    assert rows(paths, ["film"], file) == intact
-    assert f"the vectors of vectors.txt in {cached.parent} are damaged and made anew: {name}" in caplog.text
 
 
 def test_when_no_vectors_are_there_the_error_says_how_to_go_on(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

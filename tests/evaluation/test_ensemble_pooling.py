@@ -12,7 +12,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.metrics import log_loss
 
 from newsreel.corpora.corpus import Task
-from newsreel.evaluation.pooling import Pool, fit_pool, weighted_mean
+from newsreel.evaluation.pooling import Pool, fit_pool
 
 TASKS: list[Task] = ["binary", "multiclass", "multilabel"]
 GRID = np.linspace(0, 3, 31)  # of factors weight / temperature
@@ -107,9 +107,3 @@ def test_logits_and_probabilities_are_combined_as_by_hand() -> None:
     assert mean([one, other], "binary")[0].tolist() == pytest.approx([0.275, 0.725])
     assert torch.equal(Pool.equal(2)([one, other], "binary"), (one + other) / 2)
     assert pool([one], "binary") is one
-
-
-def test_the_mean_has_its_weights() -> None:
-    values = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])]
-    assert weighted_mean(values, [0.25, 0.75]).tolist() == [2.5, 5.0]
-    assert weighted_mean([torch.tensor(1.0), torch.tensor(4.0)], [0.5, 0.5]).item() == 2.5

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from newsreel.evaluation.kneser_ney import DEFAULT_DISCOUNTS, KneserNey, estimate_discounts, history_lengths
+from newsreel.evaluation.kneser_ney import DEFAULT_DISCOUNTS, KneserNey, estimate_discounts
 
 V = 7
 Gram = tuple[int, ...]
@@ -106,10 +106,6 @@ def test_bigrams_by_hand() -> None:
     ]
     np.testing.assert_allclose(np.exp(model.log_probabilities(np.array([0, 1, 3, 2, 1]))), expected)
     assert model.perplexity(np.array([0, 1, 3])) == pytest.approx((expected[0] * expected[1]) ** -0.5)
-
-
-def test_contexts_begin_with_the_boundary_before_a_document() -> None:
-    assert history_lengths(np.array([0, 1, 2, 0, 0, 3]), 0).tolist() == [0, 1, 2, 3, 1, 1]
 
 
 def test_discounts_of_numbers_of_n_grams() -> None:

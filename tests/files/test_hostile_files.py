@@ -64,20 +64,12 @@ def zstandard(content: bytes) -> bytes:
     return bytes(sink.getvalue())
 
 
-def zipped(content: bytes) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("own.csv", content)
-    return packed.getvalue()
-
-
 PACKERS = {
     "": bytes,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": zstandard,
-    ".zip": zipped,
 }
 ROWS = {
     "own.csv": "text,label\nfine,a\n{}\n",

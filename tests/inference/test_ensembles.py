@@ -130,26 +130,6 @@ def test_thresholds_are_fitted_to_the_combined_scores(tmp_path: Path, shared_run
     assert (np.array(preds) == (combined > rule["thresholds"][0])).all()
 
 
-@pytest.mark.slow
-def test_three_classes_are_fitted_too(tmp_path: Path, shared_runs: SharedRuns) -> None:
-    classes = ["model=bow", "data.num_labels=3", "data.difficulty=0.6"]
-    runs = [shared_runs.run(*classes, *more) for more in ([], ["model.weighting=count"])]
-    results = evaluated(tmp_path / "fitted", run_list(runs), "weights=fit")
-    for number, run in enumerate(runs):
-        evaluated(tmp_path / str(number), f"run={run}", "split=validation")
-    one, other = (scores(tmp_path / str(number)) for number in range(2))
-    labels = pl.read_parquet(tmp_path / "0" / "predictions.parquet")["labels"]
-    targets = labels.str.strip_prefix("label").cast(int).to_numpy()
-
-    def loss(power: float, other_power: float) -> float:
-        products = one**power * other**other_power
-        return float(-np.log(products[np.arange(len(targets)), targets] / products.sum(axis=1)).mean())
-
-    grid = np.linspace(0, 100, 201)
-    lowest = min(loss(a, b) for a in grid for b in grid)
-    assert lowest - 0.01 < results["val/loss"] <= lowest + 1e-5
-
-
 def test_given_weights_are_of_probabilities(tmp_path: Path, pair: list[Path]) -> None:
     weighted = evaluated(tmp_path / "weighted", run_list(pair), "weights=[0.75,0.25]")
     for number, run in enumerate(pair):

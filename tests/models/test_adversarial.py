@@ -22,7 +22,6 @@ from newsreel.models.adversarial import (
     AdversarialSettings,
     PerturbedPasses,
     Prediction,
-    changed_embeddings,
     perturbable,
 )
 from newsreel.models.cnn import KimCNN, StackedCNN
@@ -384,19 +383,6 @@ def test_divergence_and_entropy_by_hand(
     given = prediction.divergence(torch.tensor([logits]), torch.tensor([others]))
     assert given.tolist() == pytest.approx([divergence], abs=1e-6)
     assert prediction.entropy(torch.tensor([logits])).tolist() == pytest.approx([entropy], abs=1e-6)
-
-
-def test_embeddings_are_changed_in_the_context_alone() -> None:
-    network = build("kim_cnn", 1)
-    with torch.no_grad():
-        before = network(*token_batch())
-    with perturbable(network.embedding), torch.no_grad():
-        with changed_embeddings(lambda _, embedded: embedded + 1):
-            assert not torch.allclose(network(*token_batch()), before)
-        assert torch.equal(network(*token_batch()), before)
-    assert not network.embedding._forward_hooks
-    with torch.no_grad():
-        assert torch.equal(network(*token_batch()), before)
 
 
 def test_weights_of_documents_are_those_of_their_adversarial_loss() -> None:

@@ -64,12 +64,6 @@ def test_weights_are_those_of_scikit_learn(weighting: str, sublinear_tf: bool) -
     assert np.allclose(weights.numpy(), scikit_learn_weights(batch, weighting, sublinear_tf), atol=1e-6)
 
 
-def test_distinct_words_by_hand() -> None:
-    words, counts = distinct_words(torch.tensor([[5, 2, 5, 1, 0], [0, 0, 0, 0, 0]]))
-    assert words.tolist() == [[0, 1, 2, 5, 5], [0, 0, 0, 0, 0]]
-    assert counts.tolist() == [[0, 0, 1, 2, 0], [0, 0, 0, 0, 0]]
-
-
 def test_the_perceptron_of_the_lecture_has_its_number_of_parameters() -> None:
     network = bow(1, OneHotEmbedding(10_002), weighting="binary", hidden_sizes=[16, 16])
     assert sum(map(torch.numel, network.parameters())) == 10_002 * 16 + 16 + 16 * 16 + 16 + 16 + 1

@@ -90,22 +90,6 @@ def test_probabilities_as_targets_are_copies_of_the_document_with_each_label(kin
     assert np.allclose(bias - bias.mean() * (kind == "softmax"), reference.intercept_, atol=1e-5)
 
 
-def test_the_objective_is_that_of_scikit_learn() -> None:
-    scaled, roots, square_norm = scaled_for_reference(made_up_words())
-    labels, l2 = (LABELS > 0).astype(int), 0.5
-    reference = LogisticRegression(C=1 / (l2 * square_norm), tol=1e-12, max_iter=10_000).fit(scaled, labels)
-    loss = BinaryLoss(labels[:, None].astype(float), np.ones((NUM_DOCUMENTS, 1)))
-
-    def objective(weights: np.ndarray, bias: float) -> float:
-        logits = scaled @ weights + bias
-        return np.logaddexp(0, -np.where(labels, logits, -logits)).sum() + 0.5 * l2 * square_norm * weights @ weights
-
-    found, bias = solve(loss, l2)
-    assert objective(found[:, 0] * roots, bias[0]) == pytest.approx(
-        objective(reference.coef_[0], reference.intercept_[0]), rel=1e-10
-    )
-
-
 def test_the_number_of_threads_changes_no_bit() -> None:
     loss = SoftmaxLoss(np.eye(NUM_LABELS)[LABELS], DOCUMENT_WEIGHTS[:, None])
     single, several = solve(loss, 0.3), solve(loss, 0.3, num_threads=3)

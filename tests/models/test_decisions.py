@@ -182,10 +182,3 @@ def test_a_closed_hierarchy_has_all_ancestors() -> None:
 def test_closing_no_hierarchy_is_refused() -> None:
     with pytest.raises(UserError, match=r"have no hierarchy: use evaluation\.hierarchy=none"):
         decisions("fixed", hierarchy="close")
-
-
-def test_a_checkpoint_has_the_thresholds() -> None:
-    rule, other = fitted("per_label", [[0.2, 0.9], [0.7, 0.3]], [[0, 1], [1, 0]]), decisions("per_label", num_labels=2)
-    other.load_state_dict(rule.state_dict())
-    assert rule.thresholds.tolist() != [0.5, 0.5]
-    assert torch.equal(other.thresholds, rule.thresholds)

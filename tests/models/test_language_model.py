@@ -134,13 +134,6 @@ def perplexities(module: LanguageModelModule, directions: str, num_steps: int = 
     return logged
 
 
-def test_a_model_that_knows_nothing_has_the_perplexity_of_the_number_of_words() -> None:
-    module = build()
-    with torch.no_grad():
-        module.network.output.weight.zero_()
-    assert perplexities(module, "forward")["val/perplexity"] == pytest.approx(NUM_WORDS)
-
-
 def test_the_perplexity_of_a_bigram_model_is_that_of_its_table() -> None:
     """A cell whose state is the word before: one-hot words, scaled into the saturation of tanh, without a memory."""
     module = build(cell="rnn", hidden_size=NUM_WORDS)

@@ -142,11 +142,6 @@ def test_no_constant_logits_have_a_lower_loss_than_the_priors(
     assert loss.of_priors(counts, N) == pytest.approx(step(), rel=1e-4)
 
 
-def test_the_loss_of_priors_is_the_entropy_of_the_labels() -> None:
-    expected = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
-    assert make_loss("binary", torch.tensor([10, 30])).of_priors(torch.tensor([10, 30]), N) == pytest.approx(expected)
-
-
 EVERY_OPTION = [
     {},
     {"class_balance": 1.0},
@@ -200,12 +195,3 @@ def test_weights_multiply_the_losses_of_documents_and_not_their_number(
     single = torch.stack([loss(logits[[row]], targets[[row]]) for row in range(N)])
     assert loss(logits, targets, weights).item() == pytest.approx((weights * single).sum().item() / N, rel=1e-5)
     assert loss(logits, targets, torch.ones(N)).item() == pytest.approx(loss(logits, targets).item(), rel=1e-6)
-
-
-def test_soft_classes_are_those_of_torch() -> None:
-    logits, _, counts = documents("multiclass")
-    probabilities = soft_targets("multiclass")
-    assert torch.isclose(make_loss("multiclass", counts)(logits, probabilities), F.cross_entropy(logits, probabilities))
-    loss = make_loss("multiclass", counts, class_balance=1.0)
-    summed = F.cross_entropy(logits, probabilities, weight=loss.weights, reduction="sum")
-    assert torch.isclose(loss(logits, probabilities), summed / N)

@@ -32,7 +32,3 @@ def test_pooling_equals_a_loop_and_its_gradients_stay_away_from_padding(name: Po
     (gradient,) = torch.autograd.grad(pooled.square().sum(), states)
     assert gradient.isfinite().all()
     assert (gradient[~token_mask(lengths, 7)] == 0).all()
-
-
-def test_the_mask_marks_tokens() -> None:
-    assert token_mask(torch.tensor([2, 0]), 3).tolist() == [[True, True, False], [False, False, False]]

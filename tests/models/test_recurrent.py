@@ -9,7 +9,7 @@ from torch import Tensor
 
 from newsreel.embeddings.dropout import dropout_mask, mask_generator
 from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
-from newsreel.models.recurrent import RecurrentNetwork, reversed_order
+from newsreel.models.recurrent import RecurrentNetwork
 
 NUM_WORDS, H = 30, 4
 TOKEN_IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2], [6, 5, 3, 0, 0, 0, 0]])
@@ -131,10 +131,6 @@ def test_states_are_normalised_before_the_next_layer_and_the_pooling() -> None:
             centred = states - states.mean(dim=1, keepdim=True)
             states = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
         assert torch.allclose(logits, made.output(states[-1]), atol=1e-5)
-
-
-def test_documents_are_reversed_within_their_length() -> None:
-    assert reversed_order(torch.tensor([3, 0, 5]), 5).tolist() == [[2, 1, 0, 3, 4], [0, 1, 2, 3, 4], [4, 3, 2, 1, 0]]
 
 
 def test_weights_start_orthogonal_and_the_forget_gate_open() -> None:

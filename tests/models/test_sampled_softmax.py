@@ -62,15 +62,6 @@ def test_the_full_loss_and_its_gradients_are_those_of_autograd(monkeypatch: pyte
     torch.testing.assert_close(-log_probabilities_of(*problem()).sum(), expected.loss)
 
 
-def test_with_all_words_sampled_it_is_the_full_softmax() -> None:
-    states, weights, bias, targets = problem()
-    proposal = Proposal.of(np.arange(SIZES[1]), power=0.75, num_samples=SIZES[1])
-    sample = proposal.draw(targets.numpy(), np.random.default_rng(1))
-    assert sample.rows is not None
-    assert sample.rows.tolist() == list(range(SIZES[1]))
-    assert_same(sampled_loss(*problem(), sample), by_autograd(states, weights, bias, targets))
-
-
 def test_gradients_are_those_of_the_loss_over_the_candidates() -> None:
     states, weights, bias, targets = problem()
     probabilities = np.linspace(0.1, 0.9, SIZES[1])

@@ -46,16 +46,3 @@ def test_the_script_runs_under_the_policy_and_knows_the_colours(
         toggle = re.search(r'<button type="button" id="theme">(.*?)</button>', dom)
         assert toggle is not None
         assert toggle[1] == ("Dark colours" if scheme else "Light colours")
-
-
-@pytest.mark.parametrize("width", [390, 820, 1300])
-def test_a_screenshot_can_be_taken_at_every_width(tmp_path: Path, width: int) -> None:
-    for name in ("bow", "lstm"):
-        write_tested_run(tmp_path / "runs" / name, f"model={name}", mistaken(TARGETS, [1]), TARGETS)
-    write_summary_page(Comparison(find_runs([tmp_path / "runs"])), tmp_path, "Sweep")
-    image = tmp_path / "page.png"
-    _, console = rendered(
-        tmp_path / "summary.html", tmp_path / "profile", f"--window-size={width},1200", f"--screenshot={image}"
-    )
-    assert console == ""
-    assert image.read_bytes().startswith(b"\x89PNG")

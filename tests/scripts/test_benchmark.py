@@ -1,9 +1,13 @@
 """The benchmark: ratios and their spread, results kept by row, and the page."""
 
+import contextlib
 import json
+import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -221,11 +225,19 @@ def test_peers_read_the_splits(tmp_path: Path) -> None:
     assert accuracy([1, 0], [1, 1]) == 0.5
 
 
-def test_busy_processes_end_with_the_context() -> None:
-    with busy_processes(0):
-        pass
-    with pytest.raises(KeyError), busy_processes(1):
+def test_busy_processes_end_with_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with contextlib.suppress(KeyError), busy_processes(2):
+        assert [process.poll() for process in started] == [None, None]
         raise KeyError
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
 
 
 def settings_of_rows() -> list[str]:

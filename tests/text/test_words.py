@@ -139,18 +139,6 @@ def test_training_documents_without_any_word_are_refused(tmp_path: Path) -> None
         fit(tmp_path, "...", "")
 
 
-@pytest.mark.parametrize("name", ["train.ids", "train.offsets.npy", "types.parquet"])
-def test_a_truncated_cache_is_told_and_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    intact = fit(tmp_path, "b b a", "c")
-    ids = intact.tables["train"].ids.tolist()
-    (file,) = (tmp_path / "encoded").glob(f"*/{name}")
-    file.write_bytes(file.read_bytes()[:-4])
-    again = fit(tmp_path, "b b a", "c")
-    assert "damaged and made anew" in caplog.text
-    assert again.tokenizer.tokens == intact.tokenizer.tokens
-    assert again.tables["train"].ids.tolist() == ids
-
-
 def test_counts_of_chosen_documents_against_python() -> None:
     random = np.random.default_rng(0)
     documents = [random.integers(0, 50, size).tolist() for size in random.integers(0, 20, 300)]

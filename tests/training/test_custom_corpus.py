@@ -20,23 +20,6 @@ def train(tmp_path: Path, file: Path, *overrides: str) -> dict[str, Any]:
     return {**results, "environment": results["environment"]["corpus_fingerprint"]}
 
 
-@pytest.mark.parametrize(
-    ("documents", "settings", "metric"),
-    [(SINGLE, [], "test/accuracy"), (SEVERAL, ["data.separator='|'"], "test/f1_micro")],
-)
-def test_the_same_documents_give_the_same_figures_from_csv_and_json(
-    tmp_path: Path, documents: list[tuple[str, Any]], settings: list[str], metric: str
-) -> None:
-    table, lines = tmp_path / "train.csv", tmp_path / "train.jsonl"
-    lines.write_text("".join(json.dumps({"review": text, "stars": labels}) + "\n" for text, labels in documents))
-    cells = [(text, "|".join(labels) if isinstance(labels, list) else labels) for text, labels in reversed(documents)]
-    table.write_text("review,stars\n" + "".join(f'"{text}",{labels}\n' for text, labels in cells))
-    from_csv = train(tmp_path, table, *settings)
-    assert from_csv == train(tmp_path, lines)
-    assert from_csv[metric] > 0.5
-    assert "No test documents were provided: 12 of the 60" in (tmp_path / "csv" / "report.md").read_text()
-
-
 def test_unlabelled_documents_change_nothing_but_what_reads_them(tmp_path: Path) -> None:
     table, more = tmp_path / "train.csv", tmp_path / "more.csv"
     table.write_text("review,stars\n" + "".join(f'"{text}",{label}\n' for text, label in SINGLE))

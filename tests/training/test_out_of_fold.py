@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from helpers.configs import composed
 from helpers.documents import make_corpus
@@ -31,7 +30,7 @@ from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.core.signals import Stopped, stop_at_sigterm
 from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, SplitMethod
-from newsreel.models.decisions import DecisionRule, fold_thresholds
+from newsreel.models.decisions import fold_thresholds
 from newsreel.runs.run_dir import read_weights
 from newsreel.training import out_of_fold
 from newsreel.training.interrupts import resumable
@@ -176,21 +175,6 @@ def test_a_signal_in_a_fold_ends_with_its_status(tmp_path: Path, monkeypatch: An
         train_run(tiny_spec(tmp_path, *FOLDS))
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not (tmp_path / "run" / "metrics.json").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rule", ["per_label", "global", "top_k"])
-def test_other_rules_are_fitted_to_folds_too(tmp_path: Path, shared_runs: SharedRuns, rule: str) -> None:
-    results = train_tiny(tmp_path, *FOLDS, f"evaluation.thresholds={rule}")
-    experiment = read_tiny(tmp_path, *FOLDS)
-    folds = divide(experiment.reader.load(experiment.paths), experiment)
-    scores = [score_fold(experiment, fold, results["train/kept_epoch"])[0] for fold in folds]
-    decisions = DecisionRule(
-        "multilabel", 4, (), read_tiny(tmp_path, *FOLDS, f"evaluation.thresholds={rule}").evaluation
-    )
-    decisions.fit(*(torch.cat(parts) for parts in zip(*scores, strict=True)))
-    described = json.loads((tmp_path / "run" / "thresholds.json").read_text())
-    assert described == decisions.describe([f"label{number}" for number in range(4)])
 
 
 @pytest.mark.parametrize(

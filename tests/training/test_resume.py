@@ -19,7 +19,6 @@ from omegaconf import OmegaConf
 
 from helpers.files import truncate
 from helpers.killed import kill, start
-from helpers.marks import slow
 from helpers.shared_runs import SharedRuns
 from helpers.tensorboard import scalars
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, go_on, tiny, train_tiny, without_times
@@ -107,10 +106,7 @@ def test_a_run_resumed_at_a_step_ends_with_the_same_numbers(lstm: Path, step: in
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [
-        *(("accumulated", 2), ("several passes", 11), ("newton", 2), ("averaged rows", 2)),
-        *(slow("several labels", 12), slow("threads", 5), slow("averaged", 5)),
-    ],
+    [("accumulated", 2), ("several passes", 11), ("newton", 2), ("averaged rows", 2)],
 )
 def test_so_does_a_run_of_another_kind(tmp_path: Path, name: str, step: int) -> None:
     train_with_snapshots(tmp_path, *TRAININGS[name], at=[step])

@@ -20,7 +20,6 @@ from helpers.marks import slow
 from helpers.own_files import write_csv
 from helpers.shared_runs import LEARNABLE, SharedRuns
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_CNN, SMALL_LSTM, read_tiny, train_tiny, without_times
-from newsreel.batches.batch import BucketSampler
 from newsreel.core.errors import UserError
 from newsreel.corpora.synthetic import pseudo_words
 from newsreel.models.classifier import TextClassifier
@@ -376,16 +375,3 @@ def test_missing_vectors_are_noticed_before_any_document_is_read(tmp_path: Path)
     with pytest.raises(UserError, match="No GloVe vectors of 64 values"):
         train_tiny(tmp_path, "embedding=glove", "embedding.dimension=64", f"paths.corpora_dir={tmp_path / 'corpora'}")
     assert not (tmp_path / "cache").exists()
-
-
-def test_each_epoch_trains_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    epochs: list[int] = []
-    original = BucketSampler.__iter__
-
-    def spy(self: BucketSampler):
-        epochs.append(self.epoch)
-        return original(self)
-
-    monkeypatch.setattr(BucketSampler, "__iter__", spy)
-    train_tiny(tmp_path, *MINIBATCH_BOW, "training.max_epochs=3", "training.patience=null")
-    assert epochs[-3:] == [0, 1, 2]
