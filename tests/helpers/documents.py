@@ -1,13 +1,13 @@
 """Tiny made-up corpora, and tokenizers for them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from newsreel.corpora.corpus import Corpus, Paths, Task
+from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
 from newsreel.text.ngrams import NgramTokenizer
 from newsreel.text.tokens import TokenizedCorpus, TokenSequences
 from newsreel.text.words import FittedWords, WordTokenizer
@@ -34,6 +34,20 @@ def make_corpus(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class GivenCorpus(CorpusReader):
+    """Reads a corpus that a test has made."""
+
+    corpus: Corpus
+
+    def read(self, paths: Paths) -> Corpus:
+        return self.corpus
+
+
+def reader_of(corpus: Corpus, **changes: Any) -> GivenCorpus:
+    return GivenCorpus(**{"corpus": corpus, **READING, **changes})
+
+
 def make_table(rows: Sequence[tuple[str, Any]]) -> Dataset:
     return Dataset.from_dict({"text": [text for text, _ in rows], "labels": [labels for _, labels in rows]})
 
@@ -48,6 +62,10 @@ def contents(corpus: Corpus, column: str = "text") -> dict[str, list[tuple[Any, 
     """Texts and labels of each labelled table."""
     tables = {name: table for name, table in corpus.tables.items() if name != "unlabeled"}
     return {name: list(zip(table[column][:], table["labels"][:], strict=True)) for name, table in tables.items()}
+
+
+def ids(tokenized: TokenizedCorpus, table: str) -> list[list[int]]:
+    return [document.tolist() for document in tokenized.tables[table]]
 
 
 def split_sizes(corpus: Corpus) -> dict[str, int]:

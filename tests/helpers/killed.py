@@ -1,13 +1,18 @@
-"""Commands in processes of their own that are killed."""
+"""Trainings that are killed, and copies of what a kill would leave."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from helpers.preloaded import PreloadedPopen
+from newsreel.training.checkpoints import AtomicCheckpointIO
 
 
 def start(tmp_path: Path, *arguments: str) -> PreloadedPopen:
@@ -25,3 +30,23 @@ def kill(process: PreloadedPopen, when: Callable[[], bool], seconds_later: float
     time.sleep(seconds_later)
     process.kill()
     assert process.wait() in (-signal.SIGKILL, *([0] if seconds_later else []))  # a late moment may be too late
+
+
+@contextmanager
+def snapshots(run_dir: Path, at: Sequence[int] | None = None) -> Iterator[list[int]]:
+    """Within it, a training copies its folder after steps with a checkpoint, as a kill would leave it then.
+
+    The copies are `killed<step>` beside the folder, at those steps or at all; the list gets the steps.
+    """
+    steps: list[int] = []
+    original = AtomicCheckpointIO.save_checkpoint
+
+    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        original(self, checkpoint, path, storage_options)
+        if Path(path).name == "last.ckpt":
+            steps.append(checkpoint["global_step"])
+            if at is None or steps[-1] in at:
+                shutil.copytree(run_dir, run_dir.with_name(f"killed{steps[-1]}"))
+
+    with mock.patch.object(AtomicCheckpointIO, "save_checkpoint", save):
+        yield steps

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from helpers.documents import make_corpus
+from helpers.documents import ids, make_corpus
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text import character_ngrams as module
 from newsreel.text.character_ngrams import CharacterNgramTokenizer, FittedCharacterNgrams, keys_of_texts
 from newsreel.text.loading import load_tokenizer
-from newsreel.text.tokens import TokenizedCorpus
 
 RULES = {"strip_html": False, "unescape_html": False, "normalization": None, "lowercase": False}
 
@@ -29,10 +28,6 @@ def random_corpus() -> Corpus:
     documents = ["".join(random.choice(list("aaabcé日😀  "), random.integers(0, 30))) for _ in range(80)]
     pairs = [(" ".join(text.split()), 0) for text in documents]
     return make_corpus(pairs[:60], pairs[60:])
-
-
-def ids(tokenized: TokenizedCorpus, table: str) -> list[list[int]]:
-    return [document.tolist() for document in tokenized.tables[table]]
 
 
 @pytest.mark.parametrize("analyzer", ["char", "char_wb"])

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
-from helpers.documents import make_corpus, ngram_tokenizer
+from helpers.documents import ids, make_corpus, ngram_tokenizer
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
 from newsreel.text import ngrams
 from newsreel.text.loading import load_tokenizer
 from newsreel.text.ngrams import NgramTokenizer
-from newsreel.text.tokens import TokenizedCorpus
 
 
 def random_corpus() -> Corpus:
@@ -21,10 +20,6 @@ def random_corpus() -> Corpus:
     words = [f"w{number}" for number in range(12)]
     documents = [(" ".join(random.choice(words, random.integers(0, 15))), 0) for _ in range(80)]
     return make_corpus(documents[:60], documents[60:])
-
-
-def ids(tokenized: TokenizedCorpus, table: str) -> list[list[int]]:
-    return [document.tolist() for document in tokenized.tables[table]]
 
 
 @pytest.mark.parametrize(("max_n", "min_document_count"), [(1, 3), (2, 1), (4, 1), (4, 3), (3, 10)])

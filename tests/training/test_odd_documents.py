@@ -1,6 +1,6 @@
 """Documents that nobody would write, through whole trainings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from helpers.documents import make_corpus
+from helpers.documents import make_corpus, reader_of
 from helpers.tiny_runs import train_tiny
 from newsreel.core.errors import UserError
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths
+from newsreel.corpora.corpus import Corpus
 
 ODD = [
     "",
@@ -26,19 +26,8 @@ ODD = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GivenCorpus(CorpusReader):
-    """A corpus that a test has made."""
-
-    corpus: Corpus
-
-    def read(self, paths: Paths) -> Corpus:
-        return self.corpus
-
-
 def train_on(corpus: Corpus, tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    reader = GivenCorpus(corpus=corpus, limit=None, train_limit=None, validation_fraction=0.3, split_seed=0)
-    return train_tiny(tmp_path, *overrides, reader=reader)
+    return train_tiny(tmp_path, *overrides, reader=reader_of(corpus, validation_fraction=0.3))
 
 
 @pytest.mark.parametrize(("model", "tokenizer"), [("bow", "words"), ("lstm", "subwords")])

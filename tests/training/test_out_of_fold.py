@@ -4,7 +4,6 @@ import json
 import logging
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.configs import composed
-from helpers.documents import make_corpus
+from helpers.documents import make_corpus, reader_of
 from helpers.marks import slow
 from helpers.shared_runs import SharedRuns
 from helpers.tiny_runs import (
@@ -29,7 +28,7 @@ from helpers.tiny_runs import (
 from newsreel.config.schema import read_experiment
 from newsreel.core.errors import UserError
 from newsreel.core.signals import Stopped, stop_at_sigterm
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, SplitMethod
+from newsreel.corpora.corpus import Corpus
 from newsreel.models.decisions import fold_thresholds
 from newsreel.runs.run_dir import read_weights
 from newsreel.training import out_of_fold
@@ -42,28 +41,12 @@ TOPICS = ["data.num_labels=4", "data.multilabel=true"]
 FOLDS = ["model=bow", *TOPICS, "evaluation.folds=3", "evaluation.thresholds=scut_fbr"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given(CorpusReader):
-    """A corpus that a test has made."""
-
-    corpus: Corpus
-
-    def read(self, paths: Paths) -> Corpus:
-        return self.corpus
-
-
-def given(corpus: Corpus, method: SplitMethod = "random") -> Given:
-    return Given(
-        corpus=corpus, limit=None, train_limit=None, validation_fraction=0.2, split_seed=0, split_method=method
-    )
-
-
 def test_documents_are_scored_by_models_that_have_not_seen_them(tmp_path: Path) -> None:
     # A word of its own is all that a document has: without having seen it, a model takes each for an empty one
     documents = [(f"word{number} word{number}", [number % 3]) for number in range(60)]
     corpus = make_corpus(documents, [("word0", [0])], task="multilabel", num_labels=3)
     settings = ["tokenizer.min_document_count=1", "training.l2_path=[0.01]", "evaluation.folds=4"]
-    spec = tiny_spec(tmp_path, "model=bow", *settings, reader=given(corpus))
+    spec = tiny_spec(tmp_path, "model=bow", *settings, reader=reader_of(corpus))
     experiment, loaded = spec.experiment, spec.experiment.reader.load(spec.experiment.paths)
     seen, every_fold = [], list(divide(loaded, experiment))
     for fold in every_fold:
@@ -83,7 +66,7 @@ def test_documents_are_scored_by_models_that_have_not_seen_them(tmp_path: Path) 
 def test_neighbours_are_in_one_fold_where_they_are_held_out_together(tmp_path: Path) -> None:
     documents = [(f"word{number}", [number % 3]) for number in range(20)]
     corpus = make_corpus(documents, [("word0", [0])], task="multilabel", num_labels=3)
-    spec = tiny_spec(tmp_path, "model=bow", "evaluation.folds=3", reader=given(corpus, "blocks"))
+    spec = tiny_spec(tmp_path, "model=bow", "evaluation.folds=3", reader=reader_of(corpus, split_method="blocks"))
     folds = divide(spec.experiment.reader.load(spec.experiment.paths), spec.experiment)
     texts = [text for text, _ in documents]
     assert [fold["validation"]["text"][:] for fold in folds] == [texts[:7], texts[7:14], texts[14:]]
@@ -188,7 +171,7 @@ def test_more_folds_than_documents_and_several_processes_are_refused(tmp_path: P
     documents = [(f"a film {number}", [number % 2]) for number in range(8)]
     corpus = make_corpus(documents, [("a film", [0])], task="multilabel")
     with pytest.raises(UserError, match=r"evaluation\.folds is 9, but .* only 8 .* for training and validation: lower"):
-        train_tiny(tmp_path, "model=bow", "evaluation.folds=9", reader=given(corpus))
+        train_tiny(tmp_path, "model=bow", "evaluation.folds=9", reader=reader_of(corpus))
     assert not (tmp_path / "run" / "checkpoints").exists()  # before any work
     with pytest.raises(UserError, match=r"evaluation\.folds is 3, but 2 processes share the training"):
         read_experiment(composed("evaluation.folds=3", "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"))

@@ -3,11 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from helpers.killed import snapshots
 from helpers.marks import slow
 from helpers.project import Command
 from helpers.tiny_language_models import go_on_pretraining, pretrain_small, small
@@ -16,25 +16,10 @@ from newsreel.core.errors import UserError
 from newsreel.runs.records import find_runs
 from newsreel.runs.trained_run import open_run
 from newsreel.runs.word_table import read_table
-from newsreel.training.checkpoints import AtomicCheckpointIO
 from newsreel.training.resume import resume
 
 FORWARD = ["model.dropout=0.3", "embedding.word_dropout=0.2"]
 BOTH = ["model=bilstm", "model.num_layers=2", "model.recurrent_dropout=0.2", "batches.batch_size=40"]
-
-
-def pretrain_with_snapshot(tmp_path: Path, *overrides: str, at: int) -> dict[str, Any]:
-    """Train in `lm`, with a copy `killed` of the folder as a kill after a step would leave it."""
-    original = AtomicCheckpointIO.save_checkpoint
-
-    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        original(self, checkpoint, path, storage_options)
-        if Path(path).name == "last.ckpt" and checkpoint["global_step"] == at:
-            shutil.copytree(tmp_path / "lm", tmp_path / "killed")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
-        return pretrain_small(tmp_path, "trainer.checkpoint_every_s=0", *overrides)
 
 
 def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -49,8 +34,9 @@ def assert_same_weights(run_dir: Path, expected: Path) -> None:
 
 @pytest.mark.parametrize(("overrides", "step"), [(FORWARD, 3), slow(FORWARD, 6), slow(BOTH, 2)])
 def test_a_killed_language_model_goes_on_with_the_same_numbers(tmp_path: Path, overrides: list[str], step: int) -> None:
-    expected = pretrain_with_snapshot(tmp_path, *overrides, at=step)
-    killed = tmp_path / "killed"
+    with snapshots(tmp_path / "lm", [step]):
+        expected = pretrain_small(tmp_path, "trainer.checkpoint_every_s=0", *overrides)
+    killed = tmp_path / f"killed{step}"
     assert not (killed / "metrics.json").exists()
     results = go_on_pretraining(killed)
     assert without_times(results) == without_times(expected)

@@ -18,7 +18,7 @@ import torch
 from omegaconf import OmegaConf
 
 from helpers.files import truncate
-from helpers.killed import kill, start
+from helpers.killed import kill, snapshots, start
 from helpers.shared_runs import SharedRuns
 from helpers.tensorboard import scalars
 from helpers.tiny_runs import MINIBATCH_BOW, SMALL_LSTM, go_on, tiny, train_tiny, without_times
@@ -44,22 +44,8 @@ TRAININGS = {
 
 
 def train_with_snapshots(tmp_path: Path, *overrides: str, at: Sequence[int] | None = None) -> list[int]:
-    """Train in `run`, with a checkpoint after every step and a copy of the folder as a kill would leave it then.
-
-    The copies are `killed<step>`, at those steps or at all; returns the steps.
-    """
-    steps = []
-    original = AtomicCheckpointIO.save_checkpoint
-
-    def save(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        original(self, checkpoint, path, storage_options)
-        if Path(path).name == "last.ckpt":
-            steps.append(checkpoint["global_step"])
-            if at is None or steps[-1] in at:
-                shutil.copytree(tmp_path / "run", tmp_path / f"killed{steps[-1]}")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
+    """Train in `run`, with a checkpoint after every step, and `killed<step>` beside it; returns the steps."""
+    with snapshots(tmp_path / "run", at) as steps:
         train_tiny(tmp_path, *EPOCHS, "trainer.checkpoint_every_s=0", *overrides)
     return steps
 

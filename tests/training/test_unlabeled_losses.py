@@ -1,7 +1,6 @@
 """Trainings with adversarial, virtual adversarial and entropy losses."""
 
 import random
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
+from helpers.killed import snapshots
 from helpers.machine import needs_bfloat16_lstm
 from helpers.tiny_runs import SMALL_LSTM, evaluated, figures, go_on, train_tiny, without_times
 from newsreel.core.errors import UserError
@@ -39,24 +38,13 @@ def topics(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["data=files", *files, "data.text=text", "data.label=label", "tokenizer.unlabeled=true", "trainer.threads=1"]
 
 
-class CopyAt(Callback):
-    """Copies the run's folder before a step, as a kill would leave it then."""
-
-    def __init__(self, step: int, run_dir: Path, copy: Path) -> None:
-        self.step, self.run_dir, self.copy = step, run_dir, copy
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.step:
-            shutil.copytree(self.run_dir, self.copy)
-
-
 @pytest.fixture(scope="module")
 def trained(topics: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A training with all losses in `run`, its folder after 13 of 20 steps in `killed`, and its results."""
+    """A training with all losses in `run`, its folder after 13 of 20 steps in `killed13`, and its results."""
     folder = tmp_path_factory.mktemp("trained")
-    copy = CopyAt(13, folder / "run", folder / "killed")
     overrides = [*topics, *SMALL, *ALL_LOSSES, "batches.unlabeled_batch_size=7", "logger=csv"]
-    return folder, train_tiny(folder, *overrides, "trainer.checkpoint_every_s=0", callbacks=[copy])
+    with snapshots(folder / "run", [13]):
+        return folder, train_tiny(folder, *overrides, "trainer.checkpoint_every_s=0")
 
 
 def weights(run_dir: Path, name: str = "last") -> dict[str, Any]:
@@ -81,11 +69,11 @@ def test_unlabelled_documents_raise_the_accuracy_of_few_labelled_ones(topics: li
 def test_a_run_stopped_within_an_epoch_ends_with_the_same_numbers(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, results = trained
     assert results["train/steps"] == 20
-    resumed = go_on(folder / "killed")
+    resumed = go_on(folder / "killed13")
     assert without_times(resumed) == without_times(results)
     for name in ("best", "last"):
         expected = weights(folder / "run", name)
-        assert all(torch.equal(weights(folder / "killed", name)[key], value) for key, value in expected.items())
+        assert all(torch.equal(weights(folder / "killed13", name)[key], value) for key, value in expected.items())
 
 
 def test_the_losses_are_logged(trained: tuple[Path, dict[str, Any]]) -> None:
