@@ -89,6 +89,12 @@ STEPS = {
         f"{FROM_LANGUAGE_MODEL} training.layer_decay=0.4 training.max_epochs=4",
         seed=1,
     ),
+    "imdb_lstm_vat": Step(
+        "train.py",
+        f"{FROM_LANGUAGE_MODEL.replace('word_dropout=0.4', 'word_dropout=0.2')} training.layer_decay=0.4 "
+        "training.max_epochs=3 training.vat=1",
+        seed=1,
+    ),
     "imdb_pretrained_teacher": Step("evaluate.py", "run=[{imdb_ngrams},{imdb_lstm_pretrained}] weights=fit", seed=1),
     "imdb_lstm_pretrained_pseudo": Step(
         "train.py",
@@ -145,6 +151,14 @@ ROWS = {
         "imdb_lstm_pretrained",
         ACCURACY,
         f"LM-LSTM 92.36, SA-LSTM 92.76 {DAI_LE}",
+        (1,),
+    ),
+    "lstm_vat": Row(
+        "IMDB",
+        "LSTM from a language model, virtual adversarial",
+        "imdb_lstm_vat",
+        ACCURACY,
+        "LM-LSTM 92.61, virtual adversarial 94.09 (Miyato et al. 2017)",
         (1,),
     ),
     "lstm_pretrained_pseudo": Row(

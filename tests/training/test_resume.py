@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import random
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -335,3 +336,22 @@ def test_the_cause_of_a_failed_write_is_told(tmp_path: Path, monkeypatch: Any, f
     monkeypatch.setattr(Path, "open", lambda *_: file())
     with pytest.raises(cause):
         AtomicCheckpointIO().save_checkpoint({"weights": torch.ones(9)}, tmp_path / "checkpoints" / "last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("reading", "is_read"), [("tokenizer.unlabeled=true", True), ("training.vat=0.5", True), ("seed=2", False)]
+)
+def test_unlabelled_documents_may_not_change_if_they_are_read(tmp_path: Path, reading: str, is_read: bool) -> None:
+    train, more = tmp_path / "own.csv", tmp_path / "more.csv"
+    train.write_text(
+        "text,label\n" + "".join(f"{word} film {n},{word}\n" for n in range(20) for word in ("fine", "dull"))
+    )
+    more.write_text("text\na fine show\na dull one\n")
+    own = [f"data.train={train}", f"data.unlabeled={more}", "data.text=text", "data.label=label"]
+    train_tiny(tmp_path, *SMALL_LSTM, "data=files", *own, "training.max_epochs=1", reading)
+    more.write_text("text\na fine show\na dull one\na third\n")
+    if is_read:
+        with pytest.raises(UserError, match=re.escape(f"They come from {train}")):
+            go_on(tmp_path / "run", "training.max_epochs=2")
+    else:
+        assert go_on(tmp_path / "run", "training.max_epochs=2")["train/epochs"] == 2

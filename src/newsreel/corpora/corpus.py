@@ -274,7 +274,7 @@ class Corpus:
 
     @property
     def training_digest(self) -> str:
-        """Of all that a training reads: the fingerprint, and the teacher's labels, if there are any."""
+        """Of all that a training has labels for: the fingerprint, and the teacher's labels, if there are any."""
         return self.fingerprint if self.pseudo is None else digest(self.fingerprint, self.pseudo.digest)
 
     def label_probabilities(self) -> np.ndarray:

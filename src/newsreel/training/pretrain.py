@@ -58,7 +58,7 @@ def pretrain_run(
 
     text = load_text(pretraining)
     log_text(spec, text)
-    require_same_documents(spec.run_dir, text.fingerprint, resume)
+    require_same_documents(spec.run_dir, text.corpus, text.fingerprint, resume)
     tokens = text.tokenized.tokenizer.tokens
     words = ProjectorWords(tokens, pretraining.trainer.projector_words)
     samples = SampledDocuments(tokens, pretraining.seed)

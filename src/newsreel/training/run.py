@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.idle import idle_settings
 from newsreel.config.schema import Experiment
+from newsreel.core.cache import digest
 from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
@@ -61,10 +62,12 @@ def train_run(spec: RunSpec, resume: ResumeState | None = None, callbacks: Seque
     source = open_source(experiment) if resume is None else None
 
     corpus, tokenized = load_documents(spec, resume)
+    read = digest_of_read(corpus, tokenized)
+    require_same_documents(spec.run_dir, corpus, read, resume)
     needs_folds(experiment, corpus)
     words = ProjectorWords(tokenized.tokenizer.tokens, experiment.trainer.projector_words)
     trainer, history = build_trainer(
-        experiment, spec.run_dir, corpus.training_digest, Monitor(corpus.metric), resume, [*callbacks, words]
+        experiment, spec.run_dir, read, Monitor(corpus.metric), resume, [*callbacks, words]
     )
     on_accelerator = trainer.strategy.root_device.type != "cpu"
     data = build_data(experiment, corpus, tokenized, on_accelerator)
@@ -124,7 +127,7 @@ def require_teachers(experiment: Experiment) -> None:
 
 
 def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, TokenizedCorpus]:
-    """Load and tokenize the corpus. Raises UserError if the documents of a resumed run have changed."""
+    """Load and tokenize the corpus. Raises UserError."""
     experiment = spec.experiment
     corpus = experiment.reader.load(experiment.paths)
     log.info(f"corpus      {corpus.name}: {corpus.task}, {corpus.num_labels} labels, from {corpus.source}")
@@ -137,16 +140,22 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
     notes = token_notes(corpus, tokenized, experiment.tokenizer.produces_bags)
     for note in notes:
         log.info(f"note        {note}")
-    require_same_documents(spec.run_dir, corpus.training_digest, resume)
     return replace(corpus, notes=(*corpus.notes, *notes)), tokenized
 
 
-def require_same_documents(run_dir: Path, fingerprint: str, resume: ResumeState | None) -> None:
+def digest_of_read(corpus: Corpus, tokenized: TokenizedCorpus) -> str:
+    """Of all that a training reads: `training_digest`, and the unlabelled documents if vocabulary or loss need them."""
+    if "unlabeled" not in tokenized.tables:
+        return corpus.training_digest
+    return digest(corpus.training_digest, corpus.with_unlabeled().unlabeled_digest())
+
+
+def require_same_documents(run_dir: Path, corpus: Corpus, fingerprint: str, resume: ResumeState | None) -> None:
     """Raise UserError if the documents of a resumed run have changed."""
     if resume is not None and resume.corpus != fingerprint:
         raise UserError(
-            f"The documents differ from those that {run_dir} was trained on: their fingerprint is {fingerprint}, and "
-            f"was {resume.corpus}. Restore them, or start a new run."
+            f"The documents differ from those that {run_dir} was trained on. They come from {corpus.source}, and their "
+            f"fingerprint was {resume.corpus} and is {fingerprint} now. Restore them, or start a new run."
         )
 
 
