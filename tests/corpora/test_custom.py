@@ -173,6 +173,7 @@ CSV = HEADER + "".join(f"film {number},{number % 2}\n" for number in range(6))  
 JSON = "".join(json.dumps({"review": f"film {number}", "stars": number % 2}) + "\n" for number in range(6))
 BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, content, settings, messages
     ("csv", CSV, {"text": "reviw"}, ["csv has the columns review, stars", "did you mean data.text=review?"]),
+    ("csv", "Text ä,stars\n", {"text": "text ä"}, ["""did you mean "data.text='Text ä'"?"""]),
     ("csv", CSV, {"label": "topic"},
      [": name one of them, or a list, with data.label=…", "The first line must name the columns"]),
     ("csv", HEADER.replace(",", ";"), {}, ["train.csv has the columns review;stars: only one", "data.delimiter=';'"]),

@@ -339,6 +339,8 @@ def test_other_objects_in_python_are_refused(tmp_path: Path) -> None:
         newsreel.save_documents(pl.DataFrame({"text": ["a"]}), file)
     with pytest.raises(UserError, match="type int64, but must be strings"):
         newsreel.save_documents(pl.DataFrame({"text": [1], "label": [1]}), file)
+    with pytest.raises(UserError, match=r"own\.parquet, as a column has values of several types .*column label"):
+        newsreel.save_documents(pd.DataFrame({"text": ["a", "b"], "label": ["a", 5]}), file)
     with pytest.raises(UserError, match=r"must end in \.parquet"):
         newsreel.save_documents(pl.DataFrame({"text": ["a"], "label": [1]}), tmp_path / "own.csv")
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def test_paths_of_a_run_start_where_it_was_trained_typed_ones_here(
     assert (others["documents/test"], others["environment"]["corpus_source"]) == (5, "films.csv")
     write_films(tmp_path / "trained" / "films.csv", num_documents=60)
     evaluated(tmp_path / "cached", run, "paths.cache_dir=another")
-    assert "The documents have changed since the training" in caplog.text
+    assert "The documents have changed since the training: test documents that are split off may" in caplog.text
+    other = shutil.copytree(tmp_path / "run", tmp_path / "other_run")
+    evaluated(tmp_path / "both", f"run=[{tmp_path / 'run'},{other}]", "paths.cache_dir=another")
+    assert f"The documents have changed since the training of {other}" in caplog.text
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["another", "films.csv"]
 
 

@@ -24,27 +24,38 @@ def candidate(name: str, num_right: int, fit_s: float, shift: int = 0) -> Candid
 
 
 def test_the_cheapest_of_those_that_tie_with_the_best_is_recommended() -> None:
-    best, cheap, worse = candidate("lstm", 180, 80), candidate("bow", 178, 2, 3), candidate("rnn", 170, 1)
+    best, cheap, worse = candidate("lstm", 180, 800), candidate("bow", 178, 20, 3), candidate("rnn", 170, 5)
     result = answer([best, cheap, worse], "accuracy", MAJORITY)
     assert (result.kind, result.recommended) == ("tie", cheap)
     # of the 180 and 178 documents, 3 and 1 are right in one alone: McNemar's p is 5/8, the larger of two by Holm
     assert result.p_values == [None, 0.625, 2 * 2 / 2**10]  # 10 documents only the best gets right
     low, high = stats.binomtest(178, 200).proportion_ci(0.95, "exact")
     assert result.sentences[0] == (
-        f"No model here is significantly better than bow (accuracy 0.8900, 95% interval {low:.4f}–{high:.4f}): lstm "
-        "has the best validation score, and its test accuracy of 0.9000 does not differ significantly (p = 0.6250)."
+        f"No model here is significantly better than bow (test accuracy 0.8900, 95% interval {low:.4f}–{high:.4f}): "
+        "lstm has the best validation score, and its test accuracy of 0.9000 does not differ significantly "
+        "(p = 0.6250)."
     )
     assert result.sentences[1] == (
-        "It trains in 2 s, 40 times as fast as lstm; rnn is cheaper still, but significantly worse."
+        "It trains in 20 s, 40 times as fast as lstm; rnn is cheaper still, but significantly worse."
     )
 
 
 def test_the_best_is_recommended_if_it_is_also_the_cheapest_of_the_ties() -> None:
     result = answer([candidate("bow", 180, 2), candidate("lstm", 182, 80, 2)], "accuracy", MAJORITY)
     assert result.kind == "tie"
-    assert result.sentences[0].startswith("bow is the best by the validation documents (accuracy 0.9000")
+    assert result.sentences[0].startswith("bow is the best by the validation documents (test accuracy 0.9000")
     assert result.sentences[0].endswith("), and no other is significantly better.")
     assert result.sentences[1] == "It trains in 2 s, 40 times as fast as lstm."
+
+
+def test_times_that_nobody_notices_do_not_decide() -> None:
+    tied = [candidate("binary", 180, 0.3), candidate("count", 178, 0.2, 3), candidate("tf", 178, 0.1, 3)]
+    result = answer(tied, "accuracy", MAJORITY)
+    assert (result.kind, result.recommended) == ("tie", tied[0])
+    assert result.sentences[1] == "It trains in 0.3 s, about as fast as count."
+    slower = candidate("lstm", 181, 100)
+    assert answer([slower, *tied], "accuracy", MAJORITY).recommended is tied[0]
+    assert answer([slower, candidate("gru", 181, 95)], "accuracy", MAJORITY).recommended is slower
 
 
 def test_an_expensive_model_pays_if_the_cheaper_ones_are_significantly_worse() -> None:
@@ -52,7 +63,7 @@ def test_an_expensive_model_pays_if_the_cheaper_ones_are_significantly_worse() -
     assert result.kind == "pays"
     assert result.recommended is not None
     assert result.recommended.name == "lstm"
-    assert "lstm pays (accuracy 0.9000, " in result.sentences[0]
+    assert "lstm pays (test accuracy 0.9000, " in result.sentences[0]
     # 2 / 2³⁰ < 0.0001
     assert (
         "its accuracy is 0.1500 above that of bow, the best of the cheaper models (p < 0.0001)" in result.sentences[0]
@@ -77,8 +88,8 @@ def test_nothing_is_recommended_if_no_model_beats_the_majority_guess() -> None:
     result = answer([candidate("lstm", 110, 80), candidate("bow", 100, 2)], "accuracy", MAJORITY)
     assert (result.kind, result.recommended) == ("nothing", None)
     assert result.sentences[0].startswith(
-        "Nothing was learned: no model is significantly better than guessing the majority label (accuracy 0.5000; "
-        "lstm: accuracy 0.5500, 95% interval "
+        "Nothing was learned: no model is significantly better than guessing the majority label (test accuracy 0.5000; "
+        "lstm: test accuracy 0.5500, 95% interval "
     )
     (alone,) = (answer([candidate("lstm", 110, 80)], "accuracy", MAJORITY).sentences[:1],)
     assert alone[0].startswith("Nothing was learned: lstm is not significantly better than guessing")

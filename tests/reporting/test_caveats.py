@@ -105,11 +105,13 @@ def test_a_run_that_is_not_better_than_the_majority_guess_has_a_note() -> None:
     preds = [1, 1] + [0] * 20 + [1] * 8
     (note,) = majority_notes(of_classes(targets, preds), 0)
     assert "accuracy of 0.9333 does not differ significantly from the majority guess's 0.7333" in note
-    assert "30 documents, p = 0.1094): these are too few documents to show that the network has learned" in note
+    assert "30 documents, p = 0.1094): these are too few documents to show that the model has learned" in note
     assert majority_notes(of_classes(targets, [0] * 22 + [1] * 8), 0) == []  # 8 and 0: 2 / 2⁸
     (below,) = majority_notes(of_classes(targets, [1] * 10 + [0] * 20), 0)
     assert "accuracy of 0.4000 is below the majority guess's 0.7333" in below
-    assert below.endswith("the network has learned next to nothing. Train longer or on more documents.")
+    assert below.endswith(
+        "the model has learned next to nothing. It needs more documents, or a network a longer training."
+    )
     assert majority_notes(of_classes(targets, preds), None) == []
 
 
@@ -121,7 +123,7 @@ def test_a_run_of_several_labels_is_compared_with_the_majority_guess_too() -> No
     # 2 · 40 / (60 + 100)
     (note,) = majority_notes(predictions(documents_of, majority, task="multilabel"), 0)
     assert "f1_micro of 0.5000 does not differ significantly from the majority guess's 0.5000" in note
-    assert "p = 1.0000): the network has learned next to nothing." in note
+    assert "p = 1.0000): the model has learned next to nothing." in note
     assert majority_notes(predictions(documents_of, targets, task="multilabel"), 0) == []
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import polars as pl
 import pytest
@@ -19,6 +20,7 @@ def write_run(folder: Path, overrides: str, val: float | None, test: float = 0.5
     """A run folder. val, test: accuracies; no results if val is None. changes: of the config and the choices."""
     folder.mkdir(parents=True)
     settings = dict(override.split("=") for override in overrides.split())
+    fingerprint = changes.pop("fingerprint", "a" * 32)
     choices = {"model": "bow", "data": "imdb", "experiment": None} | changes.pop("choices", {})
     seed, dropout = int(settings.get("seed", 1)), float(settings.get("model.dropout", 0))
     config = {
@@ -33,7 +35,8 @@ def write_run(folder: Path, overrides: str, val: float | None, test: float = 0.5
     (folder / "labels.json").write_text(json.dumps({"metric": "accuracy"}))
     if val is not None:
         figures = {"val/accuracy": val, "test/accuracy": test, "test/f1_macro": 0.5, "test/loss": 1.5}
-        others = {"time/fit_s": 2.0, "model/parameters": 1234, "environment": {"seed": seed}}
+        environment = {"seed": seed, "corpus_fingerprint": fingerprint}
+        others = {"time/fit_s": 2.0, "model/parameters": 1234, "environment": environment}
         (folder / "metrics.json").write_text(json.dumps(figures | others))
     return folder
 
@@ -108,7 +111,39 @@ def test_a_repeated_seed_is_counted_once(tmp_path: Path) -> None:
     write_run(tmp_path / "c", "seed=2", 0.9)
     text = Comparison(find_runs([tmp_path, tmp_path / "c"])).text()
     assert rows_of(text)[2][:2] == ["1, 2", "0.8000 ± 0.1414"]
-    assert "Excluded, since a later run has the same settings and seed: 1." in text
+    assert "Excluded, since a later run has the same settings, documents and seed: 1." in text
+
+
+def test_runs_on_other_documents_of_the_same_file_are_no_repetition(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, "model=bow seed=1", 0.7, fingerprint=name * 32)
+    text = Comparison(find_runs([tmp_path])).text()
+    assert [row[:2] for row in rows_of(text)] == [
+        ["data.fingerprint", "seeds"],
+        ANY,
+        ["aaaaaaaa", "1"],
+        ["bbbbbbbb", "1"],
+    ]
+    assert "Excluded" not in text
+
+
+def test_language_models_have_a_table_of_their_own_with_the_lowest_perplexity_first(tmp_path: Path) -> None:
+    write_run(tmp_path / "bow", "model=bow", 0.7)
+    for name, perplexity in (("lstm", 150.0), ("gru", 140.0)):
+        folder = write_run(tmp_path / name, f"model={name}", 0.1, choices={"model": name})
+        (folder / "labels.json").unlink()
+        results = {"val/perplexity": perplexity, "documents/train": 9e5, "time/fit_s": 2.0, "model/parameters": 9}
+        (folder / "metrics.json").write_text(json.dumps(results | {"environment": {"seed": 1}}))
+    _, classifiers, language_models = Comparison(find_runs([tmp_path])).text().split("## ")
+    assert [row[0] for row in rows_of(classifiers)[2:]] == ["bow"]
+    assert language_models.startswith("text of imdb")
+    assert [row[:3] for row in rows_of(language_models)[2:]] == [["gru", "1", "140.0000"], ["lstm", "1", "150.0000"]]
+
+
+def test_what_runs_with_results_share_is_told_though_others_differ(tmp_path: Path) -> None:
+    write_run(tmp_path / "0", "model=bow model.dropout=0.2", 0.7)
+    write_run(tmp_path / "1", "model=bow model.dropout=1", None)
+    assert "In common: data=imdb, model=bow, model.dropout=0.2." in Comparison(find_runs([tmp_path])).text()
 
 
 def test_corpora_have_tables_of_their_own(tmp_path: Path) -> None:
@@ -203,9 +238,7 @@ def test_what_cannot_be_tested_against_the_best_is_named(tmp_path: Path) -> None
     write_predictions(runs[1], 81, 20)
     (runs[2] / "predictions.parquet").write_bytes(b"PAR1 and no more")
     write_predictions(runs[5], 80, 20)
-    (runs[5] / "metrics.json").write_text(
-        (runs[5] / "metrics.json").read_text().replace('"seed": 1', '"corpus_fingerprint": "another"')
-    )
+    (runs[5] / "metrics.json").write_text((runs[5] / "metrics.json").read_text().replace("a" * 32, "another"))
     text = Comparison(find_runs([tmp_path])).text()
     assert column_of(text, "p vs. best") == ["best", "", "", "1.0000 =", "", ""]
     (line,) = (line for line in text.splitlines() if line.startswith("Without a test against the best: "))

@@ -48,7 +48,7 @@ def test_the_surest_right_and_wrong_documents_of_several_labels_are_shown() -> N
         ["0", "label0 0.9000, label1 0.7000", "label0 0.9000, label1 0.7000", "both"],
     ]
     assert cells(tables["wrong"]) == [
-        ["3", "label1 0.2000", "none", "missed"],
+        ["3", "label1 0.2000", "(no label)", "missed"],
         ["4", "label0 0.9500", "label0 0.9500, label1 0.6000", words[:LENGTH].strip() + " …"],
     ]
 

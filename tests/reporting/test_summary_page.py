@@ -41,7 +41,7 @@ def test_the_page_answers_which_model_at_what_cost(tmp_path: Path) -> None:
     write_three(tmp_path / "runs")
     page = page_of(tmp_path / "runs", tmp_path / "page")
     text = require_self_contained(page).text
-    assert "No model here is significantly better than bow (accuracy 0.9083, 95% interval " in text
+    assert "No model here is significantly better than bow (test accuracy 0.9083, 95% interval " in text
     assert "lstm has the best validation score, and its test accuracy of 0.9333 does not differ significantly" in text
     assert "It trains in 2 s, 16 times as fast as lstm." in text
     assert "python train.py -m model=bow seed=1,2" in text
@@ -124,7 +124,7 @@ def test_numbers_of_training_documents_make_a_curve_and_do_not_compete(tmp_path:
                          results={"documents/train": size})  # fmt: skip
     page = page_of(tmp_path / "runs", tmp_path / "page")
     text = Tags(page).text
-    assert "bow is the only model here (accuracy 0.9167, " in text
+    assert "bow is the only model here (test accuracy 0.9167, " in text
     assert "More documents would probably help bow: from 200 to 400 training documents its test accuracy" in text
     assert "+0.2500" in text
     curve = rows_of(page, "Test accuracy by number")
@@ -162,6 +162,21 @@ def test_documents_that_every_run_contradicts_are_named(tmp_path: Path) -> None:
         "1 test documents have a label that every run contradicts with a probability of at least 0.9" in Tags(page).text
     )
     assert rows_of(page, "By their numbers in predictions.parquet")[1] == ["7", "politics", "sport", "0.9700"]
+
+
+def test_limits_of_a_model_are_those_of_all_its_seeds(tmp_path: Path) -> None:
+    wrong = {"bow": ([4], [4, 8]), "lstm": ([12], [16])}
+    for model, runs in wrong.items():
+        for seed, rows in enumerate(runs, 1):
+            folder = tmp_path / "runs" / f"{model}{seed}"
+            write_tested_run(folder, f"model={model} seed={seed}", mistaken(TARGETS, rows), TARGETS)
+            own = f"- No label {model}.\n" if seed == 1 or model == "bow" else ""
+            (folder / "report.md").write_text(f"# Run\n\n## Limits\n\n- On 120.\n- Of seed {seed}.\n{own}")
+    text = Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
+    assert "On 120." in text
+    assert "No label bow." in text
+    assert "No label lstm." not in text
+    assert "Of seed" not in text
 
 
 def test_texts_and_limits_come_from_the_runs_themselves(tmp_path: Path, shared_runs: SharedRuns) -> None:

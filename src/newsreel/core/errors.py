@@ -117,11 +117,22 @@ def _unreadable(error: OverrideParseException) -> str:
         argument = f"{key}=[{','.join(_element_in_quotes(element.strip()) for element in elements)}]"
     else:
         argument = f"{key}={_in_quotes(value)}"
-    quoted = shlex.quote(argument) if set(argument) & set('"$`\\!') else f'"{argument}"'
     return (
         f"{key}={value} cannot be read: {reason}.\n"
-        f"Text with special characters of Hydra's grammar needs quotes inside the shell's quotes: {quoted}"
+        "Text with special characters of Hydra's grammar needs quotes inside the shell's quotes: "
+        f"{_for_the_shell(argument)}"
     )
+
+
+def typed(key: str, value: str) -> str:
+    """key=value for a text, as it is typed in a shell; only settings with a dot are read by Hydra's grammar."""
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        return f"{key}={value}"
+    return _for_the_shell(f"{key}={_in_quotes(value) if '.' in key else value}")
+
+
+def _for_the_shell(argument: str) -> str:
+    return shlex.quote(argument) if set(argument) & set('"$`\\!') else f'"{argument}"'
 
 
 def _in_quotes(text: str) -> str:

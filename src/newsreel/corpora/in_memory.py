@@ -17,12 +17,19 @@ def save_documents(documents: Any, path: str | Path, text: str = "text", label: 
     documents: a scikit-learn Bunch (`data`, `target` and `target_names`), a `datasets.Dataset`, or a data frame of
     pandas, Polars or PyArrow. text, label: its columns; a Bunch needs none.
     Class numbers get the names of their classes.
-    Returns the path. Raises UserError for other objects, missing columns and texts that are not strings.
+    Returns the path. Raises UserError for other objects, missing columns, columns with values of several types, and
+    texts that are not strings.
     """
     path = user_path(path, "path")
     if path.suffix != ".parquet":
         raise UserError(f"{path}: documents are saved as Parquet, so the name must end in .parquet.")
-    texts, labels = columns_of(documents, text, label)
+    try:
+        texts, labels = columns_of(documents, text, label)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(
+            f"The documents cannot be written to {path}, as a column has values of several types "
+            f"({'; '.join(map(str, error.args))}): convert them to one, such as labels to strings."
+        ) from error
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
         raise UserError(f"The texts are of the type {texts.type}, but must be strings: name their column with text=…")
     with replacing(path) as partial:

@@ -27,7 +27,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, typed
 from newsreel.files.archives import (
     OPENERS,
     UNREADABLE,
@@ -526,7 +526,9 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
         if name not in names:
             near = get_close_matches(name, [one for one in names[:MAX_COMPARED] if len(one) < MAX_COMPARED], n=1)
             hint = (
-                f"; did you mean {setting}={near[0]}?" if near else f": name one of them, or a list, with {setting}=…"
+                f"; did you mean {typed(setting, near[0])}?"
+                if near
+                else f": name one of them, or a list, with {setting}=…"
             )
             kind = MissingLabelsError if setting == "data.label" else UserError
             raise kind(f"{setting}={name}: {existing}{hint}" + (f"\n{rule}" if rule else ""))

@@ -26,6 +26,7 @@ from newsreel.reporting.caveats import loss_notes, majority_notes
 from newsreel.runs.ensemble import Ensemble, require_free
 from newsreel.runs.environment import describe_environment
 from newsreel.runs.run_dir import METRICS_FILE, read_metrics
+from newsreel.runs.trained_run import TrainedRun
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
         rows += compare_with_training(combined.metrics, stage, corpus, ensemble)
     rows += [("results", str(output_dir)), *([] if save_dir is None else [("ensemble dir", str(save_dir))])]
     notes = [
+        *([] if reader is not None else changed_documents_notes(runs, corpus, request.split)),
         *corpus.notes,
         *majority_notes(combined.predictions, majority),
         *loss_notes({request.split: combined.metrics["loss"]}, corpus.task, corpus.num_labels),
@@ -196,10 +198,22 @@ def compare_with_training(
     before = {name.partition("/")[2]: value for name, value in training.items() if name.startswith(f"{stage}/")}
     changes = [f"{name} {before[name]:.7g}, now {value:.7g}" for name, value in metrics.items()
               if name in before and before[name] != value]  # fmt: skip
-    lines = [("in training" if ensemble.is_single_run else "when saved", "; ".join(changes) or "the same metrics")]
-    if training.get("environment", {}).get("corpus_fingerprint") != corpus.fingerprint:
-        lines.append(("note", "The documents have changed since the training."))
-    return lines
+    return [("in training" if ensemble.is_single_run else "when saved", "; ".join(changes) or "the same metrics")]
+
+
+def changed_documents_notes(runs: Sequence[TrainedRun], corpus: Corpus, split: str) -> list[str]:
+    """A note for each run that was trained on other documents of its own corpus, as far as that is known."""
+    notes = []
+    for run in runs:
+        known = read_metrics(run.run_dir).get("environment", {}).get("corpus_fingerprint")
+        if known not in (None, corpus.fingerprint):
+            of_run = "" if len(runs) == 1 else f" of {run.run_dir}"
+            notes.append(
+                f"The documents have changed since the training{of_run}: {split} documents that are split off may be "
+                "others now, and stand among those that it was trained on, which makes scores too good. Restore the "
+                "documents, or name others with data=…"
+            )
+    return notes
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:

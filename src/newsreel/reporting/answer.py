@@ -11,6 +11,7 @@ from newsreel.evaluation.statistics import CONFIDENCE, MAX_P, Outcomes, holm, me
 
 Kind = Literal["nothing", "single", "tie", "pays", "best"]
 ABOUT_AS_FAST = 1.25  # training times with a smaller ratio are about the same
+UNNOTICED_SECONDS = 2.0  # so are those with a smaller difference
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: outcomes are arrays
@@ -33,7 +34,11 @@ class Candidate:
 
     def described(self, metric: str) -> str:
         low, high = self.interval
-        return f"{metric} {self.score:.4f}, {CONFIDENCE:.0%} interval {low:.4f}–{high:.4f}"
+        return f"test {metric} {self.score:.4f}, {CONFIDENCE:.0%} interval {low:.4f}–{high:.4f}"
+
+    def is_faster_than(self, other: "Candidate") -> bool:
+        """Whether anyone would notice how much faster it trains."""
+        return self.fit_s * ABOUT_AS_FAST < other.fit_s and self.fit_s + UNNOTICED_SECONDS < other.fit_s
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,9 @@ class Answer:
 def answer(candidates: Sequence[Candidate], metric: str, majority: Outcomes | None) -> Answer:
     """The answer for one corpus.
 
-    Recommended is the cheapest to train of those that do not differ significantly from the best. The best is the one
-    with the highest validation score, as test scores must not choose.
+    Recommended is the cheapest to train of those that do not differ significantly from the best, or the best by
+    validation of those that are about as cheap. The best is the one with the highest validation score, as test scores
+    must not choose.
 
     candidates: the best by validation first. majority: the outcomes of the majority guess on the same test documents;
     None if they are unknown.
@@ -62,7 +68,8 @@ def answer(candidates: Sequence[Candidate], metric: str, majority: Outcomes | No
     if not others:
         return Answer("single", alone(best, metric, majority), best, p_values)
     tied = [candidate for candidate, p in zip(candidates, p_values, strict=True) if p is None or p > MAX_P]
-    recommended = min(tied, key=lambda candidate: candidate.fit_s)
+    cheapest = min(tied, key=lambda candidate: candidate.fit_s)
+    recommended = next(candidate for candidate in tied if not cheapest.is_faster_than(candidate))
     verdicts = Verdicts(candidates, p_values, tied, recommended, metric)
     return Answer(verdicts.kind, [verdicts.quality(), verdicts.cost()], recommended, p_values)
 
@@ -79,7 +86,7 @@ def nothing_learned(best: Candidate, candidates: Sequence[Candidate], metric: st
     who = f"{best.name} is" if len(candidates) == 1 else "no model is significantly"
     better = "not significantly better" if len(candidates) == 1 else "better"
     return [
-        f"Nothing was learned: {who} {better} than guessing the majority label ({metric} {majority.score:.4f}; "
+        f"Nothing was learned: {who} {better} than guessing the majority label (test {metric} {majority.score:.4f}; "
         f"{best.name}: {best.described(metric)}).",
         "Train longer or on more documents, or test on more.",
     ]
@@ -120,7 +127,7 @@ class Verdicts:
         return [
             candidate
             for candidate in self.candidates
-            if candidate.fit_s * ABOUT_AS_FAST < self.recommended.fit_s and candidate.score < self.best.score
+            if candidate.is_faster_than(self.recommended) and candidate.score < self.best.score
         ]
 
     @property
@@ -176,7 +183,7 @@ class Verdicts:
         others = [candidate for candidate in self.tied if candidate is not recommended] or self.candidates[1:]
         compared = self.best if recommended is not self.best else max(others, key=lambda candidate: candidate.score)
         ratio = compared.fit_s / max(1e-9, recommended.fit_s)
-        fast = "about as fast as" if ratio < ABOUT_AS_FAST else f"{times(ratio)} as fast as"
+        fast = f"{times(ratio)} as fast as" if recommended.is_faster_than(compared) else "about as fast as"
         worse = "" if cheaper is None else f"; {cheaper.name} is cheaper still, but significantly worse"
         return f"{trains}, {fast} {compared.name}{worse}."
 

@@ -96,9 +96,9 @@ def majority_notes(predictions: Predictions, label: int | None) -> list[str]:
         return []
     comparison = "does not differ significantly from" if chance > MAX_P else "is below"
     if outcomes.score > majority.score:
-        meaning = "these are too few documents to show that the network has learned something. Test on more."
+        meaning = "these are too few documents to show that the model has learned something. Test on more."
     else:
-        meaning = "the network has learned next to nothing. Train longer or on more documents."
+        meaning = "the model has learned next to nothing. It needs more documents, or a network a longer training."
     return [
         f"The {predictions.split} {predictions.corpus.metric} of {outcomes.score:.4f} {comparison} the majority "
         f"guess's {majority.score:.4f} (paired test on {len(outcomes.hits):,} documents, p = {chance:.4f}): {meaning}"
@@ -126,7 +126,7 @@ def loss_notes(losses: dict[str, float], task: Task, num_labels: int) -> list[st
         f"The {' and the '.join(above)} {'is' if len(above) == 1 else 'are'} above {uniform:.4f}, the loss of the "
         "uniform guess, which gives every label the same probability. If the training has diverged, lower "
         "training.learning_rate or set training.gradient_clip; if it has only become too confident, train for fewer "
-        "epochs."
+        "epochs, or with a larger penalty (training.weight_decay; training.l2_path of solver=newton)."
     ]
 
 

@@ -94,7 +94,7 @@ class Comparison:
                 "seed": str(run.seed),
                 "folder": str(run.run_dir),
                 "documents": run.results.get("documents/train", 0),  # 0 of ensembles
-                "ranking": run.results.get(f"val/{run.metric}"),
+                "ranking": run.ranking,
                 **{name: run.results.get(name) for name in metrics},
             }
             for run in self.finished
@@ -152,7 +152,7 @@ class Comparison:
         if common := self.common():
             lines.append(f"In common: {', '.join(common)}.")
         if self.num_repeated:
-            lines.append(f"Excluded, since a later run has the same settings and seed: {self.num_repeated}.")
+            lines.append(f"Excluded, since a later run has the same settings, documents and seed: {self.num_repeated}.")
         by_corpus = self.configurations().partition_by("corpus", maintain_order=True) if self.finished else []
         for part in by_corpus:
             if len(by_corpus) > 1:
@@ -181,10 +181,10 @@ class Comparison:
         return [*guess, *self.against_best[part["corpus"][0]].sentences(metric)]
 
     def common(self) -> list[str]:
-        """key=value of the choices and command-line settings that all runs share."""
-        keys = [key for key in candidates(self.runs) if key not in self.columns]
-        values = {key: self.runs[0].value(key) for key in keys}
-        shared = {key: value for key, value in values.items() if all(run.value(key) == value for run in self.runs)}
+        """key=value of the choices and command-line settings that all runs with results share; of all if none has."""
+        runs = self.finished or self.runs
+        values = {key: runs[0].value(key) for key in candidates(self.runs)}
+        shared = {key: value for key, value in values.items() if all(run.value(key) == value for run in runs)}
         return [f"{key}={format_value(value)}" for key, value in shared.items() if value is not None]
 
     def cells(self, part: pl.DataFrame) -> tuple[list[str], list[list[str]]]:

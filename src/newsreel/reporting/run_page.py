@@ -18,6 +18,7 @@ from newsreel.reporting.charts import Point, line_chart
 from newsreel.reporting.figures import MAX_MATRIX_LABELS
 from newsreel.reporting.page import render
 from newsreel.reporting.report import Report
+from newsreel.reporting.samples import NO_LABEL
 from newsreel.reporting.survey import right
 from newsreel.reporting.words import coloured
 from newsreel.runs.run_dir import CONFIG_FILE
@@ -164,7 +165,7 @@ def shown(names: Sequence[str]) -> str:
     """Names of a document's labels, in words if there are none or many."""
     cut = [name if len(name) <= MAX_LABEL_NAME else f"{name[:MAX_LABEL_NAME]}…" for name in names[:MAX_SHOWN_LABELS]]
     more = [f"{len(names) - MAX_SHOWN_LABELS} more"] if len(names) > MAX_SHOWN_LABELS else []
-    return ", ".join([*cut, *more]) or "none"
+    return ", ".join([*cut, *more]) or NO_LABEL
 
 
 def labels_among(predictions: Predictions, documents: Sequence[int]) -> list[tuple[int, str]]:

@@ -5,6 +5,8 @@ import numpy as np
 from newsreel.core.markdown import excerpt, literal, markdown_table
 from newsreel.evaluation.predictions import Predictions
 
+NO_LABEL = "(no label)"  # a label may be called none
+
 NUM_DOCUMENTS = 10  # of each kind
 LENGTH = 200  # characters of a document; longer texts leave no room for the labels in TensorBoard
 
@@ -24,7 +26,7 @@ def table(predictions: Predictions, rows: list[int]) -> str:
     def labels_text(row: int, indicators: np.ndarray) -> str:
         probabilities = predictions.probabilities[row, indicators]
         pairs = zip(predictions.names(indicators), probabilities, strict=True)
-        return ", ".join(f"{literal(name)} {probability:.4f}" for name, probability in pairs) or "none"
+        return ", ".join(f"{literal(name)} {probability:.4f}" for name, probability in pairs) or NO_LABEL
 
     head = [f"{predictions.split} document", "label (probability)", "prediction (probability)", "text"]
     cells = [

@@ -5,7 +5,7 @@ Axes: L labels, M models.
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from newsreel.reporting.comparison import Comparison, format_value, truncate
 from newsreel.reporting.corpus_texts import find_texts
 from newsreel.reporting.page import render
 from newsreel.reporting.report import read_limits
+from newsreel.reporting.samples import NO_LABEL
 from newsreel.reporting.survey import (
     CONFIDENT,
     MAX_SURVEYED,
@@ -391,12 +392,15 @@ class CorpusPart:
 
     @cached_property
     def limits(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
-        """Limits that the reports of all models name, and the other limits of each model."""
-        by_model = [(model.name, read_limits(model.runs[0].run_dir)) for model in self.largest[:MAX_SURVEYED]]
+        """Limits that the reports of all models name, and the other limits of each model: those of all its runs."""
+        by_model = [
+            (model.name, in_all(read_limits(run.run_dir) for run in model.runs))
+            for model in self.largest[:MAX_SURVEYED]
+        ]
         by_model = [(name, sentences) for name, sentences in by_model if sentences]
         if not by_model:
             return [], []
-        common = [each for each in by_model[0][1] if all(each in sentences for _, sentences in by_model)]
+        common = in_all(sentences for _, sentences in by_model)
         others = [(name, [each for each in sentences if each not in common]) for name, sentences in by_model]
         return common, [(name, sentences) for name, sentences in others if sentences]
 
@@ -459,8 +463,14 @@ def short_name(shown: Sequence[str], columns: Sequence[str], values: Sequence[st
     return truncate(", ".join(parts), MAX_NAME)
 
 
+def in_all(lists: Iterable[list[str]]) -> list[str]:
+    """The elements of the first list that all others have."""
+    first, *others = lists
+    return [each for each in first if all(each in other for other in others)]
+
+
 def label_text(names: Sequence[str]) -> str:
-    return truncate(", ".join(names) or "none", MAX_EXCERPT)
+    return truncate(", ".join(names) or NO_LABEL, MAX_EXCERPT)
 
 
 def run_order(run_dir: Path) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ MARKER_FILES = (CONFIG_FILE, COMMAND_FILE, FAILED_FILE, PRUNED_FILE)  # a direct
 IGNORED_SECTIONS = ("seed", "paths", "published", "logger")  # do not affect metrics, or are averaged over
 SWEEPING = ("sweep", "budget_minutes")  # what makes a command line a sweep: a config group with groups in it, and a key
 OWN_CORPORA = {"files": "data.train", "hub": "data.name"}  # choices of data → the setting that says which corpus it is
+PERPLEXITY = "perplexity"  # the metric of language models, for which lower is better
 T = TypeVar("T")
 Status = Literal["finished", "failed", "pruned", "unfinished"]
 
@@ -43,7 +44,8 @@ class Run:
     status: Status
     message: str  # why there are no results; empty for a finished run
     choices: dict[str, str]  # of each config group; empty if unknown
-    settings: dict[str, Any]  # section.key: value; only those of the command line if the run failed before it started
+    settings: dict[str, Any]  # section.key: value; only those of the command line if the run failed before it started;
+    # also the `data.fingerprint` of the documents, if there are results
     named: list[str]  # keys given on the command line
     seed: object
     metric: str  # monitored in training
@@ -57,17 +59,26 @@ class Run:
 
     @property
     def corpus(self) -> str:
-        """Its name; of the user's own, which share one, with the end of the path or the name on the Hub."""
+        """Its name; of the user's own, which share one, with the end of the path or the name on the Hub.
+
+        A language model has the text of the corpus instead, so that it is not compared with classifiers.
+        """
         name = self.choices.get("data") or str(self.settings.get("data._target_", "unknown")).rpartition(".")[2]
-        if name not in OWN_CORPORA:
-            return name
-        source = self.settings.get(OWN_CORPORA[name]) or "unknown"
-        paths = [source] if isinstance(source, str) else [str(path) for path in source]
-        return f"{name} ({', '.join('/'.join(Path(path).parts[-2:]) for path in paths)})"
+        if name in OWN_CORPORA:
+            source = self.settings.get(OWN_CORPORA[name]) or "unknown"
+            paths = [source] if isinstance(source, str) else [str(path) for path in source]
+            name = f"{name} ({', '.join('/'.join(Path(path).parts[-2:]) for path in paths)})"
+        return f"text of {name}" if self.metric == PERPLEXITY else name
+
+    @property
+    def ranking(self) -> float | None:
+        """The validation metric, negative where lower is better; None if it is unknown."""
+        value = self.results.get(f"val/{self.metric}")
+        return -value if value is not None and self.metric == PERPLEXITY else value
 
     @property
     def identity(self) -> str:
-        """Equal for runs that differ only in their seed."""
+        """Equal for runs that differ only in their seed: with the same settings, on the same documents."""
         return json.dumps([self.choices, self.settings], sort_keys=True, default=str)
 
 
@@ -126,14 +137,26 @@ def read_valid_run(run_dir: Path) -> Run:
         status,
         message,
         choices,
-        {key: value for key, value in config.items() if key.partition(".")[0] not in IGNORED_SECTIONS},
+        {key: value for key, value in config.items() if key.partition(".")[0] not in IGNORED_SECTIONS}
+        | fingerprint_of(results),
         [key for key in named if key.partition(".")[0] not in IGNORED_SECTIONS and "." in key],
         config.get("seed"),
-        labels.metric if labels else "accuracy" if "val/accuracy" in results else "f1_micro",
+        labels.metric if labels else metric_of(results),
         {name: value for name, value in results.items() if name != "environment"},
         results.get("environment", {}),
         training_overrides(command.overrides),
     )
+
+
+def metric_of(results: dict[str, Any]) -> str:
+    """The monitored metric of a run without labels.json, by what it has measured."""
+    return next((name for name in ("accuracy", PERPLEXITY) if f"val/{name}" in results), "f1_micro")
+
+
+def fingerprint_of(results: dict[str, Any]) -> dict[str, str]:
+    """The beginning of the corpus's fingerprint, as a setting: the same files may have had other documents."""
+    fingerprint = results.get("environment", {}).get("corpus_fingerprint")
+    return {} if fingerprint is None else {"data.fingerprint": fingerprint[:8]}
 
 
 def bytes_to_predict(run_dir: Path) -> int:
