@@ -96,6 +96,7 @@ def imported_by(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProc
     return process, {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_reported_before_anything_slow_is_imported(tmp_path: Path) -> None:
     process, imported = imported_by(tmp_path, "train.py", "data=files", "data.train=nowhere.csv")
     assert process.returncode == 2

@@ -155,7 +155,7 @@ def test_an_application_of_hydra_keeps_its_config() -> None:
         ["model.hiden_size=3"],
         slow(["data=files", "data.separator=;"]),
         slow(["paths.cache_dir=${nope}"]),
-        ["data=files", "data.train=nowhere.csv"],
+        slow(["data=files", "data.train=nowhere.csv"]),
         tiny("model=bow", "seed=-1"),
         slow(tiny("model=bow", "paths.output_dir=file")),
         slow(["resume=nowhere"]),
@@ -257,6 +257,7 @@ def test_a_program_trains_in_several_processes(tmp_path: Path) -> None:
     assert "epoch 2/2" in done.stdout
 
 
+@pytest.mark.slow
 def test_lines_go_to_standard_output_or_to_the_program_s_own_handlers(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,12 @@ def corpus_of(task: Task, *splits: str) -> Corpus:
             "binary",
             "data.pseudo_targets=hard data.pseudo_weight=0.5 has no effect: data.pseudo_labels=null names no run",
         ),
+        (f"{OWN} model=bow data.unlabeled=b.csv", "binary", "data.unlabeled=b.csv has no effect: without data.pseudo"),
+        (f"{OWN} data.unlabeled=b.csv training.vat=1", "binary", None),
+        (f"{OWN} data.unlabeled=b.csv tokenizer.unlabeled=true", "binary", None),
+        (f"{OWN} data.unlabeled=b.csv data.pseudo_labels=run", "binary", None),
+        (f"{OWN} data.unlabeled=b.csv embedding=word2vec", "binary", None),
+        (f"{OWN} data.unlabeled=b.csv embedding=word2vec embedding.unlabeled=false", "binary", "data.unlabeled=b.csv"),
         ("training.adversarial=1 training.perturbation_norm=3", "binary", None),
         (
             "training.entropy=1 training.perturbation_norm=3",

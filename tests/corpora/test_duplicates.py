@@ -23,6 +23,7 @@ from newsreel.corpora.duplicates import (
     find_unlabeled_duplicates,
     label_keys,
     read_word_sets,
+    unlabeled_notes,
     word_sets,
 )
 
@@ -174,3 +175,14 @@ def test_exact_similarities_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPat
 def test_a_document_shorter_than_a_shingle_is_compared_whole_and_apart_from_the_next_one() -> None:
     texts = pl.Series(["A film!", "good story", "a film", "bad weather today"])
     assert exact_similarities(texts.gather, np.array([[0, 2], [0, 1]])).tolist() == [1.0, 0.0]
+
+
+def test_unlabelled_documents_that_stand_in_validation_or_test_are_counted() -> None:
+    corpus = with_tables(
+        make_corpus(TRAIN, TEST),
+        validation=make_table([("so long", 0)]),
+        unlabeled=make_table([("new", -1), ("new", -1), ("a dull film", -1), ("so long", -1), ("", -1), ("more", -1)]),
+    )
+    beginning = "of the 6 unlabelled documents, which the training reads without labels, have the text of one in"
+    assert unlabeled_notes(corpus) == [f"1 {beginning} validation.", f"4 {beginning} test."]
+    assert unlabeled_notes(with_tables(corpus, validation=None, test=make_table([("other", 0)]))) == []

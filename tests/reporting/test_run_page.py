@@ -82,6 +82,7 @@ def test_without_figures_there_is_no_page(shared_runs: SharedRuns) -> None:
     assert "report.html" not in (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_several_labels_have_a_table_and_a_filter_instead_of_a_matrix(tmp_path: Path) -> None:
     train_tiny(tmp_path, "model=bow", "data.num_labels=12", "data.multilabel=true", "evaluation.figures=true")
     page = (tmp_path / "run" / "report.html").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 from helpers.html_page import Tags, require_self_contained, rows_of
 from helpers.project import Command
@@ -197,6 +198,7 @@ def test_texts_and_limits_come_from_the_runs_themselves(tmp_path: Path, shared_r
     assert "The texts of the documents are left out: the corpus has changed since the run." in again
 
 
+@pytest.mark.slow
 def test_both_models_colour_the_words_of_what_only_one_gets_right(tmp_path: Path, shared_runs: SharedRuns) -> None:
     corpus = ("data.difficulty=0.7", "data.num_documents=200")
     shared_runs.copy(tmp_path / "runs" / "bag", "model=bow", *corpus)

@@ -44,6 +44,7 @@ def test_words_of_an_embedding_and_of_a_run(command_here: Command, shared_runs: 
     assert f"nearest to {first}" in of_run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -28,12 +28,12 @@ def test_a_smoke_run_tests_and_reports(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.md").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
-    [pytest.param([*SMALL_LSTM, "training.learning_rate=0.02"], marks=pytest.mark.slow),
-     ["model=bow", "training.learning_rate=1"]],
+    [[*SMALL_LSTM, "training.learning_rate=0.02"], ["model=bow", "training.learning_rate=1"]],
     ids=["lstm", "bow"],
-)  # fmt: skip
+)
 def test_nothing_keeps_an_overfitting_run_from_learning_its_documents(tmp_path: Path, model: list[str]) -> None:
     num_epochs = 100 if "model=lstm" in model else 30
     longer = ["data.mean_length=30", "debug=overfit", f"training.max_epochs={num_epochs}"]

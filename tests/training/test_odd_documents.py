@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from helpers.documents import make_corpus, reader_of
+from helpers.marks import slow
 from helpers.tiny_runs import train_tiny
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
@@ -30,7 +31,7 @@ def train_on(corpus: Corpus, tmp_path: Path, *overrides: str) -> dict[str, Any]:
     return train_tiny(tmp_path, *overrides, reader=reader_of(corpus, validation_fraction=0.3))
 
 
-@pytest.mark.parametrize(("model", "tokenizer"), [("bow", "words"), ("lstm", "subwords")])
+@pytest.mark.parametrize(("model", "tokenizer"), [("bow", "words"), slow("lstm", "subwords")])
 def test_odd_documents_train_and_are_predicted(tmp_path: Path, model: str, tokenizer: str) -> None:
     documents = [(text, number % 2) for number, text in enumerate(ODD * 2)]
     corpus = make_corpus(documents, [*documents, ("never seen", 0)])

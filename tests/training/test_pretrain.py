@@ -1,6 +1,7 @@
 """Language models: runs, and how they are resumed."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,24 @@ def test_a_run_directory_has_its_results(language_model: Path) -> None:
     assert "has no unlabelled documents" in report
     assert "python pretrain.py data=synthetic" in report
     assert json.loads((language_model / "command.json").read_text())["script"] == "pretrain.py"
+
+
+@pytest.mark.parametrize(("learning_rate", "has_learned"), [(1e-6, False), (0.03, True)])
+def test_a_language_model_that_has_learned_nothing_says_so(
+    tmp_path: Path, learning_rate: float, has_learned: bool
+) -> None:
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    texts = [" ".join((words[start:] + words[:start]) * 2) for start in range(10)] * 4
+    rows = [f"{text} no {number},{number % 2}" for number, text in enumerate(texts)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]))
+    own = ["data=files", f"data.train={tmp_path / 'own.csv'}", "data.text=text", "data.label=label"]
+    results = pretrain_small(tmp_path, *own, "tokenizer=words", f"training.learning_rate={learning_rate}",
+                             "training.max_epochs=6")  # fmt: skip
+    report = (tmp_path / "lm" / "report.md").read_text()
+    assert ("learned next to nothing" not in report) == has_learned
+    if not has_learned:  # it still has the biases of its start
+        (frequencies,) = re.findall(r"hardly below ([\d.]+), that", report)
+        assert results["val/perplexity"] == pytest.approx(float(frequencies), rel=0.05)
 
 
 def test_its_word_vectors_can_be_explored_and_its_record_be_read(language_model: Path) -> None:

@@ -89,6 +89,7 @@ def test_ratios_count_probabilities_whatever_targets_and_weight(tmp_path: Path, 
     assert not torch.equal(ratios[0], read_weights(teacher)["network.ratios"][: len(ratios[0])])
 
 
+@pytest.mark.slow
 def test_everything_but_a_new_training_works_without_the_teacher(tmp_path: Path, teacher: Path) -> None:
     results = student(tmp_path, teacher, *BOW, "training.max_epochs=1")
     whole = student(tmp_path, teacher, *BOW, "training.max_epochs=2", folder="whole")

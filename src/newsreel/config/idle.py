@@ -30,7 +30,26 @@ def divides_training(config: Settings) -> bool:
     return "num_samples" in config["training"] or config["evaluation"]["folds"] is not None
 
 
+def reads_unlabeled(config: Settings) -> bool:
+    """Whether anything reads unlabelled documents."""
+    data, training, embedding = config["data"], config["training"], config["embedding"]
+    return bool(
+        data.get("pseudo_labels") is not None
+        or training.get("vat")
+        or training.get("entropy")
+        or config["tokenizer"].get("unlabeled")
+        or (embedding.get("unlabeled") and embedding.get("path") is None)
+        or "num_samples" in training  # a language model's
+    )
+
+
 IDLE = (
+    Idle(
+        ("data.unlabeled",),
+        lambda config, corpus: not reads_unlabeled(config),
+        "without data.pseudo_labels, training.vat, training.entropy, tokenizer.unlabeled and embedding.unlabeled, "
+        "nothing reads unlabelled documents",
+    ),
     Idle(
         ("data.validation_fraction", "data.test_fraction", "data.split_seed", "data.split_method"),
         lambda config, corpus: corpus.tables.keys() >= {"validation", "test"} and not divides_training(config),

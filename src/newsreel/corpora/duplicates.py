@@ -175,6 +175,19 @@ def duplicate_notes(corpus: "Corpus") -> list[str]:
     ]
 
 
+def unlabeled_notes(corpus: "Corpus") -> list[str]:
+    """Notes for a run that reads the corpus's unlabelled documents: those that stand in validation or test."""
+    unlabeled, notes = text_keys(corpus, "unlabeled"), []
+    for split in [name for name in ("validation", "test") if name in corpus.splits]:
+        shared = np.isin(unlabeled, text_keys(corpus, split)) & (unlabeled != EMPTY)
+        if shared.any():
+            notes.append(
+                f"{shared.sum():,} of the {len(unlabeled):,} unlabelled documents, which the training reads without "
+                f"labels, have the text of one in {split}."
+            )
+    return notes
+
+
 def overlap_note(overlap: Overlap) -> str:
     others, contradictory = " or ".join(overlap.others), int(overlap.contradictory.sum())
     answers = f" {contradictory:,} of them have other labels there." if contradictory else ""

@@ -9,6 +9,7 @@ from newsreel.batches.streams import held_out_documents, join_documents
 from newsreel.config.pretraining import Pretraining
 from newsreel.core.cache import digest
 from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.duplicates import unlabeled_notes
 from newsreel.text.tokens import PAD, TokenizedCorpus, TokenSequences
 from newsreel.text.unlabeled import encode_unlabeled
 from newsreel.text.words import WordTokenizer
@@ -25,6 +26,12 @@ class Text:
     held_out: Sequence[np.ndarray]
     fingerprint: str
     notes: Sequence[str]
+
+    @property
+    def frequency_perplexity(self) -> float:
+        """Of the held-out text, by the frequencies of the words in training alone, each counted once more."""
+        counts, held_out = self.counts(self.training) + 1, self.counts(self.held_out)
+        return float(np.exp(-(held_out * np.log(counts / counts.sum())).sum() / held_out.sum()))
 
     def counts(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """(V,) int64: how often each token occurs in some documents, with their ends as <pad>."""
@@ -44,7 +51,9 @@ def load_text(pretraining: Pretraining) -> Text:
     corpus = pretraining.reader.load(pretraining.paths).with_unlabeled()
     notes, tokenizer = list(corpus.notes), pretraining.tokenizer
     has_unlabeled = "unlabeled" in corpus.tables
-    if not has_unlabeled:
+    if has_unlabeled:
+        notes += unlabeled_notes(corpus)
+    else:
         notes.append(f"{corpus.name} has no unlabelled documents: the text is that of the training documents alone.")
         if isinstance(tokenizer, WordTokenizer):
             tokenizer = replace(tokenizer, unlabeled=False)

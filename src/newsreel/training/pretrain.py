@@ -39,6 +39,8 @@ from newsreel.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
 
+MAX_PERPLEXITY_RATIO = 0.95  # to that of the words' frequencies; with more, a model has not learned
+
 
 def pretrain_run(
     spec: RunSpec[Pretraining], resume: ResumeState | None = None, callbacks: Sequence[Callback] = ()
@@ -179,6 +181,18 @@ def collect_results(
     }
 
 
+def learning_notes(results: dict[str, Any], frequency_perplexity: float) -> list[str]:
+    """A note if the model has hardly learned anything: its biases start from the frequencies of the words."""
+    perplexity = results[f"val/{PERPLEXITY}"]
+    if perplexity < MAX_PERPLEXITY_RATIO * frequency_perplexity:
+        return []
+    return [
+        f"The perplexity of {perplexity:,.1f} is hardly below {frequency_perplexity:,.1f}, that of the words' "
+        f"frequencies alone: the model has learned next to nothing in {results['train/steps']:,} steps. Train longer "
+        "(training.max_epochs), in smaller steps (batches.batch_size, batches.num_steps), or on more text."
+    ]
+
+
 def write_results(
     spec: RunSpec[Pretraining],
     text: Text,
@@ -193,7 +207,7 @@ def write_results(
         spec.run_dir,
         f"{spec.choices['model']} language model on {spec.choices['data']}",
         [[*spec.hydra_overrides, *spec.overrides], *([f"resume={spec.run_dir}", *more] for more in spec.resumed)],
-        text.notes,
+        [*text.notes, *learning_notes(results, text.frequency_perplexity)],
         history.epochs,
         results,
         neighbor_rows(tokens, network.embedding.rows().cpu()),

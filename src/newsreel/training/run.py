@@ -19,6 +19,7 @@ from newsreel.core.cache import digest
 from newsreel.core.dist import dist_env
 from newsreel.core.errors import UserError
 from newsreel.corpora.corpus import Corpus
+from newsreel.corpora.duplicates import unlabeled_notes
 from newsreel.models.classifier import TextClassifier
 from newsreel.models.optimization import TrainingSettings
 from newsreel.runs.environment import default_threads, reset_peak_rss
@@ -138,6 +139,8 @@ def load_documents(spec: RunSpec, resume: ResumeState | None) -> tuple[Corpus, T
     corpus, tokenized = tokenize(experiment, corpus)
     log.info(f"vocabulary  {len(tokenized.tokenizer.tokens):,} {spec.choices['tokenizer']}")
     notes = token_notes(corpus, tokenized, experiment.tokenizer.produces_bags)
+    if "unlabeled" in tokenized.tables:
+        notes += unlabeled_notes(corpus.with_unlabeled())
     for note in notes:
         log.info(f"note        {note}")
     return replace(corpus, notes=(*corpus.notes, *notes)), tokenized
