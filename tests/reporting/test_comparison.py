@@ -13,6 +13,7 @@ from helpers.project import Command
 from newsreel.core.errors import UserError
 from newsreel.reporting.comparison import Comparison
 from newsreel.reporting.significance import outcomes_of
+from newsreel.reporting.summary_page import PAGE_FILE, write_summary_page
 from newsreel.runs.records import find_runs
 
 
@@ -137,7 +138,13 @@ def test_language_models_have_a_table_of_their_own_with_the_lowest_perplexity_fi
     _, classifiers, language_models = Comparison(find_runs([tmp_path])).text().split("## ")
     assert [row[0] for row in rows_of(classifiers)[2:]] == ["bow"]
     assert language_models.startswith("text of imdb")
+    assert rows_of(language_models)[0] == ["model", "seeds", "validation perplexity", "fit s", "parameters"]
     assert [row[:3] for row in rows_of(language_models)[2:]] == [["gru", "1", "140.0000"], ["lstm", "1", "150.0000"]]
+    for folders in ([tmp_path], [tmp_path / "lstm", tmp_path / "gru"]):
+        comparison = Comparison(find_runs(folders))
+        comparison.write(tmp_path / "table", "Runs")
+        write_summary_page(comparison, tmp_path / "table", "Runs")
+        assert "These are language models" in (tmp_path / "table" / PAGE_FILE).read_text()
 
 
 def test_what_runs_with_results_share_is_told_though_others_differ(tmp_path: Path) -> None:

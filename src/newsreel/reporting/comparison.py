@@ -18,7 +18,7 @@ from newsreel.core.storage import write_atomically
 from newsreel.evaluation.context import INTERVAL_SUFFIXES, MAJORITY_PREFIX
 from newsreel.reporting.figures import DOTS_PER_INCH
 from newsreel.reporting.significance import COLUMN, BestComparison, compare_with_best, format_p
-from newsreel.runs.records import Run
+from newsreel.runs.records import PERPLEXITY, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,6 +197,8 @@ class Comparison:
             "test f1_macro": "test/f1_macro",
             "test loss": "test/loss",
         }
+        if metric == PERPLEXITY:  # of language models, which are not tested
+            metrics = {f"validation {metric}": f"val/{metric}"}
         has_tests = part[COLUMN].is_not_null().any()
         rows = [
             [
@@ -246,6 +248,8 @@ class Comparison:
         metric = part["metric"][0]
         positions = range(len(part))
         for split, name, color, offset in (("val", "validation", VALIDATION, -0.12), ("test", "test", TRAINING, 0.12)):
+            if f"{split}/{metric} mean" not in part.columns:  # of language models, which are not tested
+                continue
             means, deviations = part[f"{split}/{metric} mean"], part[f"{split}/{metric} std"].fill_null(0)
             axes.errorbar(means, [place + offset for place in positions], xerr=deviations, fmt="o", ms=5, color=color,
                           capsize=2, lw=1, label=name)  # fmt: skip

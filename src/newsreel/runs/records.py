@@ -156,7 +156,7 @@ def metric_of(results: dict[str, Any]) -> str:
 def fingerprint_of(results: dict[str, Any]) -> dict[str, str]:
     """The beginning of the corpus's fingerprint, as a setting: the same files may have had other documents."""
     fingerprint = results.get("environment", {}).get("corpus_fingerprint")
-    return {} if fingerprint is None else {"data.fingerprint": fingerprint[:8]}
+    return {} if fingerprint is None else {"data.fingerprint": str(fingerprint)[:8]}
 
 
 def bytes_to_predict(run_dir: Path) -> int:
