@@ -105,8 +105,8 @@ STEPS = {
         "evaluate.py", "run=[{imdb_ngrams_taught},{imdb_cnn_averaged},{imdb_bilstm_word2vec}] weights=fit"
     ),
     "reuters_bow": Step("train.py", "experiment=reuters_bow"),
-    "r8": Step("train.py", "experiment=r8"),
-    "r52": Step("train.py", "experiment=r52"),
+    "r8": Step("train.py", "experiment=r8 training.label_smoothing=0.05"),
+    "r52": Step("train.py", "experiment=r52 training.label_smoothing=0.05"),
 }
 ACCURACY = ("test/accuracy",)
 F1 = ("test/f1_micro", "test/f1_macro")
