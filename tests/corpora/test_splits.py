@@ -180,7 +180,7 @@ def test_blocks_have_the_size_of_random_splits_and_stay_together() -> None:
 
 
 @pytest.mark.parametrize("num_rows", [10, 12, 2])
-def test_folds_of_neighbours_are_those_of_a_cross_validation_without_shuffling(num_rows: int) -> None:
+def test_folds_of_neighbours_follow_the_order_and_have_one_size(num_rows: int) -> None:
     positions = np.random.default_rng(0).permutation(100)[:num_rows]
     folds = block_folds(positions, 4)[np.argsort(positions)]
     assert (np.diff(folds) >= 0).all()

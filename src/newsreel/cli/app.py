@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 import time
@@ -30,6 +29,7 @@ from newsreel.core.errors import (
     USER_MISTAKE,
     UserError,
     explain,
+    in_quotes,
     missing_launcher,
 )
 from newsreel.core.paths import user_path
@@ -132,8 +132,7 @@ def quote_literals(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
         key, equals, value = argument.partition("=")
         if not equals or key not in keys:
             return argument
-        escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
-        return f"{key}='{escaped}'"
+        return f"{key}={in_quotes(value, literally=True)}"
 
     return [quoted(argument) for argument in arguments]
 

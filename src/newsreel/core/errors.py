@@ -116,7 +116,7 @@ def _unreadable(error: OverrideParseException) -> str:
         elements = re.findall(rf"({ELEMENT})[,\]]", value[1:])
         argument = f"{key}=[{','.join(_element_in_quotes(element.strip()) for element in elements)}]"
     else:
-        argument = f"{key}={_in_quotes(value)}"
+        argument = f"{key}={in_quotes(value)}"
     return (
         f"{key}={value} cannot be read: {reason}.\n"
         "Text with special characters of Hydra's grammar needs quotes inside the shell's quotes: "
@@ -128,22 +128,24 @@ def typed(key: str, value: str) -> str:
     """key=value for a text, as it is typed in a shell; only settings with a dot are read by Hydra's grammar."""
     if re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return f"{key}={value}"
-    return _for_the_shell(f"{key}={_in_quotes(value) if '.' in key else value}")
+    return _for_the_shell(f"{key}={in_quotes(value, literally=True) if '.' in key else value}")
 
 
 def _for_the_shell(argument: str) -> str:
     return shlex.quote(argument) if set(argument) & set('"$`\\!') else f'"{argument}"'
 
 
-def _in_quotes(text: str) -> str:
-    """As a quoted string of Hydra's grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+def in_quotes(text: str, literally: bool = False) -> str:
+    """As a quoted string of Hydra's grammar. literally: `${` in it stands for itself, and for no interpolation."""
+    special = r"'|\$\{|\Z" if literally else r"'|\Z"
+    escape = rf"(\\*)({special})"  # backslashes are literal elsewhere
+    escaped = re.sub(escape, lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), text)
     return f"'{escaped}'"
 
 
 def _element_in_quotes(element: str) -> str:
     """The same, unless an element of a list needs no quotes or has them."""
-    return element if re.fullmatch(r"[\w./-]*|'.*'|\".*\"", element) else _in_quotes(element)
+    return element if re.fullmatch(r"[\w./-]*|'.*'|\".*\"", element) else in_quotes(element)
 
 
 def _missing_choice(error: MissingConfigException) -> str:

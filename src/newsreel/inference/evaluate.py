@@ -109,7 +109,7 @@ def evaluate(settings: Settings, output_dir: Path) -> dict[str, Any]:
         rows += compare_with_training(combined.metrics, stage, corpus, ensemble)
     rows += [("results", str(output_dir)), *([] if save_dir is None else [("ensemble dir", str(save_dir))])]
     notes = [
-        *([] if reader is not None else changed_documents_notes(runs, corpus, request.split)),
+        *([] if reader is not None or stage == "train" else changed_documents_notes(runs, corpus, request.split)),
         *corpus.notes,
         *majority_notes(combined.predictions, majority),
         *loss_notes({request.split: combined.metrics["loss"]}, corpus.task, corpus.num_labels),

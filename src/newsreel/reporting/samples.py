@@ -6,7 +6,6 @@ from newsreel.core.markdown import excerpt, literal, markdown_table
 from newsreel.evaluation.predictions import Predictions
 
 NO_LABEL = "(no label)"  # a label may be called none
-
 NUM_DOCUMENTS = 10  # of each kind
 LENGTH = 200  # characters of a document; longer texts leave no room for the labels in TensorBoard
 
