@@ -122,6 +122,7 @@ def test_a_resumed_run_needs_the_labels_that_it_was_started_with(tmp_path: Path,
 
 def test_the_documents_are_labelled_once(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = student(tmp_path, teacher, *LSTM)
+    assert first["time/sources_s"] == read_metrics(teacher)["time/fit_s"]
 
     def score(*arguments: object) -> None:
         raise AssertionError("the documents were labelled again")

@@ -25,8 +25,9 @@ from newsreel.inference.weighting import Fit, Weights, fit_weights, open_members
 from newsreel.reporting.caveats import loss_notes, majority_notes
 from newsreel.runs.ensemble import Ensemble, require_free
 from newsreel.runs.environment import describe_environment
-from newsreel.runs.run_dir import METRICS_FILE, read_metrics
+from newsreel.runs.run_dir import FIT_TIME, METRICS_FILE, SOURCES_TIME, read_metrics
 from newsreel.runs.trained_run import TrainedRun
+from newsreel.runs.training_time import fit_seconds
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +150,16 @@ def results_of_members(ensemble: Ensemble, results: Sequence[EvalResult]) -> dic
 
 
 def totals_of_training(ensemble: Ensemble) -> dict[str, float]:
-    """Sums over the members, for tables of runs: the time of their trainings, and their parameters."""
+    """Sums over the members, for tables of runs: the time of their trainings and of what they learned from, and their
+    parameters.
+    """
     members = [read_metrics(run.run_dir) for run in ensemble.members]
-    names = [name for name in ("time/fit_s", "model/parameters") if all(name in metrics for metrics in members)]
-    return {name: round(sum(metrics[name] for metrics in members), 3) for name in names}
+    names = [name for name in (FIT_TIME, "model/parameters") if all(name in metrics for metrics in members)]
+    totals = {name: round(sum(metrics[name] for metrics in members), 3) for name in names}
+    if FIT_TIME in totals:
+        everything = sum(fit_seconds(run.run_dir for run in ensemble.members).values())
+        totals[SOURCES_TIME] = round(everything - totals[FIT_TIME], 3)
+    return {name: total for name, total in totals.items() if total > 0}
 
 
 def write_results(directory: Path, result: EvalResult, results: dict[str, Any]) -> None:

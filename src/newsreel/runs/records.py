@@ -19,8 +19,10 @@ from newsreel.runs.run_dir import (
     CONFIG_FILE,
     ENSEMBLE_FILE,
     FAILED_FILE,
+    FIT_TIME,
     LABELS_FILE,
     PRUNED_FILE,
+    SOURCES_TIME,
     TRAINED_WITH,
     Ending,
     read_config,
@@ -49,7 +51,7 @@ class Run:
     named: list[str]  # keys given on the command line
     seed: object
     metric: str  # monitored in training
-    results: dict[str, float]  # content of metrics.json without the environment
+    results: dict[str, float]  # content of metrics.json without the environment; `time/fit_s` with `time/sources_s`
     environment: dict[str, Any]
     overrides: Sequence[str] = ()  # of the command line, as typed; empty for an ensemble
 
@@ -117,6 +119,8 @@ def read_run(run_dir: Path) -> Run:
 def read_valid_run(run_dir: Path) -> Run:
     """Read the record of a run. Raises UserError if a file is invalid."""
     results = read_metrics(run_dir)
+    if SOURCES_TIME in results and FIT_TIME in results:
+        results[FIT_TIME] += results[SOURCES_TIME]
     if (run_dir / ENSEMBLE_FILE).exists():
         return read_ensemble(run_dir, results)
     failure, pruning = (read_optional(run_dir / name, Ending) for name in (FAILED_FILE, PRUNED_FILE))

@@ -27,6 +27,7 @@ CONFIG_FILE = "config.yaml"
 LABELS_FILE = "labels.json"
 COMMAND_FILE = "command.json"
 METRICS_FILE = "metrics.json"
+FIT_TIME, SOURCES_TIME = "time/fit_s", "time/sources_s"  # metrics: of the training, and of the runs it learned from
 ENSEMBLE_FILE = "ensemble.json"  # of the directory of an ensemble, which has no config.yaml
 BEST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
 INITIAL_FILES = ("run.log", CONFIG_FILE, COMMAND_FILE)  # written before the documents are read

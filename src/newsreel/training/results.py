@@ -37,6 +37,7 @@ from newsreel.reporting.run_page import explained_documents, write_run_page
 from newsreel.reporting.words import EXPLANATION_STEPS
 from newsreel.runs.environment import describe_environment, peak_rss_mb
 from newsreel.runs.run_dir import METRICS_FILE
+from newsreel.runs.training_time import seconds_of_sources
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.training.callbacks.history import History
 from newsreel.training.final_logging import log_figures, log_final_metrics, log_page, log_samples
@@ -144,6 +145,7 @@ def collect_results(
         **({} if pseudo is None else {"documents/pseudo_labelled": len(pseudo.weights)}),
         "time/prepare_s": round(timing.prepared - timing.started, 3),
         "time/fit_s": round(history.seconds_before + timing.fitted - timing.prepared, 3),
+        **seconds_of_sources(spec.experiment.config),
         **({"time/thresholds_s": round(timing.decided - timing.fitted, 3)} if parts.folds else {}),
         "time/test_s": round(timing.tested - timing.decided, 3),
         **({"time/first_step_s": round(history.first_step - timing.started, 3)} if history.first_step else {}),

@@ -172,7 +172,8 @@ def log_model(spec: RunSpec, trainer: Trainer, classifier: TextClassifier, data:
     )
     if spec.experiment.training.solver == "newton":
         log_path(spec.experiment.training)
-    log.info(f"device      {trainer.strategy.root_device}, {torch.get_num_threads()} threads{per_process}")
+    threads = torch.get_num_threads()
+    log.info(f"device      {trainer.strategy.root_device}, {threads} thread{'s' * (threads > 1)}{per_process}")
     log.info(f"run dir     {spec.run_dir}")
 
 
