@@ -68,8 +68,14 @@ def classified(folder: Path, texts: list[str]) -> list[dict[str, Any]]:
 def test_classify_py_prints_json_lines(tmp_path: Path, shared_runs: SharedRuns) -> None:
     folder = exported(tmp_path / "onnx", f"run={shared_runs.run(*CLASSES)}")
     code = f"import runpy, sys\nsys.modules |= {ALONE}\nrunpy.run_path('classify.py', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code, "w1 w2", ""], cwd=folder, capture_output=True, text=True)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == classified(folder, ["w1 w2", ""]), done.stderr
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    texts = ["-w1 w2", ""]
+    assert [json.loads(line) for line in run("--", *texts).splitlines()] == classified(folder, texts)
+    assert "texts that begin with -" in run("--help")
 
 
 @pytest.mark.parametrize(

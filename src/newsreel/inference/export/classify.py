@@ -6,9 +6,9 @@
 This file is copied into every export. It reads the files beside it and needs neither newsreel nor torch.
 """
 
+import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from html import unescape
 from pathlib import Path
@@ -203,7 +203,7 @@ def ngrams(word_ids: np.ndarray, arrays: dict[str, np.ndarray], num_words: int) 
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit(__doc__)
-    for answer in Classifier()(sys.argv[1:]):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("texts", nargs="+", metavar="text", help="texts that begin with - come after --")
+    for answer in Classifier()(parser.parse_args().texts):
         print(json.dumps(answer))
