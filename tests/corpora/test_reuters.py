@@ -26,7 +26,7 @@ from helpers.reuters_copy import (
 )
 from newsreel.core.errors import UserError
 from newsreel.corpora import reuters
-from newsreel.corpora.corpus import Corpus, Paths
+from newsreel.corpora.corpus import NO_LABEL, Corpus, Paths
 from newsreel.corpora.reuters_stories import Story, modapte_split, sgml_stories, story_text
 from newsreel.corpora.sources import Unavailable
 
@@ -143,6 +143,23 @@ def test_single_topic_subsets_have_topics_that_both_splits_know(paths: Paths, su
     assert labels_by_text(corpus, "train") == {f"STORY {number}\nSaid.": [topic] for number, topic in stories.items()}
     with pytest.raises(UserError, match=rf"data\.keep_unlabeled is true, but in data\.subset={subset}"):
         reader(subset=subset, keep_unlabeled=True)
+
+
+@pytest.mark.parametrize("subset", ["reuters90", "reuters10", "reuters115", "r8", "r52", "reuters46"])
+@pytest.mark.usefixtures("folder")
+def test_unlabeled_stories_are_those_of_no_split(paths: Paths, subset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuters, "REUTERS46_MIN_STORIES", 2)
+    corpus = reader(subset=subset).load(paths)
+    assert "unlabeled" not in corpus.tables
+    found = corpus.with_unlabeled()
+    stories = {story.id: story.story(with_unprocessed=False) for story in STORIES}
+    taken = {number for split in corpus.splits for number in corpus.positions(split).tolist()}
+    taken |= {number for number, story in stories.items() if story.split == "test" or not story.text}
+    assert sorted(found.positions("unlabeled").tolist()) == sorted(stories.keys() - taken)
+    assert set(found["unlabeled"]["text"][:]) == {stories[number].text for number in stories.keys() - taken}
+    no_label: Any = [] if corpus.task == "multilabel" else NO_LABEL
+    assert all(labels == no_label for labels in found["unlabeled"]["labels"][:])
+    assert found.fingerprint == corpus.fingerprint
 
 
 @pytest.mark.usefixtures("folder")

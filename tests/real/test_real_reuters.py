@@ -76,6 +76,13 @@ def test_counts_from_the_registry_are_the_published_ones(
     assert all("the text of" in note or "macro averages" in note for note in corpus.notes)  # repeats, rare labels
 
 
+@pytest.mark.parametrize(("subset", "count"), [("reuters90", 9_833), ("r8", 12_097)])
+def test_stories_of_no_split_are_unlabeled(archive: Path, cache: Path, subset: str, count: int) -> None:
+    unlabeled = load(cache, subset=subset, source="local", path=str(archive)).with_unlabeled()["unlabeled"]
+    assert len(unlabeled) == count
+    assert "" not in unlabeled["text"][:]
+
+
 @pytest.mark.parametrize(("subset", "keep_unlabeled", "labels", "train", "test"), COUNTS)
 def test_counts_from_the_sgml_files_are_the_published_ones(
     archive: Path, sgml: Stories, cache: Path, subset: str, keep_unlabeled: bool, labels: int, train: int, test: int

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Task = Literal["binary", "multiclass", "multilabel"]
 PseudoTargets = Literal["soft", "hard"]
 SplitMethod = Literal["random", "blocks"]
+NO_LABEL = -1  # of an unlabelled document in tables with one label per document
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 

@@ -19,7 +19,7 @@ from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError, suggest
 from newsreel.core.paths import user_path
 from newsreel.corpora import hub
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task, abbreviated
+from newsreel.corpora.corpus import NO_LABEL, Corpus, CorpusReader, Paths, Task, abbreviated
 from newsreel.corpora.in_memory import class_name, class_names_of
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 UNLABELED = "unlabeled"
-NO_LABEL = -1  # in tables with one label per document
 READING_VERSION = 4  # raise it when the same files result in other documents, labels or notes
 SHOWN_LABELS = 10
 NUMBER = re.compile(r"-?\d+(\.\d+)?")

@@ -6,6 +6,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from newsreel.core.cache import digest
 from newsreel.core.errors import UserError
 from newsreel.corpora import hub, npm
-from newsreel.corpora.corpus import Corpus, Paths, Task
+from newsreel.corpora.corpus import NO_LABEL, Corpus, Paths, Task
 from newsreel.corpora.prepared import Description, read_prepared, record_batch, write_description, write_table
 from newsreel.corpora.reuters_stories import Story, hub_stories, json_stories, sgml_stories
 from newsreel.corpora.sources import SourceName, Unavailable
@@ -135,6 +136,7 @@ class Reuters(PublishedReader):
             fingerprint=digest(identity),
             source=description.source,
             notes=tuple(description.notes),
+            find_unlabeled=partial(unlabeled_stories, stories, selection),
         )
 
 
@@ -159,9 +161,17 @@ class Selection:
         numbers = {topic: number for number, topic in enumerate(self.label_names)}
         labels: list[Any] = [sorted({numbers[topic] for topic in topics}) for topics in stories["topics"].to_list()]
         if self.task != "multilabel":
-            labels = [label for (label,) in labels]
+            labels = [label[0] if label else NO_LABEL for label in labels]
         batch = record_batch(stories["text"].to_arrow(), labels, self.task, stories["id"].to_arrow())
         return datasets.Dataset(pa.Table.from_batches([batch]))
+
+
+def unlabeled_stories(stories: Stories, selection: Selection) -> "Dataset":
+    """The stories with a text that neither the selection nor the test split of ModApte has, without their topics."""
+    ids = pl.concat([split["id"] for split in selection.splits.values()])
+    others = stories.filter((pl.col("split") != "test") & ~pl.col("id").is_in(ids.implode()) & (pl.col("text") != ""))
+    without_topics = others.with_columns(topics=pl.lit([], dtype=stories.schema["topics"]))
+    return replace(selection, splits={"unlabeled": without_topics}).table("unlabeled")
 
 
 def ninety_topics(stories: Stories) -> Selection:

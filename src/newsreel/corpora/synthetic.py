@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from newsreel.core.cache import Cache, digest
 from newsreel.core.errors import UserError
-from newsreel.corpora.corpus import Corpus, CorpusReader, Paths, Task
+from newsreel.corpora.corpus import NO_LABEL, Corpus, CorpusReader, Paths, Task
 from newsreel.corpora.prepared import (
     FORMAT_VERSION,
     Description,
@@ -232,9 +232,9 @@ class Synthetic(CorpusReader):
 
 
 def without_labels(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same documents with -1 or an empty list as labels."""
+    """The same documents with NO_LABEL or an empty list as labels."""
     is_list = pa.types.is_list(batch.schema.field("labels").type)
-    labels: list[Any] = [[] if is_list else -1] * len(batch)
+    labels: list[Any] = [[] if is_list else NO_LABEL] * len(batch)
     return record_batch(batch["text"], labels, "multilabel" if is_list else "multiclass")
 
 
