@@ -3,13 +3,22 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from helpers.predictions import predictions
 from newsreel.batches.batch import DocumentDataset
 from newsreel.corpora.overlap import TrainingOverlap
 from newsreel.evaluation.context import ScoreContext
 from newsreel.evaluation.predictions import Predictions
-from newsreel.reporting.caveats import TrainingLoss, caveats, loss_notes, majority_label, majority_notes, training_notes
+from newsreel.reporting.caveats import (
+    TrainingLoss,
+    caveats,
+    epochs_notes,
+    loss_notes,
+    majority_label,
+    majority_notes,
+    training_notes,
+)
 from newsreel.text.tokens import TokenSequences
 
 
@@ -134,6 +143,21 @@ def test_a_network_that_is_stuck_and_one_that_has_diverged_have_one_note_each() 
     (note,) = training_notes(TrainingLoss(5e9, 0.69, 60), {"validation": 0.7, "test": 5.8e14}, "binary", 2)
     assert "test loss of 5.8e+14 are above 0.6931" in note
     assert training_notes(TrainingLoss(0.3, 0.69, 60), {"validation": 0.4, "test": 0.5}, "binary", 2) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "training", "validation", "is_noted"),
+    [(5, 0.7, 0.75, True), (4, 0.7, 0.75, False), (5, 0.8, 0.75, False), (5, 0.9, 1.0, False), (5, None, 0.75, False)],
+)
+def test_more_epochs_may_help_a_network_that_is_still_better_on_other_documents(
+    kept: int, training: float | None, validation: float, is_noted: bool
+) -> None:
+    results = {"train/epochs": 5, "train/kept_epoch": kept, "val/f1_micro": validation}
+    results |= {} if training is None else {"train/f1_micro": training}
+    notes = epochs_notes(results, "f1_micro")
+    assert len(notes) == is_noted
+    assert not is_noted or "(0.7500) is still above that on the training documents (0.7000)" in notes[0]
+    assert not is_noted or notes[0].endswith("such as training.max_epochs=15.")
 
 
 def test_a_loss_above_that_of_the_uniform_guess_has_a_note() -> None:

@@ -49,6 +49,8 @@ class World:
         self.killed_at: int | None = None
         self.seconds = dict(SECONDS)
         self.fingerprint = "documents"
+        self.gains: dict[str, float] = {}  # of the validation accuracy, by settings
+        self.learned: dict[str, float] = {}  # training accuracy of a model, if it is not 1
 
     def clock(self) -> float:
         return self.now
@@ -94,9 +96,11 @@ class World:
             seconds = 4.0
         else:
             contents["metrics.json"] = {
-                "val/accuracy": ACCURACY[values["model"]], "documents/train": 1000, "documents/validation": 100,
+                "val/accuracy": ACCURACY[values["model"]] + sum(self.gains.get(key, 0) for key in values),
+                "documents/train": 1000, "documents/validation": 100,
                 "time/total_s": seconds, "time/prepare_s": 1.0, "time/test_s": 1.0, "train/steps": 100,
-                "train/epochs": 1, "environment": {"corpus_fingerprint": self.fingerprint},
+                "train/epochs": 1, "train/kept_epoch": 1, "train/accuracy": self.learned.get(values["model"], 1.0),
+                "environment": {"corpus_fingerprint": self.fingerprint},
             }  # fmt: skip
         for name, content in contents.items():
             (run_dir / name).write_text(json.dumps(content))
@@ -240,6 +244,25 @@ def test_the_best_are_trained_again_and_combined(world: World) -> None:
     assert world.pairs == [["0", "1"]]
     world.run(rungs=rungs)
     assert [len(world.batches), len(world.pairs)] == [5, 1]
+
+
+@pytest.mark.parametrize("learned", [0.82, 0.814])
+def test_the_best_variant_is_trained_longer_if_it_has_not_learned_its_documents(world: World, learned: float) -> None:
+    world.gains, world.learned["cnn"] = {"embedding": 0.005, "model.dropout": 0.01}, learned
+    longer = {"set": ["training.max_epochs=15"], "best_of": "network", "needs_epochs": True, "cost": 3.0}
+    rungs = {
+        **RUNGS,
+        "glove": {"kind": "network", "set": ["embedding=glove"], "best_of": "network", "top": 1},
+        "longer": {"kind": "network", **longer},
+        "dropout": {"kind": "network", "set": ["model.dropout=0"], "best_of": "network", "top": 1},
+    }
+    ladder = world.run(rungs=rungs)
+    twice = [["model=cnn embedding=glove training.max_epochs=15"]] if learned < 0.815 else []
+    assert world.batches[3:] == [["model=cnn embedding=glove"], *twice, ["model=cnn model.dropout=0"]]
+    reason = "it has learned its training documents in fewer epochs"
+    assert ladder.left_out == ({} if twice else {"cnn glove longer": reason})
+    world.run(rungs=rungs)  # a variant of a later rung is not trained longer when the ladder goes on
+    assert len(world.batches) == 5 + len(twice)
 
 
 def test_the_learning_curve_and_the_seeds_are_of_the_best(world: World) -> None:

@@ -4,8 +4,9 @@ Axes: N documents, L labels, K bins of probability.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from newsreel.evaluation.context import ScoreContext, majority_outcomes
 from newsreel.evaluation.metrics import CALIBRATION_BINS
 from newsreel.evaluation.predictions import Predictions
 from newsreel.evaluation.statistics import CONFIDENCE, MAX_P, Outcomes, p_value
+from newsreel.runs.records import lacks_epochs
 from newsreel.text.tokens import UNK
 
 MIN_TRAINING_DOCUMENTS = 20  # labels with fewer are hard to learn
@@ -74,6 +76,19 @@ def learning_notes(loss: TrainingLoss) -> list[str]:
         "The network has learned next to nothing: train longer (raise training.min_steps_per_epoch or "
         "training.max_epochs, and training.patience), raise training.learning_rate, or choose model=bow, which needs "
         "fewer documents."
+    ]
+
+
+def epochs_notes(results: Mapping[str, Any], metric: str) -> list[str]:
+    """A note if more epochs may help. results: of a training by mini-batches; metric: the monitored one."""
+    if not lacks_epochs(results, metric):
+        return []
+    num_epochs = int(results["train/epochs"])
+    return [
+        f"After the last of {num_epochs} epochs, the {metric} on the validation documents "
+        f"({results[f'val/{metric}']:.4f}) is still above that on the training documents "
+        f"({results[f'train/{metric}']:.4f}), which the network has therefore not learned by heart: more epochs may "
+        f"help, such as training.max_epochs={3 * num_epochs}."
     ]
 
 

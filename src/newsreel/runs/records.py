@@ -1,6 +1,7 @@
 """Records of runs, whatever their status: settings and results, read from their run directories without torch."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,6 +156,15 @@ def read_valid_run(run_dir: Path) -> Run:
 def metric_of(results: dict[str, Any]) -> str:
     """The monitored metric of a run without labels.json, by what it has measured."""
     return next((name for name in ("accuracy", PERPLEXITY) if f"val/{name}" in results), "f1_micro")
+
+
+def lacks_epochs(results: Mapping[str, Any], metric: str) -> bool:
+    """Whether a training by mini-batches might have gone on.
+
+    That is, its last epoch was kept, and is still better on validation documents than on training documents.
+    """
+    is_last = results["train/kept_epoch"] == results["train/epochs"]
+    return bool(is_last and results.get(f"train/{metric}", math.inf) < results[f"val/{metric}"] < 1)
 
 
 def fingerprint_of(results: dict[str, Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from newsreel.core.errors import UserError, explain
 from newsreel.core.json_files import read_json
 from newsreel.core.storage import write_atomically
 from newsreel.evaluation.statistics import binomial_interval
-from newsreel.runs.records import Run, read_run
+from newsreel.runs.records import Run, lacks_epochs, read_run
 from newsreel.runs.run_dir import LABELS_FILE, METRICS_FILE
 from newsreel.sweeps.ladder import (
     Candidate,
@@ -356,13 +356,24 @@ class Baselines:
             raise self.first_refusal or UserError(f"No rung of the ladder can be trained: {self.left_out}")
 
     def variants(self, name: str, rung: Rung) -> list[Candidate]:
-        """The best finished runs of a rung's kind, with its settings in addition."""
+        """The best finished runs of a rung's kind, with its settings in addition.
+
+        A rung that `needs_epochs` varies the variants of the rungs before it, too.
+        """
         assert rung.kind != "ensemble"
         assert rung.best_of is not None
         kinds = ("bag", "network") if rung.best_of == "any" else (rung.best_of,)
-        plain = [(job, run) for job, run in self.best(*kinds) if not job.varies]
-        if not plain:
+        order = list(self.rungs)
+        before = order[: order.index(name)] if rung.needs_epochs else order
+        best = [
+            (job, run) for job, run in self.best(*kinds) if job.rung in before and (rung.needs_epochs or not job.varies)
+        ][: rung.top]
+        if not best:
             self.left_out[name] = f"no {'run' if rung.best_of == 'any' else rung.best_of} before it was finished"
+        if rung.needs_epochs:
+            learned = [job.name for job, run in best if not lacks_epochs(run.results, run.metric)]
+            self.left_out |= {f"{of} {name}": "it has learned its training documents in fewer epochs" for of in learned}
+            best = [(job, run) for job, run in best if job.name not in learned]
         return [
             Candidate(
                 "ladder",
@@ -372,7 +383,7 @@ class Baselines:
                 rung.kind if rung.best_of != "any" else job.kind,  # type: ignore[arg-type]
                 seconds=(rung.cost or 1.0) * seconds_of(run, is_first=job.number == 0),
             )
-            for job, run in plain[: rung.top]
+            for job, run in best
         ]
 
     def combine_best(self, name: str) -> None:

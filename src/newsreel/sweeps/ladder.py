@@ -25,6 +25,7 @@ class Rung:
     best_of: Literal["bag", "network", "any"] | None = None
     top: Annotated[int, Ge(1)] = 1
     needs_unlabeled: bool = False
+    needs_epochs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ def read_rungs(rungs: Mapping[str, Any]) -> dict[str, Rung]:
             problems.append(f"{where}: an ensemble has no set and no best_of; it is made of finished runs")
         if rung.top > 1 and rung.best_of is None:
             problems.append(f"{where}.top is {rung.top}, which has no effect without best_of: omit it")
+        if rung.needs_epochs and rung.best_of is None:
+            problems.append(f"{where}.needs_epochs is true, which has no effect without best_of: omit it")
     if not rungs:
         problems.append("The ladder is empty: set hydra.sweeper.rungs, see configs/sweep/ladder.")
     elif not problems and Rung(**next(iter(rungs.values()))).best_of is not None:

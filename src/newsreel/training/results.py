@@ -27,6 +27,7 @@ from newsreel.models.classifier import TextClassifier
 from newsreel.reporting.caveats import (
     TrainingLoss,
     caveats,
+    epochs_notes,
     majority_label,
     majority_notes,
     score_without,
@@ -198,11 +199,10 @@ def build_report(
     experiment, corpus = spec.experiment, parts.corpus
     losses = {"validation": results["val/loss"], "test": results["test/loss"]}
     training = TrainingLoss(parts.history.epochs[-1]["train/loss"], prior_loss(parts), results["train/steps"])
-    notes = [
-        *corpus.notes,
-        *training_notes(training, losses, corpus.task, corpus.num_labels),
-        *majority_notes(predictions, majority_label(predictions)),
-    ]
+    learned = training_notes(training, losses, corpus.task, corpus.num_labels)
+    if not learned and experiment.training.solver == "minibatch":
+        learned = epochs_notes(results, corpus.metric)
+    notes = [*corpus.notes, *learned, *majority_notes(predictions, majority_label(predictions))]
     fitted_on = ("train", "validation") if parts.folds else ("validation",)
     test_documents, bags = parts.data.dataset("test"), experiment.tokenizer.produces_bags
     seed = None if experiment.training.solver == "newton" else experiment.seed
