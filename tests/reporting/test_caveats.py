@@ -147,7 +147,14 @@ def test_a_network_that_is_stuck_and_one_that_has_diverged_have_one_note_each() 
 
 @pytest.mark.parametrize(
     ("kept", "training", "validation", "is_noted"),
-    [(5, 0.7, 0.75, True), (4, 0.7, 0.75, False), (5, 0.8, 0.75, False), (5, 0.9, 1.0, False), (5, None, 0.75, False)],
+    [
+        (5, 0.7, 0.75, True),
+        (4, 0.7, 0.75, True),
+        (3, 0.7, 0.75, False),
+        (5, 0.8, 0.75, False),
+        (5, 0.9, 1.0, False),
+        (5, None, 0.75, False),
+    ],
 )
 def test_more_epochs_may_help_a_network_that_is_still_better_on_other_documents(
     kept: int, training: float | None, validation: float, is_noted: bool

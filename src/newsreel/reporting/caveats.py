@@ -85,8 +85,8 @@ def epochs_notes(results: Mapping[str, Any], metric: str) -> list[str]:
         return []
     num_epochs = int(results["train/epochs"])
     return [
-        f"After the last of {num_epochs} epochs, the {metric} on the validation documents "
-        f"({results[f'val/{metric}']:.4f}) is still above that on the training documents "
+        f"In epoch {results['train/kept_epoch']} of {num_epochs}, which is kept, the {metric} on the validation "
+        f"documents ({results[f'val/{metric}']:.4f}) is still above that on the training documents "
         f"({results[f'train/{metric}']:.4f}), which the network has therefore not learned by heart: more epochs may "
         f"help, such as training.max_epochs={3 * num_epochs}."
     ]

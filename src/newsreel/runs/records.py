@@ -161,10 +161,10 @@ def metric_of(results: dict[str, Any]) -> str:
 def lacks_epochs(results: Mapping[str, Any], metric: str) -> bool:
     """Whether a training by mini-batches might have gone on.
 
-    That is, its last epoch was kept, and is still better on validation documents than on training documents.
+    That is, an epoch of the last quarter was kept, and is better on validation documents than on training documents.
     """
-    is_last = results["train/kept_epoch"] == results["train/epochs"]
-    return bool(is_last and results.get(f"train/{metric}", math.inf) < results[f"val/{metric}"] < 1)
+    is_late = results["train/kept_epoch"] > 0.75 * results["train/epochs"]
+    return bool(is_late and results.get(f"train/{metric}", math.inf) < results[f"val/{metric}"] < 1)
 
 
 def fingerprint_of(results: dict[str, Any]) -> dict[str, str]:

@@ -62,6 +62,7 @@ STAGES: dict[Stage, str] = {
 }  # titles of their skipped jobs
 SUMMARY_SECONDS = 5.0  # kept for the start of the command and its summary
 TOLERANCE = 0.05  # fraction of the budget beyond which jobs that were judged to fit are stopped
+NO_NEED = "it is better on training than on validation documents, or its best epoch is early"  # of more epochs
 ROUGH = 1.5  # factor on the time left up to which a rung with a rough estimate is tried
 MIN_SECONDS = 3.0  # left, to start a job
 REFUSALS = (UserError, HydraException, OmegaConfBaseException)  # of settings that cannot be combined: leave a rung out
@@ -372,7 +373,7 @@ class Baselines:
             self.left_out[name] = f"no {'run' if rung.best_of == 'any' else rung.best_of} before it was finished"
         if rung.needs_epochs:
             learned = [job.name for job, run in best if not lacks_epochs(run.results, run.metric)]
-            self.left_out |= {f"{of} {name}": "it has learned its training documents in fewer epochs" for of in learned}
+            self.left_out |= {f"{of} {name}": NO_NEED for of in learned}
             best = [(job, run) for job, run in best if job.name not in learned]
         return [
             Candidate(
