@@ -1,11 +1,11 @@
-"""Learning-rate schedules by hand-made expectation."""
+"""Learning-rate schedules and the steps of epochs by hand-made expectation."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from newsreel.models.optimization import schedule_factor
+from newsreel.models.optimization import least_steps, schedule_factor
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,9 @@ def test_schedules(schedule: str, warmup_fraction: float, num_steps: int, expect
     settings: Any = SimpleNamespace(schedule=schedule, warmup_fraction=warmup_fraction)
     factors = [schedule_factor(settings, step, num_steps) for step in range(len(expected))]
     assert factors == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("num_labels", "expected"), [(2, 100), (10, 100), (11, 110), (90, 900)])
+def test_the_least_steps_grow_with_the_labels_above_ten(num_labels: int, expected: float) -> None:
+    assert least_steps(100, True, num_labels) == pytest.approx(expected)
+    assert least_steps(100, False, num_labels) == 100

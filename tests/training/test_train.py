@@ -174,6 +174,15 @@ def test_an_epoch_of_few_documents_has_as_many_passes_as_its_steps_need(
     assert "train/passes_per_epoch" not in one
 
 
+@pytest.mark.parametrize(("scaled", "passes"), [("true", 6), ("false", 2)])
+def test_steps_of_an_epoch_grow_with_the_number_of_labels_above_ten(tmp_path: Path, scaled: str, passes: int) -> None:
+    """90 training documents in batches of 18 are 5 steps; 10 steps of at least ten labels are 30 of 30 labels."""
+    labels = ["data.num_documents=125", "data.num_labels=30", "data.validation_fraction=0.1", "batches.batch_size=18"]
+    steps = ["training.min_steps_per_epoch=10", f"training.scale_min_steps={scaled}"]
+    results = train_tiny(tmp_path, *MINIBATCH_BOW, *labels, *steps, "training.max_epochs=1")
+    assert (results["train/passes_per_epoch"], results["train/steps"]) == (passes, 5 * passes)
+
+
 def test_statistics_are_those_of_one_pass(tmp_path: Path) -> None:
     idf = []
     for min_steps in (1, 40):

@@ -69,6 +69,7 @@ IDLE = (
         (
             *(f"training.{key}" for key in STEPS.split()),
             "training.min_steps_per_epoch",
+            "training.scale_min_steps",
             "trainer.accumulate_grad_batches",
         ),
         lambda config, corpus: config["training"].get("solver") == "newton",

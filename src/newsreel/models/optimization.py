@@ -15,6 +15,7 @@ CheckpointPolicy = Literal["best", "last"]  # the epoch with the highest validat
 
 ADAMS = ("adam", "adamw")  # optimizers with betas
 DEFAULT_BETAS = (0.9, 0.999)
+SCALED_LABELS = 10  # with more labels than these, scale_min_steps asks for proportionally more steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,7 @@ class TrainingSettings(LossSettings, AdversarialSettings, EpochSettings):
     weight_decay: Annotated[float, Ge(0)]
     initial_accumulator: Annotated[float, Ge(0)]
     min_steps_per_epoch: Annotated[int, Ge(1)] = 1  # older run directories lack it
+    scale_min_steps: bool = False  # older run directories lack it
     ema: Annotated[float, Ge(0.9), Lt(1)] | None = None  # older run directories lack it
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0  # older run directories lack it
     unfreeze_epochs: Annotated[int, Ge(0)] = 0  # older run directories lack it
@@ -90,12 +92,18 @@ class TrainingSettings(LossSettings, AdversarialSettings, EpochSettings):
         """
         return self.optimizer in ("adagrad", "adam") and not self.weight_decay
 
-    def passes_per_epoch(self, num_batches: int, batches_per_step: int) -> int:
-        """Passes over the training documents that give an epoch at least `min_steps_per_epoch` optimizer steps.
+    def passes_per_epoch(self, num_batches: int, batches_per_step: int, num_labels: int) -> int:
+        """Passes over the training documents that give an epoch its least number of optimizer steps.
 
         num_batches: of one pass. batches_per_step: whose gradients are accumulated.
         """
-        return math.ceil(self.min_steps_per_epoch * batches_per_step / num_batches)
+        least = least_steps(self.min_steps_per_epoch, self.scale_min_steps, num_labels)
+        return math.ceil(least * batches_per_step / num_batches)
+
+
+def least_steps(min_steps_per_epoch: float, scale_min_steps: bool, num_labels: int) -> float:
+    """Optimizer steps that an epoch has at least."""
+    return min_steps_per_epoch * (max(1.0, num_labels / SCALED_LABELS) if scale_min_steps else 1.0)
 
 
 def schedule_factor(settings: EpochSettings, step: int, num_steps: int) -> float:

@@ -25,6 +25,7 @@ from newsreel.core.errors import UserError, explain
 from newsreel.core.json_files import read_json
 from newsreel.core.storage import write_atomically
 from newsreel.evaluation.statistics import binomial_interval
+from newsreel.models.optimization import least_steps
 from newsreel.runs.records import Run, lacks_epochs, read_run
 from newsreel.runs.run_dir import LABELS_FILE, METRICS_FILE
 from newsreel.sweeps.ladder import (
@@ -536,7 +537,8 @@ def relative_time(run: Run, fraction: float) -> float:
     if run.settings.get("training.solver") == "newton":
         return fraction
     steps = run.results["train/steps"] / max(1.0, run.results["train/epochs"])  # in an epoch
-    least = float(run.settings.get("training.min_steps_per_epoch", 1))
+    min_steps, scale = (run.settings.get(f"training.{key}") for key in ("min_steps_per_epoch", "scale_min_steps"))
+    least = least_steps(min_steps or 1, bool(scale), num_labels(run))
     return max(fraction, min(1.0, least / steps))
 
 

@@ -75,7 +75,8 @@ def passes_per_epoch(experiment: Experiment, corpus: Corpus) -> int:
         return 1
     num_documents = len(corpus.splits["train"].rows)
     num_batches = math.ceil(num_documents / experiment.batches.batch_size)
-    return experiment.training.passes_per_epoch(num_batches, experiment.trainer.accumulate_grad_batches)
+    batches_per_step = experiment.trainer.accumulate_grad_batches
+    return experiment.training.passes_per_epoch(num_batches, batches_per_step, corpus.num_labels)
 
 
 def build_model(experiment: Experiment, corpus: Corpus, embedding: Embedding, data: TextDataModule) -> TextClassifier:
