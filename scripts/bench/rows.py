@@ -15,7 +15,8 @@ JOBS = (
 KIM_CNN_R90 = (
     "model=kim_cnn data=reuters embedding=learned embedding.dimension=300 model.num_filters=128 "
     "model.kernel_sizes=[2,4,8] batches.batch_size=64 batches.max_tokens=500 batches.truncation=head "
-    "tokenizer.max_size=null tokenizer.min_document_count=1 training.learning_rate=0.0005 training.max_epochs=2"
+    "tokenizer.max_size=null tokenizer.min_document_count=1 training.learning_rate=0.0005 training.max_epochs=2 "
+    "training.scale_min_steps=false"
 )
 
 LINEAR_SVC = Peer(
