@@ -109,6 +109,14 @@ def test_a_saved_tokenizer_encodes_any_text_alike(tmp_path: Path, num_buckets: i
     assert len(restored.encode([])) == 0
 
 
+@pytest.mark.parametrize("num_buckets", [None, 50])
+@pytest.mark.parametrize("texts", [[], [""], ["", "q"]])
+def test_texts_without_an_ngram_have_no_token(tmp_path: Path, num_buckets: int | None, texts: list[str]) -> None:
+    fitted = tokenizer(analyzer="char", min_n=2, num_buckets=num_buckets).fit(random_corpus(), tmp_path).tokenizer
+    encoded = fitted.encode(texts)
+    assert [len(document) for document in encoded] == [0] * len(texts)
+
+
 def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = random_corpus()
     first = tokenizer().fit(corpus, tmp_path)

@@ -274,11 +274,14 @@ def look_up(sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def sort_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of the keys other than NONE in ascending order of the keys, and these keys."""
+    """The positions of the keys other than NONE in ascending order of the keys, and these keys.
+
+    keys: int64, or uint64 hashes, of which NONE is none.
+    """
     positions = np.flatnonzero(keys != NONE)
     present = keys[positions]
     num_bits = len(keys).bit_length()
-    if int(present.max(initial=0)).bit_length() + num_bits > 63:
+    if keys.dtype != np.int64 or int(present.max(initial=0)).bit_length() + num_bits > 63:
         order = present.argsort()
         return positions[order], present[order]
     pairs = (present << num_bits) | positions  # numbers sort faster than their indices do
