@@ -161,7 +161,7 @@ class Selection:
         numbers = {topic: number for number, topic in enumerate(self.label_names)}
         labels: list[Any] = [sorted({numbers[topic] for topic in topics}) for topics in stories["topics"].to_list()]
         if self.task != "multilabel":
-            labels = [label[0] if label else NO_LABEL for label in labels]
+            labels = [label for (label,) in (of_story or [NO_LABEL] for of_story in labels)]
         batch = record_batch(stories["text"].to_arrow(), labels, self.task, stories["id"].to_arrow())
         return datasets.Dataset(pa.Table.from_batches([batch]))
 
