@@ -15,7 +15,7 @@ from newsreel.runs.training_time import fit_seconds
 def write_run(folder: Path, seconds: float, config: dict[str, Any] | None = None, **metrics: float) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"data": {}, "pretrained": None} | (config or {})))
-    (folder / "command.json").write_text(json.dumps({"directory": str(folder.parent)}))
+    (folder / "command.json").write_text(json.dumps({"choices": {}, "overrides": [], "directory": str(folder.parent)}))
     (folder / "metrics.json").write_text(json.dumps({"time/fit_s": seconds} | metrics))
     return folder
 

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from newsreel.core.errors import UserError, first_line
 from newsreel.core.json_files import read_json
 from newsreel.core.paths import user_path
-from newsreel.runs.records import MembersOfEnsemble, read_optional
+from newsreel.runs.records import MembersOfEnsemble
 from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
@@ -19,15 +18,9 @@ from newsreel.runs.run_dir import (
     read_config,
     read_metrics,
 )
+from newsreel.runs.trained_run import read_command
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Directory:
-    """The working directory in command.json."""
-
-    directory: str = "/"
 
 
 def source_dirs(config: dict[str, Any], directory: Path) -> list[Path]:
@@ -72,8 +65,8 @@ def fit_seconds(run_dirs: Iterable[Path]) -> dict[Path, float]:
         seconds[run_dir] = metrics.get(FIT_TIME, 0.0)
         if not (run_dir / CONFIG_FILE).is_file():
             continue
-        started_in = (read_optional(run_dir / COMMAND_FILE, Directory) or Directory()).directory
-        sources = source_dirs(read_config(run_dir), Path(started_in))
+        start = read_command(run_dir).start if (run_dir / COMMAND_FILE).is_file() else Path("/")
+        sources = source_dirs(read_config(run_dir), start)
         if all(source.is_dir() for source in sources):
             waiting += sources
         else:
