@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_waits_for_the_disk_or_is_asked_twice() -> Iterator[None]:
-    """No test cuts the power, and environment and plug-ins stay the same: a fifth of the time of a small training."""
+    """No test cuts the power, and environment, plug-ins and configs stay the same: a fifth of the time of a small
+    training."""
     from lightning.pytorch.trainer.connectors import callback_connector
+    from omegaconf import OmegaConf
 
+    from helpers.configs import load_once
     from newsreel.runs import environment
 
     with (
+        mock.patch.object(OmegaConf, "load", load_once),
         mock.patch.object(os, "fsync"),
         mock.patch.object(environment, "git_commit", cache(environment.git_commit)),
         mock.patch.object(environment, "version", cache(environment.version)),
@@ -58,6 +62,22 @@ def logged_metrics_stay_where_they_are() -> Iterator[None]:
 def interrupts_are_not_ignored() -> None:
     """A shell script's background command, and all that it starts, would ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+IN_PROCESSES = ("cli/test_entry.py", "inference/test_predict.py", "training/test_processes.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker gets whole files, and one of them all that start processes: see helpers.preloaded."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "processes" if file.endswith(IN_PROCESSES) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

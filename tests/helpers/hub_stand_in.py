@@ -22,6 +22,7 @@ class HubHandler(BaseHTTPRequestHandler):
     """Answers what the Hub's client asks: the data set's description, its file tree, and the files with ranges."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # which keeps a body back for 40 ms
     server: "HubServer"
 
     def do_GET(self) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from helpers.tested_runs import write_tested_run
 from newsreel.runs.records import read_run
-from newsreel.runs.training_time import fit_seconds
+from newsreel.runs.training_time import fit_seconds, total_fit_seconds
 
 
 def write_run(folder: Path, seconds: float, config: dict[str, Any] | None = None, **metrics: float) -> Path:
@@ -51,6 +51,15 @@ def test_each_run_that_a_training_needs_counts_once(tmp_path: Path, run: str, ex
 def test_a_run_knows_the_time_of_a_teacher_that_is_gone(tmp_path: Path) -> None:
     student = write_run(tmp_path / "student", 10, {"data": {"pseudo_labels": "gone"}}, **{"time/sources_s": 5.0})
     assert sum(fit_seconds([student]).values()) == 15
+
+
+def test_a_damaged_teacher_leaves_the_time_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teacher = write_run(tmp_path / "teacher", 1)
+    student = write_run(tmp_path / "student", 10, {"data": {"pseudo_labels": "teacher"}})
+    assert total_fit_seconds([student]) == 11
+    (teacher / "metrics.json").write_text("{")
+    assert total_fit_seconds([student]) is None
+    assert f"time/sources_s is left out of the results: {teacher / 'metrics.json'}" in caplog.text
 
 
 def test_comparisons_count_the_teacher(tmp_path: Path) -> None:

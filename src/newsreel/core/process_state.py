@@ -45,7 +45,8 @@ def restored_process_state() -> Iterator[None]:
         torch.set_num_threads(num_threads)
         restore_environment(environment)
         for logger, level in levels.items():
-            logger.setLevel(level)
+            if logger.level != level:  # setting one clears the caches of all loggers
+                logger.setLevel(level)
     if signalled is not None:
         if signalled.number != signal.SIGINT:
             signal.raise_signal(signalled.number)

@@ -27,7 +27,7 @@ from newsreel.runs.ensemble import Ensemble, require_free
 from newsreel.runs.environment import describe_environment
 from newsreel.runs.run_dir import FIT_TIME, METRICS_FILE, SOURCES_TIME, read_metrics
 from newsreel.runs.trained_run import TrainedRun
-from newsreel.runs.training_time import fit_seconds
+from newsreel.runs.training_time import total_fit_seconds
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +156,8 @@ def totals_of_training(ensemble: Ensemble) -> dict[str, float]:
     members = [read_metrics(run.run_dir) for run in ensemble.members]
     names = [name for name in (FIT_TIME, "model/parameters") if all(name in metrics for metrics in members)]
     totals = {name: round(sum(metrics[name] for metrics in members), 3) for name in names}
-    if FIT_TIME in totals:
-        everything = sum(fit_seconds(run.run_dir for run in ensemble.members).values())
+    everything = total_fit_seconds(run.run_dir for run in ensemble.members) if FIT_TIME in totals else None
+    if everything is not None:
         totals[SOURCES_TIME] = round(everything - totals[FIT_TIME], 3)
     return {name: total for name, total in totals.items() if total > 0}
 

@@ -37,13 +37,17 @@ def source_dirs(config: dict[str, Any], directory: Path) -> list[Path]:
 def seconds_of_sources(config: dict[str, Any]) -> dict[str, float]:
     """The metric of the seconds that all took to train that a training learns from; empty if it learns from no run."""
     sources = source_dirs(config, Path.cwd())
-    if not sources:
-        return {}
+    seconds = total_fit_seconds(sources) if sources else None
+    return {} if seconds is None else {SOURCES_TIME: round(seconds, 3)}
+
+
+def total_fit_seconds(run_dirs: Iterable[Path]) -> float | None:
+    """The sum of `fit_seconds`; None, with a warning, if a run directory cannot be read: no results are worth less."""
     try:
-        return {SOURCES_TIME: round(sum(fit_seconds(sources).values()), 3)}
-    except UserError as error:  # a training must not be lost by what has become of its teacher
+        return sum(fit_seconds(run_dirs).values())
+    except UserError as error:
         log.warning(f"{SOURCES_TIME} is left out of the results: {first_line(error)}")
-        return {}
+        return None
 
 
 def fit_seconds(run_dirs: Iterable[Path]) -> dict[Path, float]:
