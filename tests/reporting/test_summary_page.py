@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from helpers.tested_runs import LSTM, mistaken, write_tested_run
 from helpers.tiny_runs import SMALL_LSTM, evaluated
 from newsreel.reporting.charts import Axis, parallel_chart
 from newsreel.reporting.comparison import Comparison
-from newsreel.reporting.summary_page import CorpusPart, write_summary_page
+from newsreel.reporting.summary_page import CorpusPart, shown_value, write_summary_page
 from newsreel.runs.records import find_runs
 
 TARGETS = [row % 2 for row in range(60)]
@@ -222,6 +223,22 @@ def test_both_models_colour_the_words_of_what_only_one_gets_right(tmp_path: Path
     assert again.count("Words that decide on document") == len(shown)
     (tmp_path / "runs" / "lstm" / "checkpoints" / "best.ckpt").unlink()
     assert "Words are not coloured: " in Tags(page_of(tmp_path / "runs", tmp_path / "page")).text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ""),
+        ([], "[]"),
+        ([64, 32], "[64, 32]"),
+        (0.123456, "0.1235"),
+        ("outputs/sweep", "outputs/sweep"),
+        ("outputs/baselines/imdb/1f9a/7", "…/1f9a/7"),
+        (["/home/ann/outputs/imdb/bow", "outputs/baselines/imdb/1f9a/7"], "…/imdb/bow, …/1f9a/7"),
+    ],
+)
+def test_of_long_paths_the_ends_are_shown(value: Any, shown: str) -> None:
+    assert shown_value(value) == shown
 
 
 def test_runs_with_one_and_the_same_score_are_lines_too() -> None:

@@ -439,10 +439,12 @@ class CorpusPart:
 
 
 def shown_value(value: Any) -> str:
-    """A value of a setting: nothing for null, and of a long path its end."""
+    """A value of a setting: nothing for null, and of long paths their ends."""
+    if value and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(map(shown_value, value))
     text = "" if value is None else format_value(value)
     parts = Path(text).parts
-    return f"…/{'/'.join(parts[-2:])}" if Path(text).is_absolute() and len(parts) > 3 else text
+    return f"…/{'/'.join(parts[-2:])}" if len(parts) > 3 else text
 
 
 def typed_columns(columns: Sequence[str], runs: Sequence[Run]) -> list[str]:
