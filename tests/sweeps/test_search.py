@@ -206,6 +206,8 @@ def test_every_model_has_a_space() -> None:
         names[folder] = {file.name for file in folder.glob("*.yaml")}
     assert names[spaces] == names[CONFIGS / "model"]
     assert names[spaces / "embedding"] == names[CONFIGS / "embedding"] - {"one_hot.yaml"}
+    heads = {file.read_text(encoding="utf-8").partition("\n")[0] for file in spaces.rglob("*.yaml")}
+    assert heads == {"# @package hydra.sweeper.params"}  # without it, they are a section of the run's own config
 
 
 @pytest.mark.parametrize(
@@ -216,8 +218,8 @@ def test_every_model_has_a_space() -> None:
     ],
 )
 def test_a_model_takes_what_its_space_holds(tmp_path: Path, model: str, embedding: str) -> None:
-    chosen = [f"model={model}", f"embedding={embedding}"]
-    params: Any = OmegaConf.to_container(compose_tiny(tmp_path, "sweep=optuna", *chosen).hydra.sweeper.params)
+    chosen = ["sweep=optuna", f"model={model}", f"embedding={embedding}"]
+    params: Any = OmegaConf.to_container(compose_tiny(tmp_path, *chosen).hydra.sweeper.params)
     space, _ = read_space(params, [])
     assert "training.learning_rate" in space
     assert ("embedding.dropout" in space) == (embedding != "one_hot")
