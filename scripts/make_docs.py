@@ -330,7 +330,8 @@ def walk(node: yaml.MappingNode, prefix: str, lines: Sequence[str]) -> Iterator[
             yield from walk(value, f"{name}.", lines)
             continue
         first, last = value.start_mark, value.end_mark
-        is_inline = first.line == last.line and lines[first.line][first.column] not in "-|>"
+        is_block = getattr(value, "flow_style", None) is False or getattr(value, "style", None) in ("|", ">")
+        is_inline = first.line == last.line and not is_block
         default = lines[first.line][first.column : last.column] if is_inline else "…"
         comment = comment_of(lines, key.start_mark.line, lines[last.line][last.column :] if is_inline else "")
         yield Setting(name, default, comment)

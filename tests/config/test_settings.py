@@ -1,15 +1,19 @@
 """Configs against the signatures that they configure."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
+import torch
+from torch import nn
 
 from helpers.configs import CONFIGURED, composed, require_a_key_for_each_setting
 from helpers.project import CONFIGS
 from newsreel.config.schema import read_experiment
 from newsreel.config.sections import check_section
 from newsreel.core.errors import UserError
-from newsreel.embeddings.embedding import OneHotEmbedding
+from newsreel.embeddings.embedding import Embedding, OneHotEmbedding, TableEmbedding
+from newsreel.models.network import Network
 
 CHOICES = {name: sorted(file.stem for file in (CONFIGS / name).glob("*.yaml")) for name in (*CONFIGURED, "trainer")}
 
@@ -150,6 +154,19 @@ def test_weights_too_large_for_the_documents_are_refused() -> None:
     assert experiment.build_network(OneHotEmbedding(100), 1)
     with pytest.raises(UserError, match=r"embedding\.table\.weight alone has 9,000,000 × 256 numbers"):
         experiment.build_network(OneHotEmbedding(9_000_000), 1)
+
+
+def test_a_network_whose_last_layer_has_another_name_is_refused() -> None:
+    class Nameless(Network):
+        """As somebody's new network."""
+
+        def __init__(self, embedding: Embedding, num_outputs: int) -> None:
+            super().__init__()
+            self.last = nn.Linear(embedding.dimension, num_outputs)
+
+    experiment = replace(read_experiment(composed("embedding=learned")), network=Nameless)
+    with pytest.raises(UserError, match=r"Nameless has no self\.output.* or override the property output_bias"):
+        experiment.build_network(TableEmbedding(torch.zeros(5, 3)), 2)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import newsreel
 from helpers.configs import CONFIGURED, plain, require_a_key_for_each_setting
 from helpers.project import PROJECT
 from newsreel.config.schema import read_experiment
+from newsreel.core.errors import UserError
 from newsreel.text import loading
 from newsreel.training.run import train_run
 from newsreel.training.spec import RunSpec
@@ -53,6 +55,10 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
             package = importlib.import_module(f"newsreel.{room.name}")
             monkeypatch.setattr(package, "__path__", [*package.__path__, str(room)])
         importlib.invalidate_caches()
+        configs = ["--config", str(PROJECT / "pyproject.toml"), "--config", 'lint.isort.known-first-party=["newsreel"]']
+        for action in (["check"], ["format", "--diff"]):
+            command = [sys.executable, "-m", "ruff", *action, "--quiet", *configs, "src", "tests"]
+            assert not subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
         run_tests(tmp_path)
         return tmp_path
 
@@ -105,6 +111,8 @@ def test_the_page_on_tokenizers(follow: Follow, monkeypatch: pytest.MonkeyPatch)
     root = follow("tokenizer.md")
     fitted = importlib.import_module("newsreel.text.chunks").FittedChunks
     assert '`"chunks": FittedChunks` to `KINDS`' in (PAGES / "tokenizer.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"FittedChunks is not in KINDS in .*loading\.py.* add it"):
+        train(root, *CNN, "tokenizer=chunks")
     monkeypatch.setitem(loading.KINDS, "chunks", fitted)
     results = train(root, *CNN, "tokenizer=chunks")
     assert results["model/vocabulary"] <= 300 + 2  # the generator's words, <pad> and <unk>

@@ -1,6 +1,7 @@
 """The pages that scripts/make_docs.py writes."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -22,6 +23,19 @@ def test_a_comment_continues_on_the_lines_below() -> None:
     assert make_docs.comment_of(lines, 0, "  # first,") == "first, second"
     assert make_docs.comment_of(lines, 2, "") == ""
     assert make_docs.comment_of(lines, 5, "") == "above"
+
+
+def test_values_in_one_line_are_shown_and_blocks_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("a: -1.0  # first\nb: [1, 2]\nc: '|'\n# below each other\nd:\n  - 1\n  - 2\ne: >-\n  text\n")
+    shown = [
+        ("a", "-1.0", "first"),
+        ("b", "[1, 2]", ""),
+        ("c", "'|'", ""),
+        ("d", "…", "below each other"),
+        ("e", "…", ""),
+    ]
+    assert [(each.key, each.default, each.comment) for each in make_docs.read_settings(file)] == shown
 
 
 def test_an_arrow_that_a_longer_way_implies_is_left_out() -> None:

@@ -106,7 +106,7 @@ def test_what_the_vectors_depend_on_makes_others(paths: Paths, monkeypatch: pyte
     assert len(learned_from) == 6
     build(corpus_of(unlabeled=()), paths)  # the same documents as unlabeled=False
     assert len(learned_from) == 6
-    monkeypatch.setattr(corpus_trained, "VECTORS_VERSION", 0)
+    monkeypatch.setattr(CorpusTrained, "train_version", 2)
     build(corpus_of(), paths)
     monkeypatch.setattr(corpus_trained, "version", lambda package: f"{package} of tomorrow")
     build(corpus_of(), paths)

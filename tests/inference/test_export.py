@@ -17,6 +17,7 @@ from helpers.project import Command
 from helpers.shared_runs import CLASSES, LSTM, TOPICS, SharedRuns
 from helpers.tiny_runs import exported, train_tiny
 from newsreel.core.errors import UserError
+from newsreel.inference.export import classify
 from newsreel.inference.export import onnx as export
 from newsreel.runs.trained_run import open_run
 
@@ -132,6 +133,29 @@ def test_classify_py_reads_the_characters_of_any_text_as_the_run_does(tmp_path: 
     expected = newsreel.load(tmp_path / "run")([*ODD, ""])
     for answer, prediction in zip(answers, expected, strict=True):
         assert answer["probabilities"] == pytest.approx(prediction["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("ngrams", "No such file"),
+        ("runes", "nothing for tokenizers of the kind 'runes'"),
+        ("words", "test document 0 has other tokens"),
+    ],
+)
+def test_a_program_that_reads_other_tokens_than_the_run_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_runs: SharedRuns, kind: str, message: str
+) -> None:
+    original = classify.encoder
+
+    def encoder(tokenizer: dict[str, Any], *others: Any) -> Any:
+        given = {"kind": kind, "tokens": tokenizer["tokens"][:10], "words": tokenizer["tokens"]}
+        return original(tokenizer | given, *others)
+
+    monkeypatch.setattr(classify, "encoder", encoder)
+    with pytest.raises(UserError, match=message):
+        exported(tmp_path / "onnx", f"run={shared_runs.run(*LSTM)}")
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_nothing_is_left_of_an_export_that_differs(tmp_path: Path, monkeypatch: Any, shared_runs: SharedRuns) -> None:

@@ -102,9 +102,17 @@ class Experiment:
         return self.network(embedding, num_outputs)
 
     def check_weights(self, num_words: int, dimension: int, num_outputs: int) -> None:
-        """Raise UserError if the weights of the network would exceed MAX_WEIGHT_BYTES, without allocating them."""
+        """Raise UserError if the weights of the network would exceed MAX_WEIGHT_BYTES, without allocating them.
+
+        Also if it has no last layer of a known name.
+        """
         with torch.device("meta"):  # shapes without values
             network = self.network(self.embedding.empty(num_words, dimension), num_outputs)
+        if not hasattr(network, "output_bias"):
+            raise UserError(
+                f"{type(network).__name__} has no self.output, which explanations and the initial bias of several "
+                "labels need: give its last layer this name, or override the property output_bias."
+            )
         sizes = {name: 4 * weights.numel() for name, weights in network.named_parameters()}  # bytes
         total = sum(sizes.values())
         if total <= MAX_WEIGHT_BYTES:

@@ -22,7 +22,6 @@ from newsreel.text.unlabeled import encode_unlabeled
 
 log = logging.getLogger(__name__)
 
-VECTORS_VERSION = 1  # raise it when the same documents and settings result in other vectors
 VECTORS_FILE = "vectors.npz"
 CHUNK_TOKENS = 1_000_000
 
@@ -76,6 +75,7 @@ class CorpusTrained(Pretrained):
 
     kind: ClassVar[str]  # in messages and names of directories
     library: ClassVar[str]  # the package whose version the vectors depend on
+    train_version: ClassVar[int] = 1  # raise it when the same documents and settings give other vectors
 
     @abstractmethod
     def train(self, documents: Documents, vocabulary: Sequence[str]) -> Vectors:
@@ -92,7 +92,7 @@ class CorpusTrained(Pretrained):
         log.info(f"vectors     {self.kind} from {len(training.rows):,} training{and_unlabeled} documents")
 
         key = sha256(
-            f"{VECTORS_VERSION} {self.learning_settings()} {version(self.library)} {tokenizer.digest()}".encode()
+            f"{self.train_version} {self.learning_settings()} {version(self.library)} {tokenizer.digest()}".encode()
         )
         for ids in Documents([labelled]):
             key.update(sha256(ids.tobytes()).digest())

@@ -34,6 +34,15 @@ KINDS: dict[str, type[FittedTokenizer]] = {
 }
 
 
+def require_known(tokenizer: FittedTokenizer) -> None:
+    """Raise UserError if no run that is trained with the tokenizer could be opened."""
+    if type(tokenizer) not in KINDS.values():
+        raise UserError(
+            f"{type(tokenizer).__name__} is not in KINDS in {__file__}, where runs find the class of their tokenizer: "
+            "add it, under the `kind` that its to_json writes."
+        )
+
+
 def load_tokenizer(folder: Path) -> FittedTokenizer:
     """The tokenizer of a run directory. Raises UserError if its tokenizer.json is missing or invalid."""
     file = folder / TOKENIZER_FILE

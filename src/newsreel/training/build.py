@@ -16,6 +16,7 @@ from newsreel.models.functional import num_outputs
 from newsreel.models.newton import NewtonClassifier
 from newsreel.models.optimization import TrainingSettings
 from newsreel.runs.trained_run import Labels, build_classifier
+from newsreel.text.loading import require_known
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.text.unlabeled import encode_unlabeled
 from newsreel.training.compilation import compile_network
@@ -26,11 +27,12 @@ log = logging.getLogger(__name__)
 def tokenize(experiment: Experiment, corpus: Corpus) -> tuple[Corpus, TokenizedCorpus]:
     """Fit the tokenizer and encode the documents, with the unlabelled ones if the training reads them.
 
-    Raises UserError if there are none of these.
+    Raises UserError if there are none of these, or if the tokenizer is none that a run could be opened with.
     """
     if experiment.training.reads_unlabeled:
         corpus = require_unlabeled(corpus.with_unlabeled(), experiment.training)
     tokenized = experiment.tokenizer.fit(corpus, experiment.paths.cache)
+    require_known(tokenized.tokenizer)
     if experiment.training.reads_unlabeled:
         tokenized = encode_unlabeled(tokenized, corpus, experiment.paths.cache)
     return corpus, tokenized

@@ -77,7 +77,7 @@ class Classifier:
 def encoder(
     tokenizer: dict[str, Any], settings: dict[str, Any], folder: Path
 ) -> Callable[[Sequence[str]], Iterable[Sequence[int]]]:
-    """The function from texts to token ids."""
+    """The function from texts to token ids. Raises ValueError for a kind of tokenizer without one."""
     if tokenizer["kind"] == "subwords":
         import tokenizers
 
@@ -98,6 +98,8 @@ def encoder(
         ]
     if tokenizer["kind"] == "character_ngrams":
         return character_ngram_encoder(tokenizer, settings)
+    if tokenizer["kind"] not in ("words", "ngrams"):
+        raise ValueError(f"`encoder` in classify.py has nothing for tokenizers of the kind {tokenizer['kind']!r}")
     words = tokenizer["words" if tokenizer["kind"] == "ngrams" else "tokens"]
     ids = {word: number for number, word in enumerate(words)}
 

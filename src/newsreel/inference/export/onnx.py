@@ -6,7 +6,7 @@ Axes: B documents, T tokens, L labels.
 import json
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from newsreel.batches.batch import Batch
 from newsreel.batches.datamodule import TextDataModule
 from newsreel.config.sections import Settings, check_section, read_reader
-from newsreel.core.errors import UserError
+from newsreel.core.errors import UserError, first_line
 from newsreel.core.paths import user_path
 from newsreel.core.storage import build_dir
 from newsreel.corpora.corpus import Corpus, Task
 from newsreel.inference.eval_data import PathOverrides, encode_split, find_documents
-from newsreel.inference.export.program import write_program
+from newsreel.inference.export.program import CLASSIFY, write_program
 from newsreel.models.functional import logits_to_probs
 from newsreel.models.network import Network
 from newsreel.models.pooling import token_mask
 from newsreel.runs.trained_run import TrainedRun, open_run
-from newsreel.text.tokens import PAD
+from newsreel.text.tokens import PAD, TokenSequences
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -98,7 +98,10 @@ def sample_documents(corpus: Corpus, num_documents: int) -> Corpus:
 
 
 def write_export(run: TrainedRun, documents: Corpus, output_dir: Path) -> None:
-    """Write all files into an empty directory. Raises UserError if the model's probabilities differ from the run's."""
+    """Write all files into an empty directory.
+
+    Raises UserError if the model's probabilities, or the tokens that classify.py reads, differ from the run's.
+    """
     model = Classification(run.classifier.network, run.labels.task)
     write_model(model, output_dir / MODEL_FILE)
     tokenized = encode_split(documents, "test", run.tokenizer)
@@ -111,7 +114,6 @@ def write_export(run: TrainedRun, documents: Corpus, output_dir: Path) -> None:
             f"{run.run_dir} cannot be exported: the probabilities of its {network_name(run)} and of the ONNX model "
             f"differ by up to {difference:.2g} on {tested_on}; the limit is {MAX_DIFFERENCE:g}."
         )
-    log.info(f"verified    on {tested_on}: probabilities differ by at most {difference:.2g}")
     run.tokenizer.save(output_dir)
     run.labels.save(output_dir)
     if run.labels.task == "multilabel":
@@ -119,6 +121,26 @@ def write_export(run: TrainedRun, documents: Corpus, output_dir: Path) -> None:
         (output_dir / THRESHOLDS_FILE).write_text(json.dumps(rule, indent=1), encoding="utf-8")
     verified = f"On {tested_on}, its probabilities differ from the network's by at most {difference:.2g}."
     write_program(run, verified, output_dir)
+    texts = [text for chunk in documents.texts("test") for text in chunk.to_pylist()]
+    require_same_tokens(run, texts, tokenized.tables["test"], output_dir)
+    log.info(
+        f"verified    on {tested_on}: same tokens in classify.py; probabilities differ by at most {difference:.2g}"
+    )
+
+
+def require_same_tokens(run: TrainedRun, texts: Sequence[str], expected: TokenSequences, folder: Path) -> None:
+    """Raise UserError unless the classify.py of an export reads the same tokens in texts as the run does."""
+    from newsreel.inference.export.classify import Classifier
+
+    problem = f"{run.run_dir} cannot be exported: classify.py does not read texts as its tokenizer does"
+    try:
+        found = [list(ids) for ids in Classifier(folder).encode(texts)]
+    except Exception as error:  # whatever comes of a tokenizer that it does not know
+        raise UserError(f"{problem}: {type(error).__name__}: {first_line(error)}") from error
+    in_order = sorted if run.experiment.tokenizer.produces_bags else list
+    for number, ids in enumerate(found):
+        if in_order(ids) != in_order(expected[number].tolist()):
+            raise UserError(f"{problem}: test document {number} has other tokens. See `encoder` in {CLASSIFY}.")
 
 
 class Classification(nn.Module):
