@@ -99,7 +99,7 @@ def test_the_metric_is_given_without_test_documents_of_training() -> None:
     text = told(found, documents(3), overlap=TrainingOverlap(("train", "validation"), exact, near, contradictory))
     # of new, newer and newest, two are right
     assert (
-        "2 of the 6 test documents have the text of a document in train or validation, and 1 others nearly its words "
+        "2 of the 6 test documents have the text of a document in train or validation, and 1 more nearly its words "
         "(a Jaccard similarity of at least 0.7); without them, the test accuracy is 0.6667. 1 of them have other labels"
     ) in text
     everything = np.ones(6, dtype=bool)

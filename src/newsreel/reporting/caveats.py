@@ -192,7 +192,7 @@ def overlap_caveat(predictions: Predictions, overlap: TrainingOverlap) -> str:
     answers = f" {num_contradictory:,} of them have other labels there." if num_contradictory else ""
     return (
         f"{num_exact:,} of the {len(overlap.exact):,} test documents have the text of a document in {others}, and "
-        f"{num_near:,} others nearly its words (a Jaccard similarity of at least {NEAR_JACCARD}){score}.{answers}"
+        f"{num_near:,} more nearly its words (a Jaccard similarity of at least {NEAR_JACCARD}){score}.{answers}"
     )
 
 
