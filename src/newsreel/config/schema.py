@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
+from pydantic import BaseModel
 
 from newsreel.batches.batch import BatchSettings
 from newsreel.config.loggers import LoggerSettings, TensorBoard
@@ -176,9 +178,7 @@ def read_experiment(config: Settings, is_trained: bool = True) -> Experiment:
 
 def checked_classes(config: Settings, regularize: Any, is_trained: bool) -> dict[str, Any]:
     """The class of each section. Raises one UserError with all problems."""
-    kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
-    top_level = strict_model(kinds, {"pretrained": None})  # older run directories lack it
-    problems = find_problems({**config, "regularize": regularize}, top_level, "")
+    problems = find_problems({**config, "regularize": regularize}, top_level_model(), "")
     targets: dict[str, Any] = {}
     for name, section, target in classes_of(config, SECTIONS, problems):
         problems += check_section(name, section, target)
@@ -189,6 +189,12 @@ def checked_classes(config: Settings, regularize: Any, is_trained: bool) -> dict
     if problems:
         raise UserError("\n".join(problems))
     return targets
+
+
+@cache
+def top_level_model() -> type[BaseModel]:
+    kinds = {"seed": SEED, "regularize": bool, "pretrained": str | None, **dict.fromkeys(SECTIONS, dict)}
+    return strict_model(kinds, {"pretrained": None})  # older run directories lack it
 
 
 def unregularized(key: str, value: Any) -> Any:

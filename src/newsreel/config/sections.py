@@ -93,7 +93,7 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
     name: of the section; empty for keys at the top level.
     """
     values = constructor_arguments(section)
-    others = {each.name for each in signature(target).parameters.values() if each.kind is not Parameter.KEYWORD_ONLY}
+    others = {each.name for each in parameters_of(target) if each.kind is not Parameter.KEYWORD_ONLY}
     misplaced = [
         f"{name}.{key} cannot be set: {key} is a positional parameter of {target.__qualname__}, and settings are "
         "keyword-only, after a * in its signature"
@@ -105,12 +105,17 @@ def check_section(name: str, section: Settings, target: Callable[..., Any]) -> l
 
 
 @cache
+def parameters_of(target: Callable[..., Any]) -> list[Parameter]:
+    return list(signature(target).parameters.values())
+
+
+@cache
 def model_of(target: Callable[..., Any]) -> type[BaseModel]:
     """A model of the keyword-only parameters of a target.
 
     Those with a default may be missing: run directories of older versions lack them.
     """
-    parameters = [each for each in signature(target).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    parameters = [each for each in parameters_of(target) if each.kind is Parameter.KEYWORD_ONLY]
     for each in parameters:
         if each.annotation is Parameter.empty:
             raise UserError(
