@@ -10,7 +10,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from newsreel.sweeps.jobs import own_settings, settings_of_job, sweeper_settings
 
 
 class BaselinesSweeper(Sweeper):
@@ -34,18 +36,14 @@ class BaselinesSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        own = self.without_hydra(self.config)
+        own = own_settings(self.config)
         limit_threads(own)
 
         from newsreel.sweeps.baselines import Baselines
 
-        settings = {
-            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for key, value in self.settings.items()
-        }
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         ladder = Baselines(
-            settings,
+            sweeper_settings(self.settings),
             own,
             parser.parse_overrides(arguments),
             Path(self.config.hydra.sweep.dir),
@@ -59,7 +57,7 @@ class BaselinesSweeper(Sweeper):
         """The resolved config of a job."""
         assert self.hydra_context is not None
         assert self.config is not None
-        return self.without_hydra(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
+        return settings_of_job(self.hydra_context, self.config, overrides)
 
     def combine(self, run_dirs: Sequence[Path], directory: Path) -> None:
         """Make and test an ensemble of runs with fitted weights, like `evaluate.py run=[…] weights=fit save=…`."""
@@ -77,9 +75,3 @@ class BaselinesSweeper(Sweeper):
             "paths": {"corpora_dir": None, "cache_dir": None, "output_dir": str(directory)},
         }
         evaluate(settings, directory / "evaluation")
-
-    @staticmethod
-    def without_hydra(config: DictConfig) -> dict[str, Any]:
-        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        values: dict[str, Any] = OmegaConf.to_container(own, resolve=True)  # type: ignore[assignment]
-        return values

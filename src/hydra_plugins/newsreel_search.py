@@ -1,6 +1,7 @@
 """The Hydra sweeper of `sweep=optuna`. Hydra requires this namespace; the search itself is newsreel.sweeps.search."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from newsreel.core.dist import limit_threads
 from newsreel.core.errors import UserError
+from newsreel.sweeps.jobs import own_settings, settings_of_job, sweeper_settings
 
 
 class OptunaSweeper(Sweeper):
@@ -39,12 +42,19 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        settings = {
-            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for key, value in self.settings.items()
-        }
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        config = OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"])
-        search = Search(settings, parser.parse_overrides(arguments), config, Path(self.config.hydra.sweep.dir))
-        self.validate_batch_is_legal([search.example()])
+        overrides, search_dir = parser.parse_overrides(arguments), Path(self.config.hydra.sweep.dir)
+        search = Search(sweeper_settings(self.settings), overrides, own_settings(self.config), search_dir)
+        self.validate_batch_is_legal(search.examples()[:1])
+        search.require_possible(self.check)
         search.run(self.launcher.launch)
+
+    def check(self, overrides: Sequence[str]) -> None:
+        """Raise UserError if a trial's settings cannot work. What depends on the machine that trains it is left out."""
+        from newsreel.config.schema import read_experiment
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        settings = settings_of_job(self.hydra_context, self.config, overrides)
+        limit_threads(settings)
+        read_experiment(settings, is_trained=False)

@@ -139,6 +139,7 @@ def test_language_models_have_a_table_of_their_own_with_the_lowest_perplexity_fi
     assert [row[0] for row in rows_of(classifiers)[2:]] == ["bow"]
     assert language_models.startswith("text of imdb")
     assert rows_of(language_models)[0] == ["model", "seeds", "validation perplexity", "fit s", "parameters"]
+    assert "Without a test" not in language_models
     assert [row[:3] for row in rows_of(language_models)[2:]] == [["gru", "1", "140.0000"], ["lstm", "1", "150.0000"]]
     for folders in ([tmp_path], [tmp_path / "lstm", tmp_path / "gru"]):
         comparison = Comparison(find_runs(folders))
@@ -187,6 +188,7 @@ def test_runs_on_fewer_documents_come_last_and_are_not_tested(tmp_path: Path) ->
     rows = [[row[0], row[6]] for row in rows_of(comparison.text())[2:]]
     assert rows == [["0.1", "best"], ["0.2", "<0.0001"], ["0.3", ""], ["0.4", ""]]
     assert "corrected for 1 test " in comparison.text()
+    assert "validation accuracy, those with fewer training documents last: to choose" in comparison.text()
 
 
 def test_the_script_writes_table_and_figure(tmp_path: Path, command_here: Command) -> None:

@@ -134,6 +134,12 @@ def test_a_rung_that_does_not_fit_is_skipped_with_its_estimate(world: World, cap
     assert "lstm skipped: about 40 s, 20 s left: raise budget_minutes to 2" in " ".join(caplog.text.split())
 
 
+def test_a_rung_that_cannot_be_trained_is_left_out_whatever_the_time(world: World) -> None:
+    ladder = world.run("model=bow", budget_minutes=(5 + SUMMARY_SECONDS) / 60)
+    assert set(ladder.left_out) == {"cnn", "lstm"}
+    assert not ladder.skipped
+
+
 def test_a_rough_estimate_starts_a_rung_whose_speed_then_decides(world: World) -> None:
     """An lstm of about 40 s is tried with 30 s left; a launcher that stops it does not use more than the budget."""
     budget = 25 + 30 + SUMMARY_SECONDS
@@ -294,7 +300,6 @@ def test_a_fixed_number_of_documents_and_seed_leave_out_what_would_change_them(w
     ("overrides", "changes", "message"),
     [
         (["seed=1,2"], {}, "seed=1,2: sweep=baselines cannot be combined with lists"),
-        (["resume=outputs/x"], {}, "resume and sweep=baselines cannot be combined"),
         ([], {"budget_minutes": 0}, "budget_minutes is 0: it must be above 0"),
         ([], {"budget_minutes": "ten"}, "budget_minutes is ten: it must be a finite number"),
         ([], {"devices": 2}, r"works only in a single process, but trainer\.devices is 2"),

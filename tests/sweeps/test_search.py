@@ -45,7 +45,7 @@ def parse(*overrides: str) -> list[Any]:
 
 
 def make_search(folder: Path, *overrides: str, config: dict[str, Any] | None = None, **changes: Any) -> Search:
-    return Search({**SETTINGS, **changes}, parse(*overrides), OmegaConf.create(config or {"seed": 1}), folder)
+    return Search({**SETTINGS, **changes}, parse(*overrides), config or {"seed": 1}, folder)
 
 
 def run_search(folder: Path, killed_at: int | None = None, **changes: Any) -> Search:
@@ -128,6 +128,44 @@ def test_pruned_and_failed_trials_are_told_as_such(tmp_path: Path) -> None:
     search.run(launch)
     assert [state for _, state, *_ in trials(search)] == ["PRUNED", "FAIL", "FAIL"]
     assert not (tmp_path / "experiment").exists()
+
+
+def fail(folder: Path) -> Callable[[Commands, int], None]:
+    """A launcher whose trainings all fail."""
+
+    def launch(commands: Commands, first: int) -> None:
+        (folder / str(first)).mkdir()
+        (folder / str(first) / "failed.json").write_text(json.dumps({"message": "why"}))
+
+    return launch
+
+
+def test_a_search_without_any_result_stops_and_gives_way_to_another(tmp_path: Path) -> None:
+    search = make_search(tmp_path)
+    search.run(fail(tmp_path))
+    assert [state for _, state, *_ in trials(search)] == ["FAIL"] * 3
+    search.run(fail(tmp_path))  # again
+    assert len(trials(search)) == 6
+    other = run_search(tmp_path, config={"seed": 2}, num_trials=4)
+    assert [state for _, state, *_ in trials(other)] == ["COMPLETE"] * 4
+    assert not (tmp_path / "4").exists()
+
+
+def test_settings_that_no_trial_can_have_are_refused_before_the_first(tmp_path: Path) -> None:
+    search = make_search(tmp_path, "training.learning_rate=-1")
+    seen: list[Sequence[str]] = []
+
+    def refuse(overrides: Sequence[str]) -> None:
+        seen.append(overrides)
+        raise UserError(f"rate {len(seen)} is negative")
+
+    message = r"No trial .* fix one that the search varies \(model\.dropout, model\.cell\):\nrate 1 is negative"
+    with pytest.raises(UserError, match=message):
+        search.require_possible(refuse)
+    assert len({tuple(each) for each in seen}) == 10
+    assert all(each[0] == "training.learning_rate=-1" for each in seen)
+    search.require_possible(lambda overrides: refuse(overrides) if "model.cell=gru" in overrides else None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_trials_in_parallel_are_launched_together(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers.marks import slow
 from helpers.preloaded import PreloadedPopen
 from helpers.project import PROJECT, Command
 from helpers.tiny_runs import QUICK, SYNTHETIC
@@ -53,6 +54,32 @@ def test_a_key_that_does_not_exist_is_refused_before_the_first_job(command_here:
     assert process.returncode == 2
     assert process.stderr.startswith("error: model.drpout is not a setting; did you mean model.dropout?")
     assert not list((tmp_path / "outputs").rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("start", [["train.py", "-m"], ["train.py", "sweep=optuna"], slow(["pretrain.py", "-m"])])
+def test_several_runs_cannot_be_resumed_together(command_here: Command, tmp_path: Path, start: list[str]) -> None:
+    process = command_here(*start, "data=synthetic", "resume=outputs/a,outputs/b")
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: resume continues a single run, and -m and sweep=… start several.")
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["training.learning_rate=-1"], "No trial of this search can work.*learning_rate is -1: it must be above 0"),
+        slow(["hydra.sweeper.num_trials=0"], r"hydra\.sweeper\.num_trials is 0: it must be at least 1"),
+        (["hydra.sweeper.params.seed=choice(1,2)"], "Values to search over are given to the setting itself: 'seed=cho"),
+    ],
+)
+def test_a_search_that_cannot_work_leaves_nothing(
+    command_here: Command, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    process = command_here("train.py", "sweep=optuna", *BOW, *settings)
+    assert process.returncode == 2
+    assert re.search(message, process.stderr, re.DOTALL)
+    assert "jobs" not in process.stderr + process.stdout
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.slow  # test_a_failing_job_is_recorded_and_the_others_go_on stands for it, with Hydra's own launcher

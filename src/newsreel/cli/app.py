@@ -118,7 +118,7 @@ def run(application: Callable[[], object]) -> None:
         else:
             traceback.print_exc()
         status = USER_MISTAKE if expected else CRASHED
-    sweep_status = summarize_sweep()
+    sweep_status = 0 if status == USER_MISTAKE else summarize_sweep()  # a refused one has added nothing
     sys.exit(status or sweep_status)
 
 

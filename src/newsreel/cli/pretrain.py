@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.cli.early import check_documents
 from newsreel.cli.train import require_free_run_dir, typed_run_dir
 from newsreel.core.dist import limit_threads
-from newsreel.core.errors import UserError
 from newsreel.core.paths import user_path
 from newsreel.runs.run_dir import PRETRAIN, config_choices
 from newsreel.training.interrupts import resumable
@@ -27,8 +25,6 @@ def pretrain(config: DictConfig, started: float) -> dict[str, Any]:
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     overrides = list(hydra.overrides.task)
     if settings["resume"] is not None:
-        if hydra.mode is RunMode.MULTIRUN:
-            raise UserError("resume and -m cannot be combined: resume continues a single run, and -m starts several.")
         return resume(user_path(settings["resume"], "resume"), settings, overrides, started, PRETRAIN)
     limit_threads(settings)
     check_documents(settings)

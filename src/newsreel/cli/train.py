@@ -25,15 +25,12 @@ def train(config: DictConfig, started: float) -> dict[str, Any]:
     started: `time.perf_counter()` when the command started. Raises UserError.
     """
     hydra = HydraConfig.get()
-    is_job = hydra.mode is RunMode.MULTIRUN
-    if is_job and hydra.job.num:
+    if hydra.mode is RunMode.MULTIRUN and hydra.job.num:
         started = time.perf_counter()  # the first job of a sweep counts the imports
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     overrides = list(hydra.overrides.task)
     if settings["resume"] is None:
         return train_new(settings, Path(hydra.runtime.output_dir), overrides, started)
-    if is_job:
-        raise UserError("resume and -m cannot be combined: resume continues a single run, and -m starts several.")
     return resume(user_path(settings["resume"], "resume"), settings, overrides, started)
 
 

@@ -48,6 +48,8 @@ def explain(error: Exception, overrides: Sequence[str] | None = None) -> str:
     if launcher := missing_launcher(error):
         install = f"{Path(sys.executable).name} -m pip install hydra-{launcher}-launcher"
         return f"hydra/launcher={launcher} needs a package that is not installed: {install}"
+    if swept := re.search(r"Sweeping over Hydra's configuration .*?'\+*hydra\.sweeper\.params\.(.+)'", str(error)):
+        return f"Values to search over are given to the setting itself: '{swept[1]}'"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):  # of the resolver `run_dir`

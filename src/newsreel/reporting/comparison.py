@@ -125,7 +125,7 @@ class Comparison:
                     "status": run.status,
                     "corpus": run.corpus,
                     **{column: json_value(run, column) for column in self.columns},
-                    "seeds": str(run.seed),
+                    "seeds": seed_text(run),
                     "message": run.message,
                     "folder": str(run.run_dir),
                 }
@@ -165,8 +165,8 @@ class Comparison:
             root = os.path.commonpath([run.run_dir.absolute().parent for run in self.runs])
             head = ["run", *self.columns, "seed", "status", "message"]
             rows = [
-                [os.path.relpath(run.run_dir, root), *(format_value(run.value(column)) for column in self.columns),
-                 str(run.seed), run.status, truncate(run.message)]
+                [os.path.relpath(run.run_dir, root), *(shown_if_known(run, column) for column in self.columns),
+                 seed_text(run), run.status, truncate(run.message)]
                 for run in others
             ]  # fmt: skip
             lines += markdown_table(head, rows)
@@ -299,6 +299,15 @@ def json_value(run: Run, column: str) -> str | None:
     if column not in run.choices and column not in run.settings:
         return None
     return json.dumps(run.value(column), ensure_ascii=False, default=str)
+
+
+def shown_if_known(run: Run, column: str) -> str:
+    """A run's value of a column; nothing if it failed before that was known."""
+    return "" if json_value(run, column) is None else format_value(run.value(column))
+
+
+def seed_text(run: Run) -> str:
+    return "" if run.seed is None else str(run.seed)
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from newsreel.core.cache import DAMAGE
 from newsreel.core.errors import UserError, first_line
 from newsreel.evaluation.statistics import MAX_P, Outcomes, holm, p_value
-from newsreel.runs.records import Run
+from newsreel.runs.records import PERPLEXITY, Run
 
 COLUMN = "p vs. best"  # of the tables
 TIE = "="  # marks configurations that do not differ from the best
@@ -25,18 +25,20 @@ class BestComparison:
     p_values: dict[str, float]  # by the identity of a configuration, corrected for their number; without untested ones
     problems: list[str]  # why configurations were not tested
     outcomes: dict[str, list[Outcomes]] = field(default_factory=dict)  # of each run, by identity; without untested ones
+    has_smaller: bool = False  # whether the last ones have fewer training documents
 
     def sentences(self, metric: str) -> list[str]:
         """What the column means, and why values are missing."""
         num_tests, num_problems = len(self.p_values), len(self.problems)
         sentences = []
         if num_tests:
+            last = ", those with fewer training documents last" if self.has_smaller else ""
             tests = "1 test" if num_tests == 1 else f"{num_tests} tests"
             sentences.append(
                 f"{COLUMN}: a paired test of the test {metric} against the first row, on the same documents, corrected "
                 f"for {tests} (Holm). {TIE} marks ties with the best: differences that can be chance at the "
-                f"{MAX_P:.0%} level. Rows are in the order of the validation {metric}: to choose by test scores would "
-                "make them optimistic."
+                f"{MAX_P:.0%} level. Rows are in the order of the validation {metric}{last}: to choose by test scores "
+                "would make them optimistic."
             )
         if num_problems:
             more = f"; and {num_problems - MAX_PROBLEMS} more" if num_problems > MAX_PROBLEMS else ""
@@ -51,6 +53,8 @@ def compare_with_best(configurations: Sequence[Sequence[Run]], num_tested: int) 
     num_tested: so many of the first ones are tested; the others only have outcomes.
     """
     best, *others = configurations
+    if best[0].metric == PERPLEXITY:  # of language models, which have no test documents
+        return BestComparison({}, [])
     try:
         reference = read_documents(best[0])
         outcomes = {best[0].identity: [outcomes_beside(run, best[0], reference) for run in best]}
@@ -65,7 +69,8 @@ def compare_with_best(configurations: Sequence[Sequence[Run]], num_tested: int) 
     tested = [runs[0].identity for runs in others[: num_tested - 1] if runs[0].identity in outcomes]
     best_outcomes = outcomes[best[0].identity]
     p_values = holm([p_value(best_outcomes, outcomes[identity]) for identity in tested])
-    return BestComparison(dict(zip(tested, p_values, strict=True)), problems, outcomes)
+    p_by_identity = dict(zip(tested, p_values, strict=True))
+    return BestComparison(p_by_identity, problems, outcomes, has_smaller=num_tested < len(configurations))
 
 
 @dataclass(frozen=True)

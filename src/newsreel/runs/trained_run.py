@@ -27,11 +27,13 @@ from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
     ENSEMBLE_FILE,
+    FAILED_FILE,
     LABELS_FILE,
     PRETRAIN,
     RUN_FORMAT,
     TABLE_KEY_SUFFIX,
     TRAIN,
+    Ending,
     check_format,
     read_best_checkpoint,
     read_config,
@@ -153,6 +155,11 @@ def open_run(run_dir: Path) -> TrainedRun:
         raise UserError(
             f"{run_dir} is an ensemble of runs, and a single run is needed here: name one of its members, which are in "
             f"its {ENSEMBLE_FILE}."
+        )
+    if (run_dir / FAILED_FILE).is_file():
+        ending = read_json(run_dir / FAILED_FILE, Ending)
+        raise UserError(
+            f"{run_dir} has no results, since its training failed. Its {FAILED_FILE} says: {ending.message}"
         )
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")

@@ -265,10 +265,13 @@ class Baselines:
             done = [*(set(job.overrides) for job in self.state.jobs), *(set(each.overrides) for each in batch)]
             if set(candidate.overrides) in done:
                 continue
+            is_new = candidate.stage == "ladder"  # the others vary a job that has been possible
+            if is_new and not self.is_possible(candidate):
+                continue
             seconds, rough = self.estimate(candidate)
             if (self.finished() or batch) and not self.fits(seconds, rough):
                 self.skip(candidate.name, candidate.stage, seconds)
-            elif self.is_possible(candidate):
+            elif is_new or self.is_possible(candidate):
                 batch.append(candidate)
             if len(batch) == self.settings.num_parallel:
                 self.start(batch)

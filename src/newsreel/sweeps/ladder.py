@@ -104,10 +104,6 @@ def read_fixed(overrides: Sequence[Override]) -> list[str]:
                 f"{override.input_line}: sweep=baselines cannot be combined with lists and ranges of values, since it "
                 "chooses its trainings itself. Name one value, or leave out sweep=baselines for a sweep over the list."
             )
-        if override.key_or_group == "resume":
-            raise UserError(
-                "resume and sweep=baselines cannot be combined: the same command continues a stopped ladder."
-            )
     return [str(each.input_line) for each in overrides if each.key_or_group != "budget_minutes"]
 
 

@@ -13,7 +13,7 @@ from annotated_types import Ge
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "study.journal"
 STUDY = "search"  # name of the only study in a journal
+NUM_EXAMPLES = 10  # of which one at least must have possible settings
+MAX_FAILED = 3  # trials without results at the beginning, after which a search stops
 BEST_FILE = Path("experiment") / "best.yaml"  # in the search directory, which can serve as --config-dir
 
 
@@ -72,11 +74,14 @@ class SearchSettings:
 class Search:
     """A study in a directory, with a run directory for each trial."""
 
-    def __init__(self, settings: dict[str, Any], overrides: Sequence[Override], config: DictConfig, search_dir: Path):
+    def __init__(
+        self, settings: dict[str, Any], overrides: Sequence[Override], config: dict[str, Any], search_dir: Path
+    ):
         """settings: SearchSettings and `params`, the space. overrides: the command line, which overrides the space.
 
         config: the settings that all trials share. Raises UserError.
         """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.search_dir = search_dir
         self.space, self.fixed = read_space(settings.pop("params"), overrides)
         if problems := check_section("hydra.sweeper", settings, SearchSettings):
@@ -84,15 +89,14 @@ class Search:
         self.settings = SearchSettings(**{key: value for key, value in settings.items() if key != "_target_"})
         if not self.space:
             raise UserError("The search space is empty: set hydra.sweeper.params, see configs/sweep/space.")
-        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        devices = plain.get("trainer", {}).get("devices") or 1
+        devices = config.get("trainer", {}).get("devices") or 1
         if devices > 1 and self.settings.pruner != "none":
             raise UserError(
                 f"hydra.sweeper.pruner is {self.settings.pruner}, which works only in a single process, but "
                 f"trainer.devices is {devices}: set hydra.sweeper.pruner=none."
             )
         self.record = {
-            "config": {key: value for key, value in plain.items() if key != "paths"},
+            "config": {key: value for key, value in config.items() if key != "paths"},
             "space": {key: distribution_to_json(distribution) for key, distribution in self.space.items()},
             "search": {
                 key: getattr(self.settings, key)
@@ -100,14 +104,27 @@ class Search:
             },
         }
 
-    def example(self) -> list[str]:
-        """The command line of an example trial."""
-        values = {
-            key: distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low
-            for key, distribution in self.space.items()
-            if isinstance(distribution, (CategoricalDistribution, FloatDistribution, IntDistribution))
-        }
-        return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+    def examples(self) -> list[list[str]]:
+        """Command lines of random trials, the same each time."""
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
+        return [self.command(self.suggest(study.ask())) for _ in range(NUM_EXAMPLES)]
+
+    def require_possible(self, check: Callable[[Sequence[str]], object]) -> None:
+        """Raise the UserError of the first example if no example has settings that work.
+
+        check: raises UserError for a command line whose settings do not.
+        """
+        refusals = []
+        for example in self.examples():
+            try:
+                check(example)
+                return
+            except UserError as error:
+                refusals.append(error)
+        raise UserError(
+            f"No trial of this search can work. Change the settings, or fix one that the search varies "
+            f"({', '.join(self.space)}):\n{refusals[0]}"
+        )
 
     def run(self, launch: Callable[[Sequence[Sequence[str]], int], object]) -> None:
         """Run trials until there are `num_trials`. Raises UserError.
@@ -124,7 +141,6 @@ class Search:
             ) from error
 
     def _run(self, launch: Callable[[Sequence[Sequence[str]], int], object]) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         repair_journal(self.search_dir)
         self.study = open_study(self.search_dir, self.settings.build_pruner())
         self.check_settings()
@@ -133,6 +149,7 @@ class Search:
                 self.search_dir / str(number) / METRICS_FILE
             ).exists():  # the process was killed after the trial finished
                 self.record_result(number)
+        num_failed = 0
         while trials := self.next_trials():
             for group in consecutive(trials):
                 for trial in group:
@@ -141,13 +158,28 @@ class Search:
                 for trial in group:
                     self.record_result(trial.number)
             self.write_best()
+            num_failed += len(trials)
+            if num_failed >= MAX_FAILED and not self.has_results():
+                log.info(f"the search stops: its first {num_failed} trials have no results")
+                return
+
+    def has_results(self) -> bool:
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
     def check_settings(self) -> None:
-        """Raise UserError if the directory contains a search with other settings."""
+        """Raise UserError if the directory contains a search with other settings that has results; else begin anew."""
         previous = self.study.user_attrs.get("record")
+        is_other = previous is not None and previous != json.loads(json.dumps(self.record))
+        if is_other and not self.has_results() and not self.unfinished_trials():
+            log.info(f"{self.search_dir} contains a search with other settings and without results: it is removed")
+            for trial in self.study.get_trials(deepcopy=False):
+                shutil.rmtree(self.search_dir / str(trial.number), ignore_errors=True)
+            (self.search_dir / JOURNAL_FILE).unlink()
+            self.study = open_study(self.search_dir, self.settings.build_pruner())
+            previous, is_other = None, False
         if previous is None:
             self.study.set_user_attr("record", self.record)
-        elif previous != json.loads(json.dumps(self.record)):
+        elif is_other:
             changes = sorted(
                 f"{section}.{key}" if section != "config" else key
                 for section, now in self.record.items()

@@ -18,13 +18,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from newsreel.core.dist import dist_env
-from newsreel.core.errors import EXPECTED_ERRORS, TrialPruned, UserError, explain
+from newsreel.core.errors import EXPECTED_ERRORS, USER_MISTAKE, TrialPruned, UserError, explain
 from newsreel.core.storage import write_atomically
 from newsreel.runs.run_dir import FAILED_FILE, METRICS_FILE, PRUNED_FILE, config_choices
 
 log = logging.getLogger(__name__)
 
 JOBS_FAILED = 1  # exit status
+NO_RESUME = (
+    "resume continues a single run, and -m and sweep=… start several. Leave out one of them; a search or a ladder that "
+    "was stopped is continued by its own command."
+)
 
 _sweep_dir: Path | None = None  # of the sweep that this process runs
 
@@ -36,6 +40,9 @@ class SweepFailureCallback(Callback):
         global _sweep_dir
         if dist_env().world_size > 1:
             return  # resolving hydra.sweep.dir raises the error
+        if any(override.startswith("resume=") for override in config.hydra.overrides.task):
+            print(f"error: {NO_RESUME}", file=sys.stderr)  # Hydra turns an exception into a warning
+            raise SystemExit(USER_MISTAKE)
         _sweep_dir = Path(config.hydra.sweep.dir).absolute()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
