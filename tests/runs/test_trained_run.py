@@ -29,9 +29,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path, shared_runs: SharedR
         open_run(tmp_path)
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "failed.json").write_text('{"message": "seed is -1", "overrides": [], "choices": {}}')
-    with pytest.raises(
-        UserError, match=r"has no results, since its training failed\. Its failed\.json says: seed is -1"
-    ):
+    with pytest.raises(UserError, match=r"has no model, since it failed\. Its failed\.json says: seed is -1"):
         open_run(tmp_path / "failed")
     for name in ("config.yaml", "labels.json", "command.json", "tokenizer.json", "checkpoints/best.ckpt"):
         whole = (folder / name).read_bytes()

@@ -156,11 +156,10 @@ def open_run(run_dir: Path) -> TrainedRun:
             f"{run_dir} is an ensemble of runs, and a single run is needed here: name one of its members, which are in "
             f"its {ENSEMBLE_FILE}."
         )
-    if (run_dir / FAILED_FILE).is_file():
+    is_trained = (run_dir / CONFIG_FILE).is_file() and (run_dir / LABELS_FILE).is_file()
+    if not is_trained and (run_dir / FAILED_FILE).is_file():
         ending = read_json(run_dir / FAILED_FILE, Ending)
-        raise UserError(
-            f"{run_dir} has no results, since its training failed. Its {FAILED_FILE} says: {ending.message}"
-        )
+        raise UserError(f"{run_dir} has no model, since it failed. Its {FAILED_FILE} says: {ending.message}")
     if not (run_dir / CONFIG_FILE).is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG_FILE}. Name the directory of one run.")
     if read_script(run_dir) == PRETRAIN:
