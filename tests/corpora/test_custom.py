@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
@@ -204,6 +206,15 @@ BROKEN: list[tuple[str, str | bytes, dict[str, str], list[str]]] = [  # suffix, 
     ("jsonl", JSON + '{"review": 7, "stars": 1}', {}, ["line 7: data.text=review is 7; it must be a text"]),
     ("jsonl", JSON + '{"review": "a"}\n{"review": null}', {}, ["1 has no text (line 8) and 2 have no label (lines 7"]),
     ("jsonl", JSON + '{"review": "\\ud83c", "stars": 1}', {}, ["line 7: '\\ud83c' is half of a surrogate pair"]),
+    ("jsonl", JSON + '{"review": "a", "stars": 1, "review": "b"}', {},
+     ["train.jsonl, line 7: invalid JSON: it has the key 'review' 2 times"]),
+    ("json", '[{"review": "a", "stars": 1},\n{"stars": 1, "review": "a", "stars": 2}]', {},
+     ["train.json, line 2: invalid JSON: it has the key 'stars' 2 times"]),
+    ("csv", HEADER + "a,x;y\nb,\"['x', 'y']\"\n", {"separator": ","}, ["line 3", "a list that was saved as text"]),
+    ("csv", HEADER + "a,0 1 0 \nb,1 0 0 \n", {}, ["line 2", "a list that was saved as text"]),
+    ("csv", "\ufeff" + CSV, {"encoding": "latin-1"},
+     ["begins with the byte order mark of utf-8. Set data.encoding=utf-8"]),
+    ("csv", CSV.encode("utf-16"), {"encoding": "utf-16-be"}, ["byte order mark of utf-16. Set data.encoding=utf-16"]),
     ("parquet", b"PAR1 not really", {}, ["train.parquet cannot be read as Parquet", "Write the file again"]),
     ("csv", HEADER + "a,1\nb,1\n", {}, ["train.csv: all documents have the label '1'", "another column"]),
     ("csv", HEADER + "a,x;y\nb,x\nc,y;x\n", {}, ["each of the 3 documents has", "such as 'x;y'", "data.separator"]),
@@ -253,6 +264,9 @@ def test_rows_of_parquet_files_are_counted_from_one(tmp_path: Path, paths: Paths
     pl.DataFrame({"review": ["a"] * 6000 + [""], "stars": ["1"] * 6001}).write_parquet(file)
     assert "no text (row 6001)" in refusal(paths, train=file)
     assert "has the columns review, stars; did you mean data.label=stars?" in refusal(paths, train=file, label="star")
+    bad = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 5], np.int32)), pa.py_buffer(b"acaf\xe9"))
+    pq.write_table(pa.table({"review": bad, "stars": ["1", "2"]}), file)
+    assert f"{file}, row 2: the column review is not UTF-8" in refusal(paths, train=file)
 
 
 def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths: Paths) -> None:
@@ -274,6 +288,8 @@ def test_folders_that_are_no_folders_of_labels_are_refused(tmp_path: Path, paths
     bad = folder / "0" / "bad.txt"
     bad.write_bytes(b"one\ntwo \xff\n")
     refused(f"{bad}, line 2: byte 0xff")
+    said = refusal(paths, train=folder, encoding="utf-16")
+    assert ".txt is not utf-16: UTF-16 stream does not start with BOM. Set data.encoding" in said
     bad.write_text(" \n")
     refused(f"{folder}: of its documents, 1 has no text (file 0/bad.txt)")
 

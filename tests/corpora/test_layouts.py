@@ -273,10 +273,31 @@ def test_documents_without_labels_are_a_table_of_their_own(tmp_path: Path, paths
     assert documents_of(corpus) == SINGLE
     assert corpus.tables["unlabeled"]["text"][:] == ["neither"]
     assert set(corpus.splits) == {"train", "test", "validation", "unlabeled"}
+    assert f"{folder / 'unsup'} is no label: a folder of this name has documents without labels" in corpus.notes
+    once = load(paths, train=folder, unlabeled=folder / "unsup")
+    assert once.tables["unlabeled"]["text"][:] == ["neither"]
     file = write_csv(tmp_path / "own.csv", TRAIN)
     more = load(paths, train=file, unlabeled=write(tmp_path / "more.csv", "review\nneither\nnor\n"))
     assert sorted(more.tables["unlabeled"]["text"][:]) == ["neither", "nor"]
     assert more.fingerprint == load(paths, train=file).fingerprint  # that of a teacher trained without them
+    lines = write(tmp_path / "more.txt", "neither\n\n__label__5 nor\n")
+    more = load(paths, train=file, unlabeled=lines)
+    assert sorted(text.strip() for text in more.tables["unlabeled"]["text"][:]) == ["neither", "nor"]
+
+
+def test_only_documented_names_of_folders_mean_no_label(tmp_path: Path, paths: Paths) -> None:
+    folder = write_tree(tmp_path / "papers", [(f"paper {n}", f"{'un' * (n % 2)}supervised") for n in range(20)])
+    assert load(paths, train=folder).label_names == ("supervised", "unsupervised")
+
+
+def test_a_file_is_read_once_however_it_is_named(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parts").mkdir()
+    file = write_csv(tmp_path / "parts" / "own.csv", TRAIN)
+    (file.parent / "latest.csv").symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    expected = everything(load(paths, train=file))
+    for names in ("parts/*.csv", [str(file), "parts/../parts/own.csv"]):
+        assert everything(load(paths, train=names)) == expected
 
 
 def test_test_documents_without_labels_are_referred_to_prediction(tmp_path: Path, paths: Paths) -> None:
@@ -296,6 +317,21 @@ def test_excel_workbooks_are_tables(tmp_path: Path, paths: Paths) -> None:
     corpus = load(paths, train=tmp_path / "own.xlsx", **NAMED)
     assert corpus.label_names == ("0", "1")
     assert len(documents_of(corpus)) == len(ROWS)
+    workbook.active.insert_rows(1, 2)
+    workbook.active["B7"] = None
+    workbook.save(tmp_path / "own.xlsx")
+    assert "1 has no label (row 7)" in refusal(paths, train=tmp_path / "own.xlsx", **NAMED)
+
+
+def test_spaces_and_byte_order_marks_are_no_part_of_labels(tmp_path: Path, paths: Paths) -> None:
+    numbered = {"header": False, "text": 2, "label": 1}
+    rows = [f"{number % 2};film number {number}\n" for number in range(20)]
+    spaced = [f'"{number % 2}"; "film number {number}"\n' for number in range(20)]
+    expected = documents_of(load(paths, train=write(tmp_path / "a.csv", "".join(rows)), delimiter=";", **numbered))
+    assert {label for _, (label,) in expected} == {"0", "1"}
+    for content, encoding in ((spaced, "utf-8"), (["\ufeff", *rows], "utf-16-le"), (["\ufeff", *rows], "utf-8")):
+        file = write(tmp_path / "b.csv", "".join(content), encoding)
+        assert documents_of(load(paths, train=file, delimiter=";", encoding=encoding, **numbered)) == expected
 
 
 def test_decimal_labels_are_numbers(tmp_path: Path, paths: Paths) -> None:
@@ -335,6 +371,17 @@ def test_other_objects_in_python_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "own.parquet"
     with pytest.raises(UserError, match="list is not a scikit-learn Bunch"):
         newsreel.save_documents([1], file)
+    wrong = {
+        "has 2 for document 1, and .* classes, 0 … 1, or -1": [0, 2],
+        "has 0.9 for doc": [0.9, 1],
+        "and 1 labels": [0],
+    }
+    for message, target in wrong.items():
+        with pytest.raises(UserError, match=message):
+            newsreel.save_documents(Bunch(data=["a", "b"], target=target, target_names=["neg", "pos"]), file)
+    unlabeled = Bunch(data=["a", "b"], target=np.array([-1, 1]), target_names=["neg", "pos"])
+    assert pl.read_parquet(newsreel.save_documents(unlabeled, file))["label"].to_list() == [None, "pos"]
+    file.unlink()
     with pytest.raises(UserError, match="label=label: the columns are text"):
         newsreel.save_documents(pl.DataFrame({"text": ["a"]}), file)
     with pytest.raises(UserError, match="type int64, but must be strings"):

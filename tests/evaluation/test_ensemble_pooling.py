@@ -96,6 +96,12 @@ def test_a_classifier_without_errors_has_finite_weights() -> None:
         assert pool([torch.from_numpy(right)] * 2, "binary").isfinite().all()
 
 
+def test_weights_that_are_rounded_give_probabilities() -> None:
+    pool = Pool("probabilities", [0.3333333, 0.3333333, 0.3333335], [1.0] * 3)
+    assert pool.problem() == ""
+    assert pool([torch.ones(2, 4)] * 3, "multilabel").tolist() == [[1.0] * 4] * 2
+
+
 def test_logits_and_probabilities_are_combined_as_by_hand() -> None:
     one, other = torch.tensor([[0.2, 0.8]]), torch.tensor([[0.5, 0.5]])
     # log-odds ln 4 and 0; 0.75 / 2 · ln 4 = ln 4^0.375

@@ -80,7 +80,7 @@ def test_several_labels_a_document(seed: int) -> None:
         "hamming_loss": sk.hamming_loss(targets, preds),
         "auroc": sk.roc_auc_score(*present, average="macro"),
         "average_precision": sk.average_precision_score(*present, average="macro"),
-        "average_precision_micro": sk.average_precision_score(*present, average="micro"),
+        "average_precision_micro": sk.average_precision_score(targets, scores, average="micro"),
         "ece": calibration_error(scores.ravel(), targets.ravel()),
     }
     labelled = targets.any(axis=1)
@@ -91,6 +91,13 @@ def test_several_labels_a_document(seed: int) -> None:
         expected[f"recall_at_{k}"] = (right[labelled] / targets[labelled].sum(axis=1)).mean()
         expected[f"ndcg_at_{k}"] = sk.ndcg_score(targets[labelled], scores[labelled], k=k)
     assert measured(scores, preds, targets, "multilabel") == pytest.approx(expected, abs=1e-6)
+
+
+def test_of_equal_probabilities_the_first_labels_are_the_most_probable() -> None:
+    scores = torch.zeros(2, 12)
+    scores[0, [0, 9]] = 0.5
+    found = measure(scores, scores.argmax(dim=1), torch.tensor([0, 0]), "multiclass")
+    assert (found["accuracy"], found["precision_at_1"], found["ndcg_at_1"]) == (1, 1, 1)
 
 
 def test_a_hierarchy_is_measured_level_by_level() -> None:

@@ -327,7 +327,7 @@ def test_the_limit_applies_to_what_is_read_and_not_to_what_is_kept() -> None:
             sizes.append(size)
             return super().readline(size)
 
-    lines = readers.Lines(Path("own.csv"), File("one\n" + "x" * 100))
+    lines = readers.Lines(Path("own.csv"), File("one\n" + "x" * 100), readers.Layout())
     assert next(lines) == "one\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "MAX_RECORD", 10)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -217,6 +218,7 @@ def test_lines_are_the_rows() -> None:
         for columns in ({}, kept):
             answers = PredictionBatch(task, names, probabilities, preds, kept_columns=columns)
             assert read_lines(answers.lines()) == read_lines("\n".join(map(dumps, answers.rows())))
+    assert dumps({"a": [math.nan, 1.5], "b": math.inf}) == '{"a":[null,1.5],"b":null}'
     assert answers.rows()[0] == {
         "id": 1, "über": "x", "labels": ['a "b"', "ç\n"], "probabilities": {'a "b"': 0.1, "ç\n": 0.9, "{}": 1e-12}
     }  # fmt: skip
@@ -229,6 +231,10 @@ def test_lines_are_the_rows() -> None:
         ("a.csv", b"text\nfine\n", ["column=review"], "column=review.*has the columns text"),
         ("a.jsonl", b'{"text": "fine"}\n', ["keep=[id]"], "keep=id.*has the columns text"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": 3}\n', [], r"a\.jsonl, line 2: the document is 3.*column="),
+        ("a.jsonl", b'{"text": "a", "body": "b"}\n{"text": 5, "body": "b"}\n', ["column=[text,body]"],
+         r"a\.jsonl, line 2: the document is 5"),
+        ("a.jsonl", b'{"text": "a", "id": "\\ud83d"}\n', ["keep=[id]"], r"line 1: '\\ud83d' is not a complete"),
+        ("a.jsonl", b'{"text": "a", "id": ["\\ud83d"]}\n', ["keep=[id]"], r"line 1: '\\ud83d' is not a complete"),
         ("a.jsonl", b'{"text": "\\ud800"}\n', [], r"a\.jsonl, line 1: '\\ud800' is not a complete character"),
         ("a.jsonl", b'{"text": \n', [], r'a\.jsonl, line 1: invalid JSON.*such as {"text": "…"}'),
         ("a.csv", b'text\n"fine\n', [], r"a\.csv, line 2: the row that begins there cannot be read"),
@@ -298,6 +304,8 @@ def test_files_of_the_run_are_not_replaced(folder: Path, tmp_path: Path) -> None
     for file in (folder / "lstm").iterdir():
         (tmp_path / "run" / file.name).symlink_to(file)
     before = (folder / "lstm" / "predictions.parquet").read_bytes()
+    with pytest.raises(UserError, match=r"html=.*report\.html is a file of the run"):
+        ask(f"run={folder / 'lstm'}", "text=fine", "explain=true", f"html={folder / 'lstm' / 'report.html'}")
     with pytest.raises(UserError, match=r"output=.*predictions\.parquet is a file of the run"):
         ask(f"run={tmp_path / 'run'}", "text=one", f"output={tmp_path / 'run' / 'predictions.parquet'}")
     assert (folder / "lstm" / "predictions.parquet").read_bytes() == before

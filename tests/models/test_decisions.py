@@ -149,6 +149,8 @@ def test_one_fold_is_its_own_mean() -> None:
     rule.fit(scores, targets)
     assert torch.equal(rule.thresholds, scores.amax(dim=0))  # to the bit, so that no document exceeds its own score
     assert not rule(scores).any()
+    saturated = fitted("scut_fbr", [[1.0, 0.9], [0.2, 0.1]], [[0, 1], [0, 0]], fbr=0.3)
+    assert saturated(torch.tensor([[1.0, 0.95]])).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("name", ["per_label", "global", "top_k"])
@@ -171,6 +173,8 @@ def test_top_k_takes_the_number_of_labels_with_the_highest_micro_f1() -> None:
     rule = fitted("top_k", [[0.1, 0.3, 0.2]], [[0, 1, 1]])
     assert rule(torch.tensor([[0.9, 0.1, 0.8]])).tolist() == [[1, 0, 1]]
     assert rule.describe(["a", "b", "c"]) == {"rule": "top_k", "k": 2}
+    many = decisions("top_k", num_labels=100)
+    assert many(torch.ones(1, 100)).nonzero().tolist() == [[0, 0]]  # of equal ones the first, as in an export
 
 
 def test_a_closed_hierarchy_has_all_ancestors() -> None:

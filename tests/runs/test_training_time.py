@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from helpers.tested_runs import write_tested_run
+from newsreel.core.errors import UserError
 from newsreel.runs.records import read_run
 from newsreel.runs.training_time import fit_seconds, total_fit_seconds
 
@@ -51,6 +52,14 @@ def test_each_run_that_a_training_needs_counts_once(tmp_path: Path, run: str, ex
 def test_a_run_knows_the_time_of_a_teacher_that_is_gone(tmp_path: Path) -> None:
     student = write_run(tmp_path / "student", 10, {"data": {"pseudo_labels": "gone"}}, **{"time/sources_s": 5.0})
     assert sum(fit_seconds([student]).values()) == 15
+
+
+def test_an_ensemble_of_itself_is_refused(tmp_path: Path) -> None:
+    ensemble = write_ensemble(tmp_path / "ensemble", ".")
+    run = read_run(ensemble)
+    assert (run.status, "the member . is an ensemble, and must be a run" in run.message) == ("failed", True)
+    with pytest.raises(UserError, match="is an ensemble, and must be a run"):
+        fit_seconds([ensemble])
 
 
 def test_a_damaged_teacher_leaves_the_time_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -117,6 +117,13 @@ def test_texts_without_an_ngram_have_no_token(tmp_path: Path, num_buckets: int |
     assert [len(document) for document in encoded] == [0] * len(texts)
 
 
+def test_ngrams_spelt_like_special_tokens_are_unknown(tmp_path: Path) -> None:
+    tokenized = tokenizer(analyzer="char", min_n=5, max_n=5).fit(
+        make_corpus([("a<unk>b", 0), ("<pad>", 1)], []), tmp_path
+    )
+    assert list(tokenized.tokenizer.tokens) == ["<pad>", "<unk>", "a<unk", "unk>b"]
+
+
 def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = random_corpus()
     first = tokenizer().fit(corpus, tmp_path)

@@ -1,5 +1,6 @@
 """Word rules, vocabularies and encoded documents, against expectations made by hand."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from helpers.documents import make_corpus, token_sequences, word_tokenizer
+from helpers.documents import ids, make_corpus, ngram_tokenizer, token_sequences, word_tokenizer
 from newsreel.core.errors import UserError
 from newsreel.text import words as words_module
+from newsreel.text.loading import load_tokenizer
 from newsreel.text.tokens import TokenizedCorpus
 from newsreel.text.words import FittedWords, count_types
 
@@ -132,6 +134,23 @@ def test_prediction_uses_the_same_rules_as_training(tmp_path: Path) -> None:
     encoded = FittedWords.restore(tokenized.tokenizer.to_json().encode(), tmp_path).encode(texts)
     assert [ids.tolist() for ids in encoded] == [ids.tolist() for ids in tokenized.tables["test"]]
     assert encoded[3].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "unknown"), [(word_tokenizer, [1]), (partial(ngram_tokenizer, max_n=1), [])], ids=["words", "ngrams"]
+)
+def test_words_spelt_like_special_tokens_are_unknown(tmp_path: Path, make: Any, unknown: list[int]) -> None:
+    """unknown: the ids of an unknown word; n-grams leave it out."""
+    corpus = make_corpus([("the <unk> cat", 0), ("<pad> <pad> cat", 1)], [("the <pad> cat", 0)])
+    tokenized = make(word_pattern=r"\S+", strip_html=False).fit(corpus, tmp_path)
+    assert list(tokenized.tokenizer.tokens) in (["<pad>", "<unk>", "cat", "the"], ["<pad>", "<unk>", "the", "cat"])
+    the, cat = (list(tokenized.tokenizer.tokens).index(word) for word in ("the", "cat"))
+    assert ids(tokenized, "train") == [[the, *unknown, cat], [*unknown, *unknown, cat]]
+    assert ids(tokenized, "test") == [[the, *unknown, cat]]
+    encoded = tokenized.tokenizer.encode(["the <unk> <pad> cat", "cat"])
+    assert [document.tolist() for document in encoded] == [[the, *unknown, *unknown, cat], [cat]]
+    tokenized.tokenizer.save(tmp_path)
+    assert list(load_tokenizer(tmp_path).tokens) == list(tokenized.tokenizer.tokens)
 
 
 def test_training_documents_without_any_word_are_refused(tmp_path: Path) -> None:

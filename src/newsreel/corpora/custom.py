@@ -35,14 +35,14 @@ from newsreel.files.archives import content_key
 from newsreel.files.labels import Columns, MissingLabelsError, Names, as_names, in_brackets
 from newsreel.files.readers import (
     CHUNK,
-    UNLABELED_FOLDERS,
     FormatName,
     Layout,
     Row,
     find_columns,
     in_words,
     require_there,
-    subfolders,
+    unlabeled_lines,
+    unlabeled_subfolders,
     unlabeled_tree_rows,
 )
 from newsreel.files.tables import Table, collect, concatenate, open_document, read_table
@@ -54,8 +54,9 @@ log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 UNLABELED = "unlabeled"
-READING_VERSION = 4  # raise it when the same files result in other documents, labels or notes
+READING_VERSION = 5  # raise it when the same files result in other documents, labels or notes
 SHOWN_LABELS = 10
+ONE_TEXT = Columns(("text",), ())  # of documents without columns and labels
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -242,7 +243,11 @@ class Files(OwnCorpus):
         """The files and folders of a split, empty if it has none. Raises UserError for those that do not exist."""
         value = getattr(self, split)
         names = value if isinstance(value, list) else [] if value is None else [value]
-        return list(dict.fromkeys(path for name in names for path in matching_paths(name, f"data.{split}")))
+        paths = [path for name in names for path in matching_paths(name, f"data.{split}")]
+        once: dict[Path, Path] = {}  # also if links or other spellings name a file again
+        for path in paths:
+            once.setdefault(path.resolve(), path)
+        return list(once.values())
 
     @property
     def source(self) -> str:
@@ -299,20 +304,24 @@ class Files(OwnCorpus):
         """The documents of data.unlabeled, and of folders in data.train whose name says that they have no label."""
         columns = replace(self.columns, label=(), separator=None, label_names=None)
         tables = []
-        for path in self.paths_of(UNLABELED):
+        named = self.paths_of(UNLABELED)
+        for path in named:
+            document = open_document(path, columns, self.layout)
             if path.is_dir():
                 tables.append(unlabeled_table(path, self.layout, path))
+            elif document.layout.format == "fasttext":
+                tables.append(collect(str(path), "line", unlabeled_lines(document), ONE_TEXT))
             else:
-                document = open_document(path, columns, self.layout)
                 tables.append(collect(str(path), document.format.unit, document.rows(), columns))
+        known = {path.resolve() for path in named}
         for folder in filter(Path.is_dir, self.paths_of("train")):
-            unlabeled = [child for child in subfolders(folder) if child.name.lower() in UNLABELED_FOLDERS]
+            unlabeled = [child for child in unlabeled_subfolders(folder) if child.resolve() not in known]
             tables += [unlabeled_table(child, self.layout, folder) for child in unlabeled]
         return concatenate(tables) if tables else None
 
 
 def unlabeled_table(folder: Path, layout: Layout, root: Path) -> Table:
-    return collect(str(folder), "file", unlabeled_tree_rows(folder, layout, root), Columns(("text",), ()))
+    return collect(str(folder), "file", unlabeled_tree_rows(folder, layout, root), ONE_TEXT)
 
 
 def matching_paths(name: str, setting: str) -> list[Path]:

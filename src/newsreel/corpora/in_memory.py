@@ -1,8 +1,10 @@
 """Documents held in Python objects, written to a file that `data=files` reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -41,7 +43,13 @@ def columns_of(documents: Any, text: str, label: str) -> tuple[Any, Any]:
     """Texts and labels as Arrow arrays."""
     if hasattr(documents, "data") and hasattr(documents, "target"):
         names = getattr(documents, "target_names", None)
-        labels = list(documents.target) if names is None else [names[int(number)] for number in documents.target]
+        labels = list(documents.target)
+        if len(labels) != len(documents.data):
+            raise UserError(
+                f"The Bunch has {len(documents.data):,} texts in `data`, and {len(labels):,} labels in `target`."
+            )
+        if names is not None:
+            labels = [name_of_number(label, names, number) for number, label in enumerate(labels)]
         return pa.array(documents.data), pa.array(labels)
     names = None
     if hasattr(documents, "features") and hasattr(documents, "with_format"):  # a datasets.Dataset
@@ -62,6 +70,16 @@ def columns_of(documents: Any, text: str, label: str) -> tuple[Any, Any]:
         table[label] if names is None else pa.array([class_name(value, names) for value in table[label].to_pylist()])
     )
     return table[text], labels
+
+
+def name_of_number(label: Any, names: Sequence[str], position: int) -> str | None:
+    """The name of a Bunch's class; None for -1, which means no label. Raises UserError for anything but its number."""
+    if not isinstance(label, int | np.integer) or isinstance(label, bool) or not -1 <= label < len(names):
+        raise UserError(
+            f"`target` has {label} for document {position}, and with `target_names` it must have the numbers of "
+            f"classes, 0 … {len(names) - 1}, or -1 for none. Leave out `target_names` for labels of another form."
+        )
+    return None if label == -1 else str(names[int(label)])
 
 
 def class_names_of(feature: Any) -> list[str] | None:

@@ -22,7 +22,7 @@ from torchmetrics.functional.classification import (
 )
 
 from newsreel.corpora.corpus import Task
-from newsreel.models.decisions import level_of
+from newsreel.models.decisions import level_of, ranking
 
 RANKS = (1, 3, 5)  # values of k for precision, recall and nDCG at k; only those below the number of labels are used
 HEADLINES = ("accuracy", "f1_micro", "f1_macro", "auroc", "average_precision", "loss")  # shown in the closing table
@@ -90,23 +90,24 @@ def multilabel_metrics(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def curve_metrics(probabilities: Tensor, true: Tensor, task: Task) -> dict[str, Tensor]:
-    """Areas under ROC and precision-recall curves: means over the labels with both positive and negative documents.
+    """Areas under ROC and precision-recall curves: means over the labels with both positive and negative documents, and
+    that of all decisions pooled.
 
     A binary task has one curve, that of its second label.
     """
     first = 1 if task == "binary" else 0
     scores, truths = probabilities[:, first:], true[:, first:]
     has_both = truths.any(dim=0) & ~truths.all(dim=0)  # (L,)
-    scores, truths = scores[:, has_both], truths[:, has_both]
-    if not scores.shape[1]:
+    if not has_both.any():
         return {}
-    options: dict[str, Any] = {"num_labels": scores.shape[1], "validate_args": False}
+    options: dict[str, Any] = {"num_labels": int(has_both.sum()), "validate_args": False, "average": "macro"}
     metrics = {
-        "auroc": multilabel_auroc(scores, truths, average="macro", **options),
-        "average_precision": multilabel_average_precision(scores, truths, average="macro", **options),
+        "auroc": multilabel_auroc(scores[:, has_both], truths[:, has_both], **options),
+        "average_precision": multilabel_average_precision(scores[:, has_both], truths[:, has_both], **options),
     }
-    if task != "binary":
-        metrics["average_precision_micro"] = multilabel_average_precision(scores, truths, average="micro", **options)
+    if task != "binary":  # over all decisions, also on labels without documents
+        options = {"num_labels": scores.shape[1], "validate_args": False, "average": "micro"}
+        metrics["average_precision_micro"] = multilabel_average_precision(scores, truths, **options)
     return metrics
 
 
@@ -116,7 +117,7 @@ def ranking_metrics(probabilities: Tensor, true: Tensor) -> dict[str, Tensor]:
     Recall and nDCG exclude documents without labels, for which they are undefined.
     """
     ranks = [k for k in RANKS if k < true.shape[1]]
-    best = probabilities.topk(ranks[-1], dim=1).indices  # (N, K)
+    best = ranking(probabilities)[:, : ranks[-1]]  # (N, K)
     hits = true.gather(1, best).double()  # (N, K)
     num_true = true.sum(dim=1)  # (N,) labels of each document
     labelled = num_true > 0

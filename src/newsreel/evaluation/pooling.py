@@ -70,11 +70,12 @@ class Pool:
 
 
 def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The mean of M tensors of the same shape. weights: (M,), with the sum 1."""
+    """The mean of M tensors of the same shape. weights: (M,), with a sum of 1, up to rounding."""
     stacked = torch.stack(list(values))
     if len(set(weights)) == 1:
         return stacked.mean(dim=0)  # the same bits as without weights
     factors = torch.tensor(weights, dtype=torch.float64)
+    factors /= factors.sum()  # else a mean of ones may be above 1
     return torch.einsum("m,m...->...", factors, stacked.double()).to(stacked.dtype)
 
 

@@ -16,7 +16,7 @@ def main() -> None:
     import pyarrow as pa
 
     try:
-        sheet = fastexcel.read_excel(workbook).load_sheet(0, header_row=None, dtypes="string").to_arrow()
+        sheet = fastexcel.read_excel(workbook).load_sheet(0, header_row=None, skip_rows=0, dtypes="string").to_arrow()
     except BaseException as error:  # the reader's panics are no Exceptions
         sys.exit((str(error) or type(error).__name__).splitlines()[0])
     with pa.OSFile(output, "wb") as file, pa.ipc.new_file(file, sheet.schema) as writer:

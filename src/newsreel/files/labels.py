@@ -83,6 +83,8 @@ class Labels:
         if is_missing(value):
             return None
         parts = self.separated(value)
+        if parts and is_within_brackets(parts):
+            raise self.list_as_text(position, value)
         if self.columns.label_names is not None:
             return self.indicated(position, value if parts is None else parts, self.columns.label_names)
         self.require_same_kind("form", "a list" if isinstance(value, list) else "a single value", position, value)
@@ -139,11 +141,7 @@ class Labels:
         elif isinstance(item, str):
             kind = "a text"
             if is_list_as_text(item):
-                raise UserError(
-                    f"{self.prefix(position, value)}; this is a list that was saved as text.\nSave it as JSON Lines or "
-                    "Parquet, where a list stays one, or write the labels with a separator, such as good;film, and set "
-                    "data.separator=';' (and data.labels=[a,b,…] if the items are 0 and 1)."
-                )
+                raise self.list_as_text(position, value)
         elif isinstance(item, int | float | Decimal) and not is_missing(item):
             kind = "a number"
             if item in (math.inf, -math.inf):
@@ -169,6 +167,13 @@ class Labels:
                 f"data.labels={example}"
             )
         return UserError(f"{self.prefix(position, value)}; {rule}.{remedy}")
+
+    def list_as_text(self, position: Position, value: Any) -> UserError:
+        return UserError(
+            f"{self.prefix(position, value)}; this is a list that was saved as text.\nSave it as JSON Lines or "
+            "Parquet, where a list stays one, or write the labels with a separator, such as good;film, and set "
+            "data.separator=';' (and data.labels=[a,b,…] if the items are 0 and 1)."
+        )
 
     def prefix(self, position: Position, value: Any) -> str:
         return f"{self.where}, {self.unit} {position}: data.label={in_brackets(self.columns.label)} is {shown(value)}"
@@ -196,9 +201,9 @@ def indicator(value: Any) -> bool | None:
 
 def is_list_as_text(text: str) -> bool:
     """Whether a text is a list, tuple, set or dictionary of Python, an array as NumPy prints it, or zeros and ones."""
+    text = text.strip()
     if SEPARATED_INDICATORS.fullmatch(text):
         return True
-    text = text.strip()
     if not text or text[0] not in "[({" or text[-1] not in "])}":
         return False
     if NUMBERS_IN_BRACKETS.fullmatch(text) or (text[0] == "[" and text[-1] == "]" and "," in text):
@@ -209,6 +214,15 @@ def is_list_as_text(text: str) -> bool:
         return isinstance(ast.literal_eval(text), list | tuple | set | dict)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
+
+
+def is_within_brackets(parts: Sequence[str]) -> bool:
+    """Whether brackets open in the first part of a text and close in the last: the text is a list, and they are not."""
+    first, last = parts[0].strip(), parts[-1].strip()
+    return len(parts) > 1 and any(
+        first[0] == begin and end not in first and last[-1] == end and begin not in last
+        for begin, end in ("[]", "()", "{}")
+    )
 
 
 def is_missing(value: Any) -> bool:

@@ -51,7 +51,7 @@ EXCEL_PROGRAM = Path(__file__).with_name("excel_sheet.py")
 MAX_COMPARED = 1_000  # names of columns that are compared with the one that is missing
 LABEL_MARK = "__label__"  # before each label in fastText's format
 MARKED_LABEL = re.compile(rf"{LABEL_MARK}(\S*)\s*")
-UNLABELED_FOLDERS = ("unsup", "unlabeled", "unlabelled", "unsupervised")
+UNLABELED_FOLDERS = ("unsup", "unlabeled", "unlabelled")  # names of folders beside those of the labels
 
 Row = tuple[Any, ...]  # Position, then the values of the wanted columns
 FormatName = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "fasttext"]
@@ -136,8 +136,8 @@ def csv_rows(document: Document) -> Iterator[Row]:
     inner_rows: list[tuple[int, Any]] = []  # line and labels of what looks like rows within fields
     with opened(path, layout, newline="") as file:
         # Spaces before a field are stripped anyway, and before a quote they would make it part of the text
-        skips_spaces = delimiter == ","
-        lines = Lines(path, file)
+        skips_spaces = delimiter not in " \t"
+        lines = Lines(path, file, layout)
         reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting, skipinitialspace=skips_spaces)
         names: list[str] = []
         header: list[str] | None = None
@@ -257,21 +257,36 @@ def json_objects(document: Document) -> Iterator[tuple[int, Any]]:
     """The line and the value of each JSON value of a file."""
     names = [name for _, name in document.columns]
     with opened(document.path, document.layout, newline=None) as file:
-        lines = Lines(document.path, file, is_whole=lambda line: line.lstrip().startswith("["))
+        lines = Lines(document.path, file, document.layout, is_whole=lambda line: line.lstrip().startswith("["))
         for number, line in enumerate(lines, start=1):
             lines.end_record()
             if line.isspace():
                 continue
             if line.lstrip().startswith("["):
-                yield from array_items(document.path, whole_array(document.path, line, file), number)
+                yield from array_items(document.path, whole_array(document.path, line, file), number, names)
                 return
             try:
-                yield number, json.loads(line)
+                value = json.loads(line)
+                require_keys_once(line, names)
+                yield number, value
             except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{document.path}, line {number}: invalid JSON: {error}.\nEach line must hold one complete object, "
                     f"such as {json_example(names)}; or the file must be one array of objects."
                 ) from error
+
+
+def require_keys_once(text: str, names: Sequence[str]) -> None:
+    """Raise ValueError if an object has one of the keys twice, of which Python would take the last."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        keys = [key for key, _ in pairs]
+        for name in names:
+            if keys.count(name) > 1:
+                raise ValueError(f"it has the key {name!r} {keys.count(name)} times")
+
+    if any(text.count(f'"{name}"') > 1 for name in names):  # perhaps: it may also be a value, or deeper inside
+        json.loads(text, object_pairs_hook=check)
 
 
 def whole_array(path: Path, begin: str, file: IO[str]) -> str:
@@ -285,8 +300,11 @@ def whole_array(path: Path, begin: str, file: IO[str]) -> str:
     return text
 
 
-def array_items(path: Path, text: str, line: int) -> Iterator[tuple[int, Any]]:
-    """The line and the value of each item of a JSON array. line: that of the text's beginning."""
+def array_items(path: Path, text: str, line: int, names: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """The line and the value of each item of a JSON array.
+
+    line: that of the text's beginning. names: of keys that an object must not have twice.
+    """
     decoder = json.JSONDecoder()
     space = re.compile(r"\s*")
 
@@ -302,6 +320,7 @@ def array_items(path: Path, text: str, line: int) -> Iterator[tuple[int, Any]]:
     while not closed:
         try:
             value, end = decoder.raw_decode(text, position)
+            require_keys_once(text[position:end], names)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
             raise UserError(
@@ -330,7 +349,7 @@ def parquet_rows(document: Document) -> Iterator[Row]:
             begin = 1
             for batch in file.iter_batches(CHUNK, columns=names):
                 numbers = range(begin, begin + len(batch))
-                yield from zip(numbers, *[batch[name].to_pylist() for name in names], strict=True)
+                yield from zip(numbers, *[parquet_values(path, batch, name, begin) for name in names], strict=True)
                 begin += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
@@ -338,19 +357,37 @@ def parquet_rows(document: Document) -> Iterator[Row]:
         ) from error
 
 
+def parquet_values(path: Path, batch: pa.RecordBatch, name: str, begin: int) -> list[Any]:
+    """The values of a column. begin: number of its first row. Raises UserError for a text that is not UTF-8."""
+    try:
+        return batch[name].to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError:
+        for number, value in enumerate(batch[name], start=begin):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}, row {number}: the column {name} is not UTF-8: {error}.\nWrite the file again, "
+                    "with texts in UTF-8."
+                ) from error
+        raise
+
+
 def excel_rows(document: Document) -> Iterator[Row]:
-    """The rows of the first sheet of an Excel workbook, read with fastexcel."""
+    """The rows of the first sheet of an Excel workbook, read with fastexcel, by their numbers in the sheet.
+
+    Its columns begin with the first one that has a value.
+    """
     path, layout = document.path, document.layout
-    rows = zip(*[column.to_pylist() for column in excel_sheet(path).columns], strict=True)
-    first = next(rows, ())
-    names = [str(value or "").strip() if layout.header else str(number) for number, value in enumerate(first, 1)]
-    if not names:
+    sheet = zip(*[column.to_pylist() for column in excel_sheet(path).columns], strict=True)
+    rows = ((number, row) for number, row in enumerate(sheet, start=1) if any(value is not None for value in row))
+    first = next(rows, None)
+    if first is None:
         return
+    names = [str(value or "").strip() if layout.header else str(number) for number, value in enumerate(first[1], 1)]
     positions = find_columns(str(path), names, document.columns, header_rule(layout))
-    rows_of_documents = rows if layout.header else chain([first], rows)
-    for number, row in enumerate(rows_of_documents, start=2 if layout.header else 1):
-        if any(value is not None for value in row):
-            yield number, *[row[position] for position in positions]
+    for number, row in rows if layout.header else chain([first], rows):
+        yield number, *[row[position] for position in positions]
 
 
 def excel_sheet(path: Path) -> pa.Table:
@@ -376,8 +413,28 @@ def excel_sheet(path: Path) -> pa.Table:
 def fasttext_rows(document: Document) -> Iterator[Row]:
     """The lines of fastText's format: labels, each with the prefix `__label__`, before the text."""
     path = document.path
-    with opened(path, document.layout, newline=None) as file:
-        lines = Lines(path, file)
+    for number, labels, text in marked_lines(document):
+        if not labels and text:
+            raise UserError(
+                f"{path}, line {number}: {shown(text.strip())} has no label.\nA text file must have the format of "
+                f"fastText: {LABEL_MARK}<label> before the text, once for each of its labels. Tables are .csv, "
+                f".tsv, .jsonl or .parquet (see {document.layout.prefix}format)."
+            )
+        if labels:
+            yield number, text, labels
+
+
+def unlabeled_lines(document: Document) -> Iterator[Row]:
+    """The texts of the lines of a text file, without empty ones; what fastText marks as a label is left out."""
+    for number, _, text in marked_lines(document):
+        if text:
+            yield number, text
+
+
+def marked_lines(document: Document) -> Iterator[tuple[int, list[str], str]]:
+    """The number of each line, the labels at its beginning, and the rest."""
+    with opened(document.path, document.layout, newline=None) as file:
+        lines = Lines(document.path, file, document.layout)
         for number, line in enumerate(lines, start=1):
             lines.end_record()
             labels = []
@@ -386,21 +443,13 @@ def fasttext_rows(document: Document) -> Iterator[Row]:
             while label := MARKED_LABEL.match(rest, begin):
                 labels.append(label[1])
                 begin = label.end()
-            rest = rest[begin:]
-            if not labels and rest:
-                raise UserError(
-                    f"{path}, line {number}: {shown(rest.strip())} has no label.\nA text file must have the format of "
-                    f"fastText: {LABEL_MARK}<label> before the text, once for each of its labels. Tables are .csv, "
-                    f".tsv, .jsonl or .parquet (see {document.layout.prefix}format)."
-                )
-            if labels:
-                yield number, rest, labels
+            yield number, labels, rest[begin:]
 
 
 def line_rows(document: Document) -> Iterator[Row]:
     """One document per line."""
     with opened(document.path, document.layout, newline="\n") as file:
-        lines = Lines(document.path, file)
+        lines = Lines(document.path, file, document.layout)
         for number, line in enumerate(lines, start=1):
             lines.end_record()
             yield number, strip_newline(line)
@@ -413,7 +462,11 @@ def strip_newline(line: str) -> str:
 def tree_rows(document: Document) -> Iterator[Row]:
     """The documents of a folder with one folder of text files for each label."""
     folder = document.path
-    labels = [child for child in subfolders(folder) if child.name.lower() not in UNLABELED_FOLDERS]
+    unlabeled = unlabeled_subfolders(folder)
+    labels = [child for child in subfolders(folder) if child not in unlabeled]
+    document.notes.extend(
+        f"{child} is no label: a folder of this name has documents without labels" for child in unlabeled
+    )
     if not labels:
         raise UserError(
             f"{folder} has no subfolders. It must have one for each label, with the label's documents: "
@@ -429,6 +482,11 @@ def unlabeled_tree_rows(folder: Path, layout: Layout, root: Path) -> Iterator[Ro
     """The documents of a folder of text files, without labels. root: the folder that links must not leave."""
     for file in files_of_label(folder, root):
         yield f"{folder.name}/{file.name}", decoded(file, layout)
+
+
+def unlabeled_subfolders(folder: Path) -> list[Path]:
+    """The folders beside those of the labels whose names say that their documents have none."""
+    return [child for child in subfolders(folder) if child.name.lower() in UNLABELED_FOLDERS]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -538,14 +596,18 @@ def find_columns(where: str, names: Sequence[str], columns: NamedColumns, rule: 
 
 
 class Lines:
-    """The lines of a text file. Raises UserError if a record, which may have several lines, is too long.
+    """The lines of a text file, without a byte order mark.
 
+    Raises UserError if a record, which may have several lines, is too long, or for the mark of another encoding.
     is_whole: whether a line is read to its end whatever its length.
     """
 
-    def __init__(self, path: Path, file: IO[str], is_whole: Callable[[str], bool] = lambda line: False) -> None:
+    def __init__(
+        self, path: Path, file: IO[str], layout: Layout, is_whole: Callable[[str], bool] = lambda line: False
+    ) -> None:
         self.path = path
         self.file = file
+        self.layout = layout
         self.is_whole = is_whole
         self.number = 0  # of the last line
         self.begin = 1  # first line of the record
@@ -564,6 +626,8 @@ class Lines:
         if not line:
             raise StopIteration
         self.number += 1
+        if self.number == 1:
+            line = without_mark(self.path, line, self.layout)
         self.size += len(line)
         if self.size > MAX_RECORD and not self.is_whole(line):
             raise UserError(
@@ -596,12 +660,27 @@ def with_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
+def without_mark(path: Path, text: str, layout: Layout) -> str:
+    """The beginning of a file without a byte order mark. Raises UserError for the mark of another encoding."""
+    for encoding, mark in (("utf-8", "".join(map(chr, codecs.BOM_UTF8))), ("utf-16", "\ufffe")):
+        if text.startswith(mark):
+            raise UserError(
+                f"{path} is not {layout.encoding}: it begins with the byte order mark of {encoding}. Set "
+                f"{layout.prefix}encoding={encoding}"
+            )
+    return text.removeprefix("\ufeff")
+
+
 def decoded(file: Path, layout: Layout) -> str:
     """The text of a whole file. Raises UserError."""
+    content = io.BytesIO(read_file(file, 4 * MAX_DOCUMENT))
     try:
-        return read_file(file, 4 * MAX_DOCUMENT).decode(with_mark(layout.encoding))
+        text = io.TextIOWrapper(content, encoding=with_mark(layout.encoding), newline="").read()
     except UnicodeDecodeError as error:
         raise undecodable(file, layout, error) from error
+    except UnicodeError as error:  # of codecs that need a byte order mark
+        raise wrong_encoding(file, layout, error) from error
+    return without_mark(file, text, layout)
 
 
 def undecodable(path: Path, layout: Layout, error: UnicodeDecodeError) -> UserError:

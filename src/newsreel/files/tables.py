@@ -1,6 +1,6 @@
 """Tables of the user's documents: checked texts and labels, with the position of each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -163,6 +163,12 @@ def document_text(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     return (value.replace("\r\n", "\n") if "\r" in value else value).strip()  # searching one character is much faster
+
+
+def joined_or_wrong(values: Sequence[Any]) -> Any:
+    """`joined_text`, or the first value that is not a text."""
+    text = joined_text(values)
+    return next(value for value in values if document_text(value) is None) if text is None else text
 
 
 def joined_text(values: Iterable[Any]) -> str | None:

@@ -1,5 +1,6 @@
 """Documents to classify, streamed from standard input or from a file of any size."""
 
+import json
 import select
 import sys
 import time
@@ -30,7 +31,7 @@ from newsreel.files.readers import (
     require_there,
     strip_newline,
 )
-from newsreel.files.tables import document_text, joined_text, require_short
+from newsreel.files.tables import document_text, joined_or_wrong, require_short
 
 MAX_DOCUMENTS = 4_096  # per chunk
 MAX_CHARACTERS = 2**23  # per chunk, without its last document
@@ -133,7 +134,7 @@ def file_source(path: Path, text: Sequence[str], keep: Sequence[str], layout: La
     document = Document(path, FORMATS[name], columns, replace(layout, format=name))
     rows = document.rows()
     if len(text) > 1:
-        rows = ((row[0], joined_text(row[1 : len(text) + 1]), *row[len(text) + 1 :]) for row in rows)
+        rows = ((row[0], joined_or_wrong(row[1 : len(text) + 1]), *row[len(text) + 1 :]) for row in rows)
     return Source(str(path), document.format.unit, rows, path)
 
 
@@ -173,7 +174,7 @@ def chunks(source: Source, num_documents: int) -> Iterator[list[Row]]:
 
 
 def check_row(source: Source, row: Row) -> Row:
-    """The row with its text as read in training. Raises UserError if it is not text."""
+    """The row with its text as read in training. Raises UserError if it is not text, or has incomplete characters."""
     number, value, *kept_values = row
     text = document_text(value)
     if text is None:
@@ -182,12 +183,15 @@ def check_row(source: Source, row: Row) -> Row:
             "Set column=… to the column with the texts, or convert this value to text."
         )
     require_short(source.where, source.unit, number, text)
-    try:
-        if not text.isascii():
-            text.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"{source.where}, {source.unit} {number}: {text[error.start]!a} is not a complete character. Write the "
-            "complete character, or remove it."
-        ) from error
+    for each in (text, *kept_values):
+        try:
+            if isinstance(each, str) and not each.isascii():
+                each.encode()
+            elif isinstance(each, dict | list):
+                json.dumps(each, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{source.where}, {source.unit} {number}: {error.object[error.start]!a} is not a complete character. "
+                "Write the complete character, or remove it."
+            ) from error
     return (number, text, *kept_values)

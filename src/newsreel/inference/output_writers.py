@@ -4,6 +4,7 @@ Axes: N documents, L labels.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -119,10 +120,23 @@ def shortest_decimals(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    """JSON, with null for what is no number."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+    except ValueError:  # NaN or infinite, perhaps deep inside
+        return json.dumps(without_nan(value), ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_text(value: Any) -> str | None:
+    value = without_nan(value)
     return value if value is None or isinstance(value, str) else dumps(value)
 
 

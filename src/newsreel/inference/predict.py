@@ -23,7 +23,7 @@ from newsreel.runs.ensemble import open_ensemble
 from newsreel.runs.scoring import require_bounded
 
 EXPLAIN_CHUNK_SIZE = 16  # documents, so that the first results appear soon
-TABLES_OF_RUNS = ("labels.csv", "metrics.csv", "predictions.parquet")
+FILES_OF_RUNS = ("labels.csv", "metrics.csv", "predictions.parquet", "report.html")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,9 @@ def predict(config: DictConfig) -> None:
     if html is not None:
         require_writable("html", html)
     require_distinct({"input": source.path, "output": output, "html": html})
-    if output is not None and output.name in TABLES_OF_RUNS and output.parent.resolve() == run_dir.resolve():
-        raise UserError(f"output={output} is a file of the run, and would be replaced. Name another one.")
+    for setting, path in (("output", output), ("html", html)):
+        if path is not None and path.name in FILES_OF_RUNS and path.parent.resolve() == run_dir.resolve():
+            raise UserError(f"{setting}={path} is a file of the run, and would be replaced. Name another one.")
     explain = predictor.explainer(request.explain_label, request.explain_steps) if request.explain else None
     num_incomplete, num_empty, first_empty = 0, 0, 0
     with writing(output, request.escape_formulas) as write, page(html) as draw, progress_bar(request, source) as bar:

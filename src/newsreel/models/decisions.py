@@ -102,6 +102,9 @@ class DecisionRule(nn.Module):
             probabilities, targets = (torch.cat(parts) for parts in zip(*folds, strict=True))
             self.fit(probabilities, targets)
             return
+        if len(folds) == 1:
+            self.thresholds.copy_(fold_thresholds(*folds[0], self.fbr))
+            return
         fitted = [log_odds(fold_thresholds(*fold, self.fbr).double()) for fold in folds]
         self.thresholds.copy_(torch.stack(fitted).mean(dim=0).sigmoid())
 
@@ -110,7 +113,7 @@ class DecisionRule(nn.Module):
         if self.task != "multilabel":
             return probabilities.argmax(dim=1)
         if self.rule == "top_k":
-            best = probabilities.topk(int(self.k), dim=1).indices  # (N, k)
+            best = ranking(probabilities)[:, : int(self.k)]  # (N, k)
             preds = torch.zeros_like(probabilities, dtype=torch.bool).scatter_(1, best, True)
         else:
             preds = probabilities > self.thresholds
@@ -187,13 +190,18 @@ def best_cuts(probabilities: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return thresholds, f1.gather(0, cut)[0]
 
 
+def ranking(probabilities: Tensor) -> Tensor:
+    """(N, L) the labels by falling probability; ties go to the label with the lower index."""
+    return probabilities.argsort(dim=1, descending=True, stable=True)
+
+
 def log_odds(probabilities: Tensor) -> Tensor:
     return probabilities.logit(torch.finfo(torch.float32).eps)  # finite at 0 and 1
 
 
 def best_k(probabilities: Tensor, targets: Tensor) -> int:
     """The number k of labels per document for which the k most probable labels give the highest micro-F1."""
-    order = probabilities.argsort(dim=1, descending=True)  # (N, L)
+    order = ranking(probabilities)  # (N, L)
     hits = (
         targets.long().gather(1, order).sum(dim=0).cumsum(dim=0)
     )  # (L,) true positives among the top k of all documents

@@ -176,19 +176,27 @@ def fingerprint_of(results: dict[str, Any]) -> dict[str, str]:
 def bytes_to_predict(run_dir: Path) -> int:
     """Size on disk of what predicts: weights, tokenizer and labels; for an ensemble, those of its members."""
     if (run_dir / ENSEMBLE_FILE).exists():
-        members = read_json(run_dir / ENSEMBLE_FILE, MembersOfEnsemble).members
-        return sum(bytes_to_predict(run_dir / member.run) for member in members)
+        return sum(bytes_to_predict(run_dir / member.run) for member in members_of(run_dir))
     files = (run_dir / name for name in (BEST_CHECKPOINT, *TRAINED_WITH))
     return sum(file.stat().st_size for file in files if file.exists())
 
 
+def members_of(directory: Path) -> "list[RunOfEnsemble]":
+    """What ensemble.json says about the members. Raises UserError if one is an ensemble itself."""
+    members = read_json(directory / ENSEMBLE_FILE, MembersOfEnsemble).members
+    for member in members:
+        if (directory / member.run / ENSEMBLE_FILE).exists():
+            raise UserError(f"{directory / ENSEMBLE_FILE}: the member {member.run} is an ensemble, and must be a run.")
+    return members
+
+
 def read_ensemble(directory: Path, results: dict[str, Any]) -> Run:
     """Read the record of a saved ensemble, whose settings are its members and their weights."""
-    content = read_json(directory / ENSEMBLE_FILE, MembersOfEnsemble)
+    stated = members_of(directory)
     labels = read_optional(directory / LABELS_FILE, MonitoredMetric)
     environment = results.pop("environment", {})
     results.pop("runs", None)
-    members = [read_run(directory / each.run) for each in content.members]
+    members = [read_run(directory / each.run) for each in stated]
     models = ", ".join(member.choices.get("model", "unknown") for member in members)
     return Run(
         directory,
@@ -196,8 +204,8 @@ def read_ensemble(directory: Path, results: dict[str, Any]) -> Run:
         "" if results else "has no metrics.json",
         {"model": f"ensemble of {models}", **({"data": members[0].corpus} if members else {})},
         {
-            "ensemble.weights": [round(each.weight, 4) for each in content.members],
-            "ensemble.runs": [each.run for each in content.members],
+            "ensemble.weights": [round(each.weight, 4) for each in stated],
+            "ensemble.runs": [each.run for each in stated],
         },
         ["ensemble.weights"],
         ", ".join(dict.fromkeys(str(member.seed) for member in members)),

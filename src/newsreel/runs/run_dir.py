@@ -189,6 +189,8 @@ def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
         for name, value in weights.items():
             if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
                 raise TypeError(f"{name} is not a tensor of weights")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise TypeError(f"{name} claims {value.numel():,} values, which the file does not have")
     except FileNotFoundError:
         raise
     except Exception as error:  # truncated zip files, pickles and tensors raise different errors

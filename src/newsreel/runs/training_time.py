@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from newsreel.core.errors import UserError, first_line
-from newsreel.core.json_files import read_json
 from newsreel.core.paths import user_path
-from newsreel.runs.records import MembersOfEnsemble
+from newsreel.runs.records import members_of
 from newsreel.runs.run_dir import (
     COMMAND_FILE,
     CONFIG_FILE,
@@ -62,8 +61,7 @@ def fit_seconds(run_dirs: Iterable[Path]) -> dict[Path, float]:
         if run_dir in seconds:
             continue
         if (run_dir / ENSEMBLE_FILE).is_file():
-            members = read_json(run_dir / ENSEMBLE_FILE, MembersOfEnsemble).members
-            waiting += [(run_dir / member.run).resolve() for member in members]
+            waiting += [(run_dir / member.run).resolve() for member in members_of(run_dir)]
             continue
         metrics = read_metrics(run_dir)
         seconds[run_dir] = metrics.get(FIT_TIME, 0.0)

@@ -156,9 +156,9 @@ class CharacterNgramTokenizer(CharacterNgramRules, CharacterRuleTokenizer):
         """The n-grams that occur in enough training documents: in most documents first, ties in alphabetical order."""
         training = corpus.splits["train"]
         counted = count_documents(rules, tables[training.table], training.rows)
-        chosen = counted.filter(pl.col("documents") >= self.min_document_count).sort(
-            ["documents", "text"], descending=[True, False]
-        )
+        chosen = counted.filter(
+            pl.col("documents") >= self.min_document_count, ~pl.col("text").is_in(SPECIAL_TOKENS)
+        ).sort(["documents", "text"], descending=[True, False])
         if not len(chosen):
             raise UserError(
                 f"No n-gram of characters occurs in at least tokenizer.min_document_count={self.min_document_count} "

@@ -161,7 +161,10 @@ class FittedWords(FittedTokenizer):
     def __init__(self, rules: WordRules, tokens: list[str]) -> None:
         self.rules = rules
         self.tokens = tokens
-        self._ids = pl.DataFrame({"word": tokens, "id": np.arange(len(tokens), dtype=np.int32)})
+        ids = np.arange(len(SPECIAL_TOKENS), len(tokens), dtype=np.int32)
+        self._ids = pl.DataFrame(
+            {"word": tokens[len(SPECIAL_TOKENS) :], "id": ids}, schema_overrides={"word": pl.String}
+        )
 
     def encode(self, texts: Sequence[str]) -> TokenSequences:
         words, offsets = flatten(self.rules.words(pl.Series(texts, dtype=pl.String)))
@@ -284,10 +287,13 @@ def starts_of_runs(ascending: np.ndarray) -> np.ndarray:
 def choose(
     types: pl.Series, counts: np.ndarray, document_counts: np.ndarray, max_size: int | None, min_document_count: int
 ) -> np.ndarray:
-    """Numbers of the types for the vocabulary: most frequent first, ties in alphabetical order."""
+    """Numbers of the types for the vocabulary: most frequent first, ties in alphabetical order.
+
+    Words that are spelt like special tokens are unknown words.
+    """
     candidates = (
         pl.DataFrame({"type": types, "number": np.arange(len(types)), "count": counts, "documents": document_counts})
-        .filter(pl.col("documents") >= min_document_count)
+        .filter(pl.col("documents") >= min_document_count, ~pl.col("type").is_in(SPECIAL_TOKENS))
         .sort(["count", "type"], descending=[True, False])
     )
     return (candidates if max_size is None else candidates.head(max_size))["number"].to_numpy()

@@ -92,7 +92,7 @@ def encoder(
 
         return subword_ids
     if tokenizer["kind"] == "characters":
-        ids = {character: number for number, character in enumerate(tokenizer["tokens"])}
+        ids = {character: number for number, character in enumerate(tokenizer["tokens"]) if number > UNK}
         return lambda texts: [
             [ids.get(character, UNK) for character in text] for text in characters(texts, tokenizer["rules"], settings)
         ]
@@ -101,7 +101,7 @@ def encoder(
     if tokenizer["kind"] not in ("words", "ngrams"):
         raise ValueError(f"`encoder` in classify.py has nothing for tokenizers of the kind {tokenizer['kind']!r}")
     words = tokenizer["words" if tokenizer["kind"] == "ngrams" else "tokens"]
-    ids = {word: number for number, word in enumerate(words)}
+    ids = {word: number for number, word in enumerate(words) if number > UNK}
 
     def word_ids(texts: Sequence[str]) -> list[list[int]]:
         return [[ids.get(word, UNK) for word in found] for found in split(texts, tokenizer["rules"], settings)]
