@@ -213,7 +213,7 @@ BREAKAGES = [Breakage(*fields) for fields in (
      "reporting/test_caveats.py sweeps/test_baselines.py"),
     ("variants_of_later_rungs_trained_longer", "sweeps/baselines.py",
      "order[: order.index(name)] if rung.needs_epochs else order", "order", "sweeps/test_baselines.py"),
-    ("failing_search_goes_on", "sweeps/search.py", "if num_failed >= MAX_FAILED and", "if False and",
+    ("failing_search_goes_on", "sweeps/search.py", "if num_run >= MAX_FAILED and", "if False and",
      "sweeps/test_search.py"),
     ("impossible_rungs_skipped", "sweeps/baselines.py", 'is_new = candidate.stage == "ladder"', "is_new = False",
      "sweeps/test_baselines.py"),

@@ -69,7 +69,9 @@ IN_PROCESSES = ("cli/test_entry.py", "inference/test_predict.py", "training/test
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A worker gets whole files, and one of them all that start processes: see helpers.preloaded."""
+    """With `--dist loadfile`, one worker gets all files that start processes: see helpers.preloaded."""
+    if config.getvalue("dist") != "loadfile":
+        return None
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):

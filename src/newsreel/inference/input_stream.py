@@ -1,6 +1,5 @@
 """Documents to classify, streamed from standard input or from a file of any size."""
 
-import json
 import select
 import sys
 import time
@@ -32,6 +31,7 @@ from newsreel.files.readers import (
     strip_newline,
 )
 from newsreel.files.tables import document_text, joined_or_wrong, require_short
+from newsreel.inference.output_writers import dumps
 
 MAX_DOCUMENTS = 4_096  # per chunk
 MAX_CHARACTERS = 2**23  # per chunk, without its last document
@@ -188,7 +188,7 @@ def check_row(source: Source, row: Row) -> Row:
             if isinstance(each, str) and not each.isascii():
                 each.encode()
             elif isinstance(each, dict | list):
-                json.dumps(each, ensure_ascii=False, default=str).encode()
+                dumps(each).encode()
         except UnicodeEncodeError as error:
             raise UserError(
                 f"{source.where}, {source.unit} {number}: {error.object[error.start]!a} is not a complete character. "

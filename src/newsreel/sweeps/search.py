@@ -149,7 +149,7 @@ class Search:
                 self.search_dir / str(number) / METRICS_FILE
             ).exists():  # the process was killed after the trial finished
                 self.record_result(number)
-        num_failed = 0
+        num_run = 0
         while trials := self.next_trials():
             for group in consecutive(trials):
                 for trial in group:
@@ -158,9 +158,9 @@ class Search:
                 for trial in group:
                     self.record_result(trial.number)
             self.write_best()
-            num_failed += len(trials)
-            if num_failed >= MAX_FAILED and not self.has_results():
-                log.info(f"the search stops: its first {num_failed} trials have no results")
+            num_run += len(trials)
+            if num_run >= MAX_FAILED and not self.has_results():
+                log.info(f"the search stops: its first {num_run} trials have no results")
                 return
 
     def has_results(self) -> bool:

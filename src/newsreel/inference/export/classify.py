@@ -92,7 +92,7 @@ def encoder(
 
         return subword_ids
     if tokenizer["kind"] == "characters":
-        ids = {character: number for number, character in enumerate(tokenizer["tokens"]) if number > UNK}
+        ids = {character: number for number, character in enumerate(tokenizer["tokens"])}
         return lambda texts: [
             [ids.get(character, UNK) for character in text] for text in characters(texts, tokenizer["rules"], settings)
         ]
